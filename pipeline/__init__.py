@@ -1,0 +1,1 @@
+"""The physics: configuration, references, surrogates and stages. No Dask, no run folders."""

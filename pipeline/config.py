@@ -1,0 +1,338 @@
+"""A campaign: one YAML file, read strictly, every error at once and with its place."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from pipeline import schema
+from pipeline.settings import (
+    AnyStage,
+    BandGapSettings,
+    CandidateGates,
+    CandidateSettings,
+    ConductionSettings,
+    EstimateSettings,
+    PracticalitySettings,
+    PrototypeSettings,
+    Settings,
+    StabilitySettings,
+    StageSettings,
+    SuspectSettings,
+    WindowSettings,
+    check_elements,
+)
+
+__all__ = [
+    "BandGapSettings",
+    "Campaign",
+    "CandidateGates",
+    "CandidateSettings",
+    "ConductionSettings",
+    "ConfigError",
+    "EstimateSettings",
+    "PotentialSettings",
+    "PracticalitySettings",
+    "Problem",
+    "PrototypeSettings",
+    "RankingSettings",
+    "ReferenceSettings",
+    "StabilitySettings",
+    "StageSettings",
+    "SuspectSettings",
+    "WindowSettings",
+    "json_schema",
+    "load_campaign",
+]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a configuration or its data: where, and what to do."""
+
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class ConfigError(Exception):
+    """Bad configuration or data; holds every problem found, not only the first."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(p) for p in problems))
+
+
+class PotentialSettings(Settings):
+    """The interatomic potential, and whom to ask for a second opinion."""
+
+    model: str = Field("M3GNet-MP-2021.2.8-PES", description="a name of `ionsieve models`, or a checkpoint's folder")
+    convention: str | None = Field(
+        None, description="message passing of an unknown checkpoint: destination (before matgl 3) or source"
+    )
+    scheme: Literal["mp_raw", "mp2020", "matpes_pbe"] | None = Field(
+        None, description="what the energies of an unknown checkpoint are; known ones declare their own"
+    )
+    fallback: Literal["CHGNet"] | None = Field(None, description="used, and said in every row, when model is not found")
+    second_opinion: str | None = Field(None, description="a second potential for energy_disagreement")
+
+    @field_validator("convention")
+    @classmethod
+    def _known_convention(cls, value: str | None) -> str | None:
+        if value not in (None, "source", "destination"):
+            raise ValueError(
+                f"unknown message-passing convention {value!r}; write 'destination' for checkpoints made before "
+                "matgl 3, 'source' for later ones"
+            )
+        return value
+
+
+class ReferenceSettings(Settings):
+    """Competing phases, from which the hull is made."""
+
+    source: Literal["table", "prototypes"] = Field(
+        description="table: a file of formation energies; prototypes: elements and common prototypes relaxed with "
+        "the same surrogate before stability"
+    )
+    path: str | None = Field(None, description="table: CSV with formula and formation_energy_per_atom (eV/atom)")
+    elemental_references: str | None = Field(None, description="table: CSV with element and energy_per_atom (eV/atom)")
+    scheme: Literal["mp2020"] = Field("mp2020", description="table: the energy scheme of its formation energies")
+    max_elements: int = Field(2, ge=1, le=3, description="prototypes: elements a competing phase may have")
+    max_sites: int = Field(16, ge=1, le=64, description="prototypes: atoms a competing phase may have in its cell")
+    chunk_size: int = Field(32, ge=1, le=10_000, description="prototypes: structures a work unit holds")
+
+    @model_validator(mode="after")
+    def _path_given(self) -> Self:
+        if self.source == "table" and (self.path is None or self.elemental_references is None):
+            raise ValueError("reference source 'table' needs 'path' and 'elemental_references'")
+        return self
+
+
+class Desirability(Settings):
+    """One term of the score: linear from 0 at ``worst`` to 1 at ``best``, clipped; fixed bounds, never the run's."""
+
+    column: str
+    best: float
+    worst: float
+    weight: float = Field(1.0, gt=0.0)
+
+    @model_validator(mode="after")
+    def _numeric_column(self) -> Self:
+        _check_numeric(self.column)
+        if self.best == self.worst:
+            raise ValueError(f"best and worst of {self.column} are both {self.best:g}; they must differ")
+        return self
+
+
+def _check_numeric(name: str) -> None:
+    try:
+        declared = schema.column(name)
+    except KeyError:
+        numeric = [c.name for c in schema.COLUMNS if c.dtype in ("float64", "int64")]
+        near = difflib.get_close_matches(name, numeric, n=1)
+        raise ValueError(f"unknown column {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")) from None
+    if declared.dtype not in ("float64", "int64"):
+        raise ValueError(f"column {name!r} holds {declared.dtype}; a number is needed")
+
+
+class Objective(Settings):
+    """One axis of the Pareto front."""
+
+    column: str
+    goal: Literal["min", "max"]
+
+    @field_validator("column")
+    @classmethod
+    def _numeric_column(cls, value: str) -> str:
+        _check_numeric(value)
+        return value
+
+
+class RankingSettings(Settings):
+    """How survivors are ordered, and which make the shortlist."""
+
+    score: tuple[Desirability, ...] = Field(
+        (
+            Desirability(column="energy_above_hull", best=0.0, worst=0.1, weight=2.0),
+            Desirability(column="migration_barrier_3d", best=0.2, worst=1.0, weight=2.0),
+            Desirability(column="oxidation_limit", best=5.0, worst=2.0, weight=1.0),
+            Desirability(column="reduction_limit", best=0.0, worst=2.0, weight=1.0),
+        ),
+        min_length=1,
+    )
+    pareto: tuple[Objective, ...] = (
+        Objective(column="energy_above_hull", goal="min"),
+        Objective(column="migration_barrier_3d", goal="min"),
+        Objective(column="oxidation_limit", goal="max"),
+    )
+    shortlist_size: int = Field(18, ge=1, le=100_000, description="most candidates on the shortlist")
+    allow_suspects: bool = Field(False, description="let suspect rows onto the shortlist")
+    allow_known: bool = Field(False, description="let known compounds and parents onto the shortlist")
+
+
+class ClusterSettings(Settings):
+    """Where the work is done."""
+
+    kind: Literal["local", "address"] = "local"
+    address: str | None = Field(None, description="scheduler address such as tcp://node1:8786, for kind: address")
+    workers: int | None = Field(None, ge=1, le=4096, description="local: worker processes; default one a core")
+    threads_per_worker: int = Field(1, ge=1, le=64, description="local: threads torch and Numba may use in one worker")
+    memory_limit: str = Field("auto", description="local: memory of one worker, e.g. 4GiB")
+
+    @model_validator(mode="after")
+    def _address_given(self) -> Self:
+        if (self.kind == "address") != (self.address is not None):
+            raise ValueError("kind: address needs 'address', and only it takes one")
+        return self
+
+
+class RunSettings(Settings):
+    """How the run behaves; none of this changes a result."""
+
+    folder: str | None = Field(None, description="run folder; default runs/<name>")
+    allowed_failed_share: float = Field(
+        0.05, ge=0.0, le=1.0, description="share of failed rows above which the exit code is 1"
+    )
+
+
+class Campaign(Settings):
+    """A screening campaign, whole."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="also the run folder's name")]
+    description: str = ""
+    mobile_ions: tuple[str, ...] = Field(min_length=1, description="elements whose ions should move")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    candidates: CandidateSettings
+    potential: PotentialSettings = PotentialSettings()
+    reference: ReferenceSettings
+    stages: tuple[AnyStage, ...] = Field(min_length=1, description="the funnel, in order")
+    ranking: RankingSettings = RankingSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    run: RunSettings = RunSettings()
+
+    @field_validator("mobile_ions")
+    @classmethod
+    def _elements(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_elements(value)
+        return value
+
+    @model_validator(mode="after")
+    def _steps_fit_together(self) -> Self:
+        steps = [s.step for s in self.stages]
+        twice = sorted({s for s in steps if steps.count(s) > 1})
+        if twice:
+            raise ValueError(f"steps must have different names; give the second {twice[0]!r} its own 'name'")
+        kinds = [s.stage for s in self.stages]
+        if "window" in kinds and "stability" not in kinds[: kinds.index("window")]:
+            raise ValueError("stage window needs formation energies; put stability before it")
+        if self.reference.source == "prototypes" and "stability" not in kinds:
+            raise ValueError("reference source 'prototypes' relaxes as stability does; add that stage")
+        if kinds.count("stability") > 1:
+            raise ValueError("stage stability may occur once")
+        produced = {c.name for kind in ("candidates", *kinds) for c in schema.columns_of(kind)}
+        for wanted in [*(d.column for d in self.ranking.score), *(o.column for o in self.ranking.pareto)]:
+            if wanted not in produced and not schema.column(wanted).stage == "ranking":
+                raise ValueError(
+                    f"ranking uses {wanted!r}, which stage {schema.column(wanted).stage!r} makes; list that stage"
+                )
+        return self
+
+
+def load_campaign(path: str | Path) -> Campaign:
+    """Read a campaign file.
+
+    Raises
+    ------
+    ConfigError
+        With every problem, each placed by file, line and key.
+    """
+    path = Path(path)
+    data, lines = _read_yaml(path)
+    try:
+        return Campaign.model_validate(data)
+    except ValidationError as error:
+        items = [dict(item) for item in error.errors()]
+        # When every stage is wrong, pydantic also complains that none is left: that says nothing new.
+        wrong = [item for item in items if item["type"] != "too_short" or len(items) == 1]
+        raise ConfigError([_problem(path, lines, item) for item in wrong]) from None
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"can't be read: {error.strerror}")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(str(path), f"is not UTF-8 text (byte {error.start})")]) from None
+    try:
+        tree = YAML(typ="rt", pure=True).load(text)
+        data = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ConfigError([Problem(f"{path}:{line}", f"not valid YAML: {error.problem}")]) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError([Problem(str(path), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+    if not isinstance(data, dict):
+        raise ConfigError([Problem(str(path), "a campaign is a mapping of keys such as name, candidates, stages")])
+    lines: dict[tuple[str | int, ...], int] = {}
+    _collect_lines(tree, (), lines)
+    return data, lines
+
+
+def _collect_lines(node: Any, place: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+    position = getattr(node, "lc", None)
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        at = (
+            (position.key(key) if isinstance(node, dict) else position.item(key))
+            if position and position.data
+            else None
+        )
+        if at is not None:
+            lines[(*place, key)] = at[0] + 1
+        _collect_lines(value, (*place, key), lines)
+
+
+def _problem(path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str, Any]) -> Problem:
+    # The tag of a discriminated union stands in pydantic's location and not in the file: drop what can't be found.
+    place: tuple[str | int, ...] = ()
+    for part in item["loc"]:
+        if (*place, part) in lines or item["type"] in ("extra_forbidden", "missing") or isinstance(part, int):
+            place = (*place, part)
+    place = tuple(p for i, p in enumerate(place) if not (i == 2 and place[0] == "stages" and p in _STAGE_TAGS))
+    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
+    key = ".".join(str(p) for p in place) or "campaign"
+    return Problem(f"{path}:{line}", f"{key}: {_message(item)}")
+
+
+_STAGE_TAGS = ("estimate", "stability", "band_gap", "window", "conduction", "practicality")
+
+
+def _message(item: dict[str, Any]) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown key; see `ionsieve schema` for the keys that exist here"
+    if item["type"] == "missing":
+        return "is missing"
+    if item["type"] == "union_tag_invalid":
+        return f"unknown stage {item['input'].get('stage')!r}; there are {', '.join(_STAGE_TAGS)}"
+    if item["type"] == "union_tag_not_found":
+        return f"a stage needs 'stage', one of {', '.join(_STAGE_TAGS)}"
+    text: str = item["msg"].removeprefix("Value error, ")
+    if item["type"] == "value_error" or isinstance(item["input"], (dict, list, tuple)):
+        return text
+    return f"{text[0].lower()}{text[1:]}, got {item['input']!r}"
+
+
+def json_schema() -> str:
+    """JSON schema of a campaign file, for editors; generated from these models."""
+    return json.dumps(Campaign.model_json_schema(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,159 @@
+"""Competing phases of the self-consistent reference: elements and simple salts in the AFLOW prototypes, unrelaxed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.crystal import STRUCTURE_COLUMNS
+from pipeline.reference.protostructure import standardise
+from pipeline.reference.prototype_sources import from_aflow
+from pipeline.reference.prototypes import Prototype, build_library, make_prototype
+from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.config import ReferenceSettings
+
+METALS = ("A1", "A2", "A3", "A3'", "C19", "A5", "A6", "A7", "A10", "A11", "A20")
+"""Strukturbericht symbols in which a metal is tried: fcc, bcc, hcp, dhcp, alpha-Sm, beta-Sn, In, alpha-As, alpha-Hg,
+alpha-Ga, alpha-U."""
+
+NONMETALS = ("A2", "A4", "A7", "A8", "A9", "A14", "A17", "A18", "alpha oxygen", "Cubic alpha N2")
+"""Those of a nonmetal: bcc, diamond, alpha-As, gamma-Se, graphite, I2, black P, Cl2, and two molecular crystals
+that have no Strukturbericht symbol."""
+
+CUBIC_CENTIMETRES_PER_MOLE = 1.0 / 0.602214076
+"""Å3 an atom that one cm3/mol is."""
+
+COLUMNS = ("candidate_id", "formula_pretty", "chemsys", "nsites", "prototype_id", *STRUCTURE_COLUMNS)
+
+
+def competing_phases(
+    elements: tuple[str, ...], settings: ReferenceSettings, charges: Mapping[str, tuple[int, ...]] | None = None
+) -> pd.DataFrame:
+    """Structures whose relaxation gives the reference hull: nothing but the Python packages is needed.
+
+    Parameters
+    ----------
+    elements
+        Every element of the campaign.
+    settings
+        ``max_elements`` of a phase and ``max_sites`` of its primitive cell.
+    charges
+        Oxidation states that override the table of ions, as in the campaign's candidates.
+
+    Returns
+    -------
+    DataFrame
+        ``candidate_id, formula_pretty, chemsys, nsites, prototype_id`` and the structure columns: each element in the
+        common elemental structures at the volume of the pure substance (molar volume at room temperature), and each
+        charge-neutral element-wise substitution of the AFLOW prototypes, at the volume rescaled by ionic radii.
+
+    Raises
+    ------
+    ValueError
+        When an element is in no table of ions.
+    """
+    import pandas as pd
+
+    symbols = tuple(dict.fromkeys(elements))
+    parts = [_elements(symbols, settings.max_sites)]
+    if settings.max_elements > 1:
+        parts.append(_compounds(symbols, settings, dict(charges or {})))
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+
+
+def _compounds(
+    elements: tuple[str, ...], settings: ReferenceSettings, charges: dict[str, tuple[int, ...]]
+) -> pd.DataFrame:
+    import pandas as pd
+
+    from pipeline.stages.candidates import enumerate_unit, plan_units, with_structures
+
+    prototypes = PrototypeSettings(source="aflow", max_sites=settings.max_sites, max_elements=settings.max_elements)
+    library = build_library(prototypes)
+    wanted = CandidateSettings(
+        prototypes=prototypes,
+        elements=elements,
+        charges={e: q for e, q in charges.items() if e in elements},
+        substitution="charge_neutral",
+        by="element",
+        max_elements=settings.max_elements,
+        gates=CandidateGates(mobile_ion_fraction=None, require_mobile_ion=False),
+    )
+    tables = [enumerate_unit(unit, wanted, library, ())[0] for unit in plan_units(wanted, library)]
+    return with_structures(pd.concat(tables, ignore_index=True), library) if tables else pd.DataFrame(columns=COLUMNS)
+
+
+def _elements(elements: tuple[str, ...], max_sites: int) -> pd.DataFrame:
+    import pandas as pd
+    from pymatgen.core import Element
+
+    metals, nonmetals = _elemental_prototypes(METALS, max_sites), _elemental_prototypes(NONMETALS, max_sites)
+    rows: list[dict[str, Any]] = []
+    for symbol in elements:
+        own = metals if Element(symbol).is_metal else nonmetals
+        rows.extend(_element_row(symbol, prototype) for prototype in own)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _elemental_prototypes(names: tuple[str, ...], max_sites: int) -> list[Prototype]:
+    """Prototypes of one element by Strukturbericht symbol or mineral name, in the order of ``names``."""
+    found: dict[str, Prototype] = {}
+    for item in from_aflow():
+        name = next((n for n in item.names if n in names), None)
+        if name is None or name in found or len(set(item.elements)) != 1:
+            continue
+        crystal = standardise(item.lattice, item.frac_coords, item.elements, {}, {})
+        if len(crystal.site_orbit) <= max_sites:
+            found[name] = make_prototype((item, crystal), [(item, crystal)])
+    return [found[n] for n in names if n in found]
+
+
+def _element_row(symbol: str, prototype: Prototype) -> dict[str, Any]:
+    from pymatgen.core import Element
+
+    from pipeline.stages.candidates import candidate_id, formulas
+
+    element = Element(symbol)
+    pretty, plain, chemsys = formulas(((int(element.Z), prototype.n_sites),))
+    wanted = atomic_volume(symbol) * prototype.n_sites
+    scale = (wanted / abs(float(np.linalg.det(prototype.lattice)))) ** (1 / 3)
+    return {
+        "candidate_id": candidate_id(plain, prototype.prototype_id, (int(element.Z),) * len(prototype.orbit_elements)),
+        "formula_pretty": pretty,
+        "chemsys": chemsys,
+        "nsites": prototype.n_sites,
+        "prototype_id": prototype.prototype_id,
+        "lattice": [float(v) for v in (prototype.lattice * scale).reshape(-1)],
+        "atomic_numbers": [int(element.Z)] * prototype.n_sites,
+        "frac_coords": [float(v) for v in prototype.frac_coords.reshape(-1)],
+        "oxidation_states": [],
+    }
+
+
+def atomic_volume(symbol: str) -> float:
+    """Å3 an atom of the pure substance, from pymatgen's molar volumes; from the atomic radius where there is none.
+
+    Raises
+    ------
+    ValueError
+        When pymatgen knows neither.
+    """
+    from pymatgen.core import Element
+
+    element = Element(symbol)
+    try:
+        return float(element.molar_volume) * CUBIC_CENTIMETRES_PER_MOLE
+    except (TypeError, ValueError):
+        radius = element.atomic_radius
+        if radius is None:
+            raise ValueError(
+                f"element {symbol!r} has neither a molar volume nor an atomic radius in pymatgen"
+            ) from None
+        # spheres of a close packing fill 74 % of space
+        return float(4 / 3 * np.pi * float(radius) ** 3 / 0.74)

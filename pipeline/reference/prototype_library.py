@@ -1,0 +1,158 @@
+"""What a prototype is, and a library of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+LIBRARY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Member:
+    """A crystal that shares a prototype: where it is from, and its element on each class, in the prototype's order."""
+
+    source_id: str
+    formula: str
+    class_elements: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prototype:
+    """A crystal to substitute into.
+
+    Attributes
+    ----------
+    prototype_id
+        Digest of label, charges, elements and cell; the same on every machine, safe as a file name.
+    source_id, formula
+        The representative crystal.
+    frame
+        Protostructure label without charges; ``orbit_charges`` are all 0 when oxidation states are unknown.
+    lattice, frac_coords, site_orbit
+        (3,3) Å rows, (n,3), (n,) ascending: the primitive standardised cell, sites sorted by orbit.
+    images
+        (g,n): orbit onto which each isometry of the crystal's anion and cation sites moves each site.
+    ties
+        Classes (elements) that the label does not tell apart.
+    """
+
+    prototype_id: str
+    source_id: str
+    formula: str
+    frame: str
+    spacegroup_number: int
+    lattice: FloatArray
+    frac_coords: FloatArray
+    site_orbit: IntArray
+    orbit_elements: tuple[str, ...]
+    orbit_charges: tuple[int, ...]
+    orbit_multiplicities: tuple[int, ...]
+    orbit_wyckoffs: tuple[str, ...]
+    orbit_class: tuple[int, ...]
+    ties: tuple[tuple[int, ...], ...]
+    images: IntArray
+    members: tuple[Member, ...]
+
+    @property
+    def n_sites(self) -> int:
+        """Atoms in the primitive cell."""
+        return len(self.site_orbit)
+
+    @property
+    def n_classes(self) -> int:
+        """Elements of the representative."""
+        return max(self.orbit_class) + 1
+
+    @property
+    def has_charges(self) -> bool:
+        """Whether oxidation states are known; without them nothing is substituted."""
+        return all(self.orbit_charges)
+
+    @cached_property
+    def class_charges(self) -> tuple[int, ...]:
+        """Charge of each class."""
+        first = [self.orbit_class.index(c) for c in range(self.n_classes)]
+        return tuple(self.orbit_charges[i] for i in first)
+
+    def structure(self) -> Structure:
+        """The representative crystal, without oxidation states."""
+        from pymatgen.core import Lattice, Structure
+
+        species = [self.orbit_elements[o] for o in self.site_orbit]
+        return Structure(Lattice(self.lattice), species, self.frac_coords)
+
+
+@dataclass(frozen=True)
+class PrototypeLibrary:
+    """Prototypes by size and label, and how many source crystals were kept or left out, by reason."""
+
+    prototypes: tuple[Prototype, ...]
+    counts: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.prototypes)
+
+    def __iter__(self) -> Iterator[Prototype]:
+        return iter(self.prototypes)
+
+    def __getitem__(self, prototype_id: str) -> Prototype:
+        """Prototype of an id; KeyError names one that is not in the library."""
+        try:
+            return self._by_id[prototype_id]
+        except KeyError:
+            raise KeyError(f"prototype {prototype_id!r} is not in this library of {len(self)} prototypes") from None
+
+    @cached_property
+    def _by_id(self) -> dict[str, Prototype]:
+        return {p.prototype_id: p for p in self.prototypes}
+
+    @cached_property
+    def by_frame(self) -> dict[str, tuple[Prototype, ...]]:
+        """Prototypes of the same label without charges, in the library's order."""
+        groups: dict[str, list[Prototype]] = {}
+        for prototype in self.prototypes:
+            groups.setdefault(prototype.frame, []).append(prototype)
+        return {frame: tuple(group) for frame, group in groups.items()}
+
+    @cached_property
+    def parent_formulas(self) -> frozenset[str]:
+        """Reduced formulas of all crystals behind the prototypes."""
+        return frozenset(m.formula for p in self.prototypes for m in p.members)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything in the library."""
+        digest = hashlib.sha256(f"prototype library {LIBRARY_VERSION}".encode())
+        for p in self.prototypes:
+            members = [(m.source_id, m.formula, m.class_elements) for m in p.members]
+            digest.update(json.dumps([p.prototype_id, p.orbit_charges, p.source_id, members]).encode())
+            digest.update(np.round(p.lattice, 6).tobytes() + np.round(p.frac_coords, 6).tobytes() + p.images.tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write the library as Parquet."""
+        from pipeline.reference.prototype_store import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: Path) -> PrototypeLibrary:
+        """Read a library that :meth:`save` wrote; PrototypeError when it is broken or of another version."""
+        from pipeline.reference.prototype_store import load
+
+        return load(path)

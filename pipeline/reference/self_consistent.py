@@ -1,0 +1,71 @@
+"""A reference of competing phases from the surrogate's own relaxations, for campaigns without a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.crystal import structure_from_row
+from pipeline.energetics import Surrogate, reference_total_energy, relative_to_elements, self_consistent_scheme
+from pipeline.reference.formulas import CompositionKey, composition_key, reduced_formula
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def write_self_consistent_reference(
+    rows: pd.DataFrame, surrogate: str | Surrogate
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Turn relaxed elements and compounds into the two tables that ``PhaseReference.from_table`` reads.
+
+    Parameters
+    ----------
+    rows
+        One relaxed crystal a row: ``formula_pretty``, ``energy_per_atom`` (eV/atom, as the surrogate predicts
+        it) and the structure columns. Rows whose energy is NaN (failed relaxations) are left out, and so are
+        compounds of an element that has none: a candidate with such an element fails by name in stability.
+    surrogate
+        Name or object of the potential that relaxed them; its scheme decides on the corrections of compounds
+        (see `pipeline.energetics.reference_total_energy`).
+
+    Returns
+    -------
+    phases : pandas.DataFrame
+        ``formula``, ``formation_energy_per_atom`` (eV/atom), ``scheme``; one row a composition, the lowest,
+        sorted by formula. Phases above their elements stay in: they are known entries.
+    elements : pandas.DataFrame
+        ``element``, ``energy_per_atom`` (eV/atom), the lowest of each, sorted.
+
+    Raises
+    ------
+    ValueError
+        When no element was relaxed.
+    """
+    import pandas as pd
+
+    usable = [row for row in rows.to_dict("records") if np.isfinite(row["energy_per_atom"])]
+    keyed = [(composition_key(str(row["formula_pretty"])), row) for row in usable]
+    elements: dict[str, float] = {}
+    for key, row in keyed:
+        if len(key) == 1:
+            symbol = key[0][0]
+            elements[symbol] = min(float(row["energy_per_atom"]), elements.get(symbol, np.inf))
+    if not elements:
+        raise ValueError(
+            f"none of the {len(rows)} reference crystals is a relaxed element; a self-consistent reference needs "
+            "the elements of the campaign among its prototypes"
+        )
+    energies: dict[CompositionKey, float] = {}
+    for key, row in keyed:
+        if len(key) == 1 or any(symbol not in elements for symbol, _ in key):
+            continue
+        structure = structure_from_row(row)
+        total = reference_total_energy(structure, float(row["energy_per_atom"]) * len(structure), surrogate)
+        energy = relative_to_elements(structure, total, elements)
+        energies[key] = min(energy, energies.get(key, np.inf))
+    named = sorted((reduced_formula(key), energy) for key, energy in energies.items())
+    phases = pd.DataFrame(named, columns=["formula", "formation_energy_per_atom"])
+    phases["scheme"] = self_consistent_scheme(surrogate)
+    table = pd.DataFrame(sorted(elements.items()), columns=["element", "energy_per_atom"])
+    return phases, table

@@ -1,0 +1,130 @@
+"""Tables of reference energies, read strictly: a bad row is named by file, line and value."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.reference.formulas import CompositionKey, composition_key, element_symbols
+
+
+@dataclass(frozen=True)
+class PhaseTable:
+    """A table of competing phases as read.
+
+    Attributes
+    ----------
+    path
+        The file.
+    raw
+        Its bytes, for the digest.
+    energies
+        Lowest formation energy of each composition, eV/atom.
+    scheme
+        Energy scheme that the table declares in its column ``scheme``, if any.
+    """
+
+    path: Path
+    raw: bytes
+    energies: dict[CompositionKey, float]
+    scheme: str | None
+
+
+def read_phase_table(path: str | Path) -> PhaseTable:
+    """Read ``formula, formation_energy_per_atom`` (eV/atom) and perhaps ``scheme``; the lowest of each composition.
+
+    Raises
+    ------
+    ValueError
+        When the file is missing, unreadable, truncated, or a row is bad; names the path, line and value.
+    """
+    path = Path(path)
+    raw, rows = _read_csv(path, ("formula", "formation_energy_per_atom"))
+    energies: dict[CompositionKey, float] = {}
+    declared: set[str] = set()
+    for line, row in rows:
+        try:
+            key = composition_key(row["formula"].strip())
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from None
+        energy = _number(path, line, "formation_energy_per_atom", row["formation_energy_per_atom"])
+        if len(key) == 1 and energy < 0.0:
+            raise ValueError(
+                f"{path}, line {line}: element {key[0][0]} has formation energy {energy:g} eV/atom; "
+                "the most stable form of an element is zero by definition"
+            )
+        if energy < energies.get(key, np.inf):
+            energies[key] = energy
+        declared.add(row.get("scheme", ""))
+    if len(declared) > 1:
+        raise ValueError(f"{path} mixes energy schemes {sorted(declared)}; one table has one scheme")
+    return PhaseTable(path, raw, energies, declared.pop() or None)
+
+
+def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]]:
+    """Read ``element, energy_per_atom`` (eV/atom): the file's bytes and the energies.
+
+    Raises
+    ------
+    ValueError
+        As `PhaseReference.from_table`.
+    """
+    path = Path(path)
+    raw, rows = _read_csv(path, ("element", "energy_per_atom"))
+    energies: dict[str, float] = {}
+    for line, row in rows:
+        symbol = row["element"].strip()
+        if symbol not in element_symbols():
+            raise ValueError(f"{path}, line {line}: {symbol!r} is no element")
+        if symbol in energies:
+            raise ValueError(f"{path}, line {line}: element {symbol} occurs twice")
+        energies[symbol] = _number(path, line, "energy_per_atom", row["energy_per_atom"])
+    return raw, energies
+
+
+def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[tuple[int, dict[str, str]]]]:
+    """Raw bytes, and each row with its line number; every cell stays text, so that sodium nitride stays NaN."""
+    try:
+        raw = path.read_bytes()
+        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} can't be read, or is truncated: {error}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
+    reader = csv.reader(io.StringIO(text))
+    header: list[str] | None = None
+    rows: list[tuple[int, dict[str, str]]] = []
+    for cells in reader:
+        if not cells or (header is None and cells[0].startswith("#")):
+            continue
+        if header is None:
+            header = [c.strip() for c in cells]
+            missing = [name for name in needed if name not in header]
+            if missing:
+                raise ValueError(f"{path}: column {', '.join(missing)} is missing; found {', '.join(header)}")
+            continue
+        if len(cells) != len(header):
+            raise ValueError(
+                f"{path}, line {reader.line_num}: {len(cells)} values where {len(header)} are expected: "
+                f"{','.join(cells)!r}; the file may be truncated"
+            )
+        rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
+    if not rows:
+        raise ValueError(f"{path} holds no rows; columns {', '.join(needed)} are expected")
+    return raw, rows
+
+
+def _number(path: Path, line: int, name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not np.isfinite(value):
+        raise ValueError(f"{path}, line {line}: {name} must be a finite number in eV/atom, got {text!r}")
+    return value

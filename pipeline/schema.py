@@ -1,0 +1,349 @@
+"""Every column that ionsieve writes, declared once: name, type, unit, producing stage, meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the tables.
+
+    ``dtype`` is one of string, bool, int64, float64, list<float64>, list<int64>. ``gate`` gives the closed range
+    a gate's bound may lie in, in the column's unit; columns without it can't be gated by a number.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    stage: str
+    meaning: str
+    gate: tuple[float, float] | None = None
+
+
+def _c(name: str, dtype: str, unit: str, stage: str, meaning: str, gate: tuple[float, float] | None = None) -> Column:
+    return Column(name, dtype, unit, stage, meaning, gate)
+
+
+def _status(stage: str) -> tuple[Column, Column]:
+    return (
+        _c(f"{stage}_status", "string", "", stage, "ok, failed, pending or skipped"),
+        _c(f"{stage}_error", "string", "", stage, "'<type>: <message>' of what went wrong, empty when ok"),
+    )
+
+
+COLUMNS: tuple[Column, ...] = (
+    # candidates: small integers and words, no coordinates yet
+    _c("candidate_id", "string", "", "candidates", "the same crystal has the same id in every campaign"),
+    _c("formula_pretty", "string", "", "candidates", "reduced formula"),
+    _c("chemsys", "string", "", "candidates", "elements in alphabetical order, joined by '-'"),
+    _c("nsites", "int64", "", "candidates", "atoms in the primitive cell"),
+    _c("prototype_id", "string", "", "candidates", "the crystal that was substituted"),
+    _c("prototype_formula", "string", "", "candidates", "reduced formula of that crystal"),
+    _c("spacegroup_number", "int64", "", "candidates", "space group of the prototype"),
+    _c(
+        "ions",
+        "string",
+        "",
+        "candidates",
+        "ion on each symmetry-distinct orbit of the prototype, in its order",
+    ),
+    _c("is_parent", "bool", "", "candidates", "the prototype's own elements, unchanged (a control)"),
+    _c(
+        "substitution",
+        "string",
+        "",
+        "candidates",
+        "element or orbit: how the ions were assigned; none for a user's own",
+    ),
+    _c(
+        "mobile_ion_fraction",
+        "float64",
+        "",
+        "candidates",
+        "mobile ions / atoms, all mobile ions together",
+        (0.0, 1.0),
+    ),
+    _c(
+        "radius_mismatch",
+        "float64",
+        "",
+        "candidates",
+        "largest |ln(r_new / r_old)| of Shannon radii over the orbits",
+        (0.0, 3.0),
+    ),
+    _c(
+        "substitution_probability",
+        "float64",
+        "",
+        "candidates",
+        "Hautier's probability of the substitution",
+        (0.0, 1.0),
+    ),
+    # estimate: one-shot formation energy before any relaxation
+    _c(
+        "formation_energy_estimate",
+        "float64",
+        "eV/atom",
+        "estimate",
+        "one-shot model, moved to the MP2020 scheme",
+        (-10.0, 10.0),
+    ),
+    _c(
+        "energy_above_hull_estimate",
+        "float64",
+        "eV/atom",
+        "estimate",
+        "estimate of energy_above_hull, unrelaxed",
+        (0.0, 10.0),
+    ),
+    *_status("estimate"),
+    # stability
+    _c("lattice", "list<float64>", "Å", "stability", "nine numbers, row-major lattice vectors, relaxed"),
+    _c("atomic_numbers", "list<int64>", "", "stability", "n atomic numbers"),
+    _c("frac_coords", "list<float64>", "", "stability", "3n fractional coordinates, relaxed"),
+    _c("oxidation_states", "list<float64>", "e", "stability", "n oxidation states, empty when unknown"),
+    _c("volume", "float64", "Å3", "stability", "volume of the relaxed cell", (0.0, 1e6)),
+    _c("volume_change", "float64", "", "stability", "relaxed / starting volume - 1", (-1.0, 10.0)),
+    _c(
+        "energy_per_atom",
+        "float64",
+        "eV/atom",
+        "stability",
+        "the surrogate's total energy, as it predicts it",
+        (-100.0, 100.0),
+    ),
+    _c(
+        "formation_energy_per_atom",
+        "float64",
+        "eV/atom",
+        "stability",
+        "from the elements, in the reference's scheme",
+        (-10.0, 10.0),
+    ),
+    _c(
+        "energy_above_hull",
+        "float64",
+        "eV/atom",
+        "stability",
+        "above the hull of the reference's competing phases",
+        (0.0, 10.0),
+    ),
+    _c(
+        "decomposition",
+        "string",
+        "",
+        "stability",
+        "competing phases at this composition, with atom fractions",
+    ),
+    _c(
+        "energy_disagreement",
+        "float64",
+        "eV/atom",
+        "stability",
+        "|difference| of two surrogates' MP2020 formation energies on the relaxed crystal",
+        (0.0, 10.0),
+    ),
+    _c("relaxation_steps", "int64", "", "stability", "optimiser steps"),
+    _c(
+        "relaxation_converged",
+        "bool",
+        "",
+        "stability",
+        "forces fell below fmax; if not, an upper bound",
+    ),
+    _c("max_force", "float64", "eV/Å", "stability", "largest force at the end", (0.0, 1e3)),
+    _c("surrogate", "string", "", "stability", "name of the potential that relaxed this row"),
+    _c("surrogate_sha256", "string", "", "stability", "SHA-256 of its weights"),
+    _c("suspect", "bool", "", "stability", "too good or too strange to be believed as it stands"),
+    _c("suspect_reason", "string", "", "stability", "why, empty when not suspect"),
+    *_status("stability"),
+    # band gap
+    _c(
+        "band_gap",
+        "float64",
+        "eV",
+        "band_gap",
+        "ML band gap of the relaxed crystal at the configured fidelity",
+        (0.0, 30.0),
+    ),
+    _c("band_gap_fidelity", "string", "", "band_gap", "PBE, GLLB-SC, HSE or SCAN"),
+    *_status("band_gap"),
+    # window
+    _c(
+        "reduction_limit",
+        "float64",
+        "V",
+        "window",
+        "vs the ion's metal; the worst over the mobile ions present",
+        (-10.0, 20.0),
+    ),
+    _c(
+        "oxidation_limit",
+        "float64",
+        "V",
+        "window",
+        "vs the ion's metal; the worst over the mobile ions present",
+        (-10.0, 20.0),
+    ),
+    _c("window_ion", "string", "", "window", "ions whose limits were taken for reduction and oxidation"),
+    _c("reduction_products", "string", "", "window", "phases that form at the reduction limit"),
+    _c("oxidation_products", "string", "", "window", "phases that form at the oxidation limit"),
+    *_status("window"),
+    # conduction
+    _c(
+        "migration_barrier_1d",
+        "float64",
+        "eV",
+        "conduction",
+        "bond-valence percolation barrier in one dimension",
+        (0.0, 50.0),
+    ),
+    _c("migration_barrier_2d", "float64", "eV", "conduction", "the same in two dimensions", (0.0, 50.0)),
+    _c("migration_barrier_3d", "float64", "eV", "conduction", "the same in three dimensions", (0.0, 50.0)),
+    _c(
+        "conduction_ion",
+        "string",
+        "",
+        "conduction",
+        "mobile ion with the lowest barrier; the columns are for it",
+    ),
+    *_status("conduction"),
+    # practicality
+    _c("density", "float64", "g/cm3", "practicality", "mass density of the relaxed crystal", (0.0, 30.0)),
+    _c(
+        "cost_per_kg",
+        "float64",
+        "USD/kg",
+        "practicality",
+        "price of the elements; NaN when one has no price",
+        (0.0, 1e9),
+    ),
+    _c("is_known", "bool", "", "practicality", "the composition is among the experimentally observed ones"),
+    _c(
+        "in_database",
+        "bool",
+        "",
+        "practicality",
+        "the composition has any computed entry in the reference table",
+    ),
+    *_status("practicality"),
+    # ranking
+    _c("rank", "int64", "", "ranking", "1 is best; suspects are ranked after all others"),
+    _c(
+        "score",
+        "float64",
+        "",
+        "ranking",
+        "weighted mean of the desirabilities, 0 to 1, by the config's fixed bounds",
+    ),
+    _c(
+        "pareto_front",
+        "int64",
+        "",
+        "ranking",
+        "1: no other candidate is better in every objective; 2: none but front 1; ...",
+    ),
+    _c(
+        "duplicate_of",
+        "string",
+        "",
+        "ranking",
+        "candidate that relaxed to the same crystal with a lower energy",
+    ),
+    _c(
+        "energy_above_hull_with_candidates",
+        "float64",
+        "eV/atom",
+        "ranking",
+        "above the hull of reference and candidates",
+    ),
+    _c("is_control", "bool", "", "ranking", "known compound or parent: ranked, kept out of the shortlist"),
+    _c("shortlisted", "bool", "", "ranking", "on the shortlist"),
+)
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def column(name: str) -> Column:
+    """Look a column up; KeyError names it when it is not declared."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    if name.startswith("competing_phases_"):
+        return next(c for c in _status("competing_phases") if c.name == name)
+    head, _, tail = name.rpartition("_")
+    base = _BY_NAME.get(head)
+    if base is not None and head in ("reduction_limit", "oxidation_limit") and tail.isalpha():
+        return Column(name, base.dtype, base.unit, base.stage, f"the same vs {tail} metal", base.gate)
+    if name.startswith("pass_"):
+        return Column(name, "bool", "", "gates", f"passed the gates of {name[5:]}")
+    raise KeyError(f"column {name!r} is not declared in pipeline/schema.py")
+
+
+# Relaxing the competing phases gives the columns of stability that need no hull.
+_COMPETING_PHASES = (
+    "lattice",
+    "atomic_numbers",
+    "frac_coords",
+    "oxidation_states",
+    "energy_per_atom",
+    "relaxation_steps",
+    "relaxation_converged",
+    "max_force",
+    "surrogate",
+    "surrogate_sha256",
+)
+
+
+def columns_of(stage: str) -> tuple[Column, ...]:
+    """Columns that a stage produces, in order."""
+    if stage == "competing_phases":
+        return (*(_BY_NAME[name] for name in _COMPETING_PHASES), *_status(stage))
+    return tuple(c for c in COLUMNS if c.stage == stage)
+
+
+def arrow_type(dtype: str) -> pa.DataType:
+    """Arrow type of a declared dtype."""
+    import pyarrow as pa
+
+    plain = {"string": pa.string(), "bool": pa.bool_(), "int64": pa.int64(), "float64": pa.float64()}
+    if dtype.startswith("list<"):
+        return pa.list_(plain[dtype[5:-1]])
+    return plain[dtype]
+
+
+def to_arrow(table: pd.DataFrame, names: Iterable[str]) -> pa.Table:
+    """Convert the named columns to Arrow with their declared types.
+
+    Raises
+    ------
+    ValueError
+        When a column is missing, or a value does not fit its declared type; the message names the column.
+    """
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+    arrays, fields = [], []
+    for name in names:
+        declared = column(name)
+        if name not in table.columns:
+            raise ValueError(f"column {name!r} of stage {declared.stage} is missing from the table")
+        kind = arrow_type(declared.dtype)
+        values = [
+            v if isinstance(v, (list, tuple, np.ndarray)) or not pd.isna(v) else None for v in table[name].tolist()
+        ]
+        if declared.dtype == "float64":
+            values = [float("nan") if v is None else float(v) for v in values]
+        try:
+            arrays.append(pa.array(values, type=kind))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:
+            raise ValueError(f"column {name!r} must hold {declared.dtype}: {error}") from error
+        fields.append(pa.field(name, kind, metadata={"unit": declared.unit, "meaning": declared.meaning}))
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

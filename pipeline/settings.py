@@ -1,0 +1,289 @@
+"""Settings of each stage: frozen, bounded, with units. The config file is made of these."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from pipeline import schema
+from pipeline.gates import Gate
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, no unknown keys, no infinities."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def check_elements(symbols: list[str] | tuple[str, ...]) -> None:
+    """Raise ValueError naming every symbol that is no element."""
+    from pymatgen.core import Element
+
+    unknown = [s for s in symbols if not Element.is_valid_symbol(s)]
+    if unknown:
+        raise ValueError(f"unknown element {', '.join(repr(s) for s in unknown)}; use symbols such as Li or Cl")
+
+
+class PrototypeSettings(Settings):
+    """Which crystals are substituted."""
+
+    source: Literal["materials_project", "aflow", "folder"] = Field(
+        description="materials_project: structures_observed.parquet; aflow: pymatgen's AFLOW prototypes; "
+        "folder: your own CIF, POSCAR or extxyz files"
+    )
+    path: str | None = Field(
+        None,
+        description="Parquet file or folder; relative paths are looked up beside the config, then in $IONSIEVE_DATA",
+    )
+    max_sites: int = Field(50, ge=1, le=500, description="largest primitive cell, atoms")
+    min_elements: int = Field(2, ge=1, le=8)
+    max_elements: int = Field(5, ge=1, le=8)
+    anions: tuple[str, ...] = Field((), description="keep prototypes whose anions are all among these; empty: any")
+    on_broken_file: Literal["stop", "skip"] = Field(
+        "stop", description="what to do with an unreadable file of a folder"
+    )
+
+    @field_validator("anions")
+    @classmethod
+    def _elements(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_elements(value)
+        return value
+
+    @model_validator(mode="after")
+    def _path_given(self) -> Self:
+        if self.source == "folder" and self.path is None:
+            raise ValueError("source 'folder' needs 'path', the folder of your CIF, POSCAR or extxyz files")
+        return self
+
+
+class CandidateGates(Settings):
+    """Cheap gates, applied while enumerating; rejected candidates are counted by reason, not stored."""
+
+    mobile_ion_fraction: float | None = Field(
+        0.10,
+        ge=0.0,
+        le=1.0,
+        description="least share of mobile ions among the atoms, all mobile ions together",
+    )
+    radius_mismatch: float | None = Field(
+        None, gt=0.0, le=3.0, description="largest |ln(r_new/r_old)| of Shannon radii on any orbit"
+    )
+    electronegativity_order: bool = Field(True, description="every cation less electronegative than every anion")
+    substitution_probability: float | None = Field(
+        None, ge=0.0, le=1.0, description="least Hautier substitution probability (pymatgen's lambda table)"
+    )
+    require_mobile_ion: bool = Field(True, description="at least one mobile ion must be present")
+
+
+class CandidateSettings(Settings):
+    """What is enumerated: prototypes, ions, the way of substitution, and the cheap gates."""
+
+    prototypes: PrototypeSettings
+    elements: tuple[str, ...] = Field((), description="elements that may be placed; needed unless substitution is none")
+    charges: dict[str, tuple[int, ...]] = Field(
+        default_factory=dict,
+        description="oxidation states of an element, overriding the table, e.g. {Fe: [2, 3]}",
+    )
+    exclude_elements: tuple[str, ...] = Field((), description="elements left out")
+    exclude_classes: tuple[Literal["radioactive", "toxic", "rare"], ...] = Field((), description="classes left out")
+    substitution: Literal["isovalent", "charge_neutral", "none"] = Field(
+        "isovalent",
+        description="isovalent: same charge on each site; charge_neutral: any ions in a neutral cell; "
+        "none: the structures as they are",
+    )
+    by: Literal["element", "orbit"] = Field(
+        "element", description="one ion per element, or per symmetry-distinct orbit"
+    )
+    max_species_per_element: int = Field(
+        2, ge=1, le=4, description="distinct ions that replace one element (by: orbit)"
+    )
+    max_mixed_orbits: int = Field(6, ge=1, le=28, description="beyond this many orbits an element is substituted whole")
+    max_elements: int = Field(5, ge=1, le=10, description="most elements in a candidate")
+    gates: CandidateGates = CandidateGates()
+    chunk_size: int = Field(100_000, ge=1, le=10_000_000, description="raw assignments a work unit covers, about")
+
+    @field_validator("elements", "exclude_elements")
+    @classmethod
+    def _elements(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_elements(value)
+        return value
+
+    @field_validator("charges")
+    @classmethod
+    def _charges(cls, value: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        check_elements(tuple(value))
+        for symbol, states in value.items():
+            if not states or 0 in states or any(abs(q) > 8 for q in states):
+                raise ValueError(f"charges of {symbol} must be non-zero integers from -8 to 8, got {list(states)}")
+        return value
+
+    @model_validator(mode="after")
+    def _elements_given(self) -> Self:
+        if self.substitution != "none" and not self.elements:
+            raise ValueError("'elements' is empty; list the elements that may be placed, or use substitution: none")
+        return self
+
+    @property
+    def allowed_elements(self) -> tuple[str, ...]:
+        """Elements after exclusion by name (classes are resolved by pipeline.reference.ions)."""
+        return tuple(e for e in self.elements if e not in self.exclude_elements)
+
+
+class StageSettings(Settings):
+    """What every stage of the funnel has: a name in the funnel, gates, and a chunk size."""
+
+    stage: str
+    name: str | None = Field(
+        None,
+        pattern=r"^[a-z][a-z0-9_]{0,30}$",
+        description="name of this step; needed when a stage occurs twice",
+    )
+    gates: dict[str, Gate] = Field(default_factory=dict, description="bounds on this stage's columns, in their units")
+    chunk_size: int = Field(32, ge=1, le=100_000, description="candidates a work unit holds")
+    required: bool = Field(True, description="a row that fails here leaves the funnel, also without a gate")
+
+    @property
+    def step(self) -> str:
+        """Name of this step in the funnel."""
+        return self.name or self.stage
+
+    def result_settings(self) -> dict[str, object]:
+        """Settings that change the result, for the stage's digest (not the gates, not the chunk size)."""
+        return self.model_dump(mode="json", exclude={"gates", "chunk_size", "name", "required"})
+
+    @model_validator(mode="after")
+    def _gates_on_own_columns(self) -> Self:
+        for name, gate in self.gates.items():
+            _check_gate(self.stage, name, gate)
+        return self
+
+
+def _check_gate(stage: str, name: str, gate: Gate) -> None:
+    own = [c.name for c in schema.columns_of(stage) if c.gate is not None or c.dtype == "bool"]
+    try:
+        declared = schema.column(name)
+    except KeyError:
+        declared = None
+    if declared is None or declared.stage != stage or (declared.gate is None and declared.dtype != "bool"):
+        near = difflib.get_close_matches(name, own, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"stage {stage} has no column {name!r} to gate on{hint} It has: {', '.join(own) or 'none'}")
+    if declared.dtype == "bool":
+        if gate.equals is None:
+            raise ValueError(f"gate {stage}.{name} is true or false; write {{equals: true}}")
+        return
+    if gate.equals is not None:
+        raise ValueError(f"gate {stage}.{name} is a number in {declared.unit or 'no unit'}; use below or above")
+    low, high = declared.gate or (0.0, 0.0)
+    for bound in (gate.lower, gate.upper):
+        if bound is not None and not low <= bound <= high:
+            raise ValueError(
+                f"gate {stage}.{name} must lie from {low:g} to {high:g} {declared.unit}".rstrip() + f", got {bound:g}"
+            )
+
+
+class EstimateSettings(StageSettings):
+    """One-shot formation energy on the unrelaxed crystal: a loose gate before relaxation."""
+
+    stage: Literal["estimate"] = "estimate"
+    model: str = Field("MEGNet-MP-2018.6.1-Eform", description="formation-energy model (legacy MP scheme)")
+    chunk_size: int = Field(256, ge=1, le=100_000)
+
+
+class SuspectSettings(Settings):
+    """When a row is too good or too strange to be believed."""
+
+    energy_above_hull_below: float = Field(-0.1, le=0.0, description="eV/atom")
+    distance_ratio_below: float = Field(0.6, ge=0.0, le=1.0, description="shortest distance / sum of the two radii")
+    volume_change_above: float = Field(0.40, gt=0.0, description="|relaxed / starting volume - 1|")
+    energy_disagreement_above: float = Field(0.1, gt=0.0, description="eV/atom between two surrogates")
+
+
+class RelaxingStageSettings(StageSettings):
+    """What every stage that relaxes crystals has."""
+
+    fmax: float = Field(0.05, gt=0.0, le=1.0, description="eV/Å, forces and cell forces")
+    max_steps: int = Field(500, ge=0, le=10_000, description="optimiser steps; 0 evaluates without relaxing")
+    rattle: float = Field(0.02, ge=0.0, le=0.2, description="standard deviation of the seeded start displacement, Å")
+    seed: int = Field(0, ge=0)
+    relax_cell: bool = True
+
+
+class StabilitySettings(RelaxingStageSettings):
+    """Relaxation with the surrogate and energy above the hull of competing phases."""
+
+    stage: Literal["stability"] = "stability"
+    suspect: SuspectSettings = SuspectSettings()
+
+
+class CompetingPhasesSettings(RelaxingStageSettings):
+    """Relaxation of the self-consistent reference's crystals, as stability relaxes the candidates.
+
+    Not a step of the funnel: the runner derives it from the stability stage.
+    """
+
+    stage: Literal["competing_phases"] = "competing_phases"
+
+
+class BandGapSettings(StageSettings):
+    """ML band gap of the relaxed crystal."""
+
+    stage: Literal["band_gap"] = "band_gap"
+    model: str = Field("MEGNet-MP-2019.4.1-BandGap-mfi", description="multi-fidelity band-gap model")
+    fidelity: Literal["PBE", "GLLB-SC", "HSE", "SCAN"] = "PBE"
+    chunk_size: int = Field(256, ge=1, le=100_000)
+
+
+class WindowSettings(StageSettings):
+    """Electrochemical stability window against the mobile ion's metal."""
+
+    stage: Literal["window"] = "window"
+    reference_electrode: str | None = Field(None, description="measure against this metal instead of the mobile ions'")
+    chunk_size: int = Field(256, ge=1, le=100_000)
+
+    @field_validator("reference_electrode")
+    @classmethod
+    def _element(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_elements((value,))
+        return value
+
+
+class ConductionSettings(StageSettings):
+    """Bond-valence migration barriers."""
+
+    stage: Literal["conduction"] = "conduction"
+    spacing: float = Field(0.25, ge=0.05, le=1.0, description="grid spacing, Å")
+    cutoff: float = Field(10.0, ge=4.0, le=20.0, description="neighbours of a grid point, Å")
+    energy_cap: float = Field(10.0, gt=0.0, le=50.0, description="eV above the minimum where percolation is given up")
+    chunk_size: int = Field(16, ge=1, le=100_000)
+    required: bool = False
+
+
+class PracticalitySettings(StageSettings):
+    """Density, element cost, and what is known already."""
+
+    stage: Literal["practicality"] = "practicality"
+    known_formulas: tuple[str, ...] = Field((), description="compositions to treat as known, beside the data's")
+    chunk_size: int = Field(1024, ge=1, le=100_000)
+    required: bool = False
+
+    @field_validator("known_formulas")
+    @classmethod
+    def _formulas(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from pymatgen.core import Composition
+
+        for formula in value:
+            try:
+                Composition(formula, strict=True)
+            except (ValueError, KeyError) as error:
+                raise ValueError(f"known_formulas: {formula!r} is no formula ({error})") from error
+        return value
+
+
+AnyStage = Annotated[
+    EstimateSettings | StabilitySettings | BandGapSettings | WindowSettings | ConductionSettings | PracticalitySettings,
+    Field(discriminator="stage"),
+]

@@ -1,0 +1,1 @@
+"""One file a stage: a pure function of one table partition."""

@@ -1,0 +1,174 @@
+"""Migration barriers of the mobile ions from bond-valence site energies (softBV) and exact percolation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from kernels.percolation import percolation_thresholds
+from pipeline.crystal import structure_from_row
+from pipeline.oxidation_states import OxidationStates, charged_species
+from pipeline.reference.bond_valence import Ion
+from pipeline.site_energies import NoMobileIonError, framework_ions, grid_shape, landscape, mobile_ion
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from pymatgen.core import Structure
+
+    from pipeline.settings import ConductionSettings
+
+NAME = "conduction"
+STAGE_VERSION = 1
+
+CONNECTIVITY = 26
+"""A grid point's neighbours: those that share a face, an edge or a corner."""
+
+
+class ConductionRefs(Protocol):
+    """What this stage reads of the campaign's references."""
+
+    @property
+    def mobile_ions(self) -> tuple[str, ...]:
+        """Symbols of the mobile elements."""
+        ...
+
+
+@dataclass(frozen=True)
+class MigrationBarriers:
+    """Percolation thresholds of one mobile ion in a rigid framework.
+
+    Attributes
+    ----------
+    ion : Ion
+        The mobile ion with its charge.
+    e1d, e2d, e3d : float
+        eV above the lowest site energy at which the ion's region percolates in one, two and three dimensions;
+        inf where it doesn't below the cap.
+    minimum_site_energy : float
+        Lowest site energy on the grid, eV.
+    grid_shape : tuple of int
+        Points along the three lattice vectors.
+    """
+
+    ion: Ion
+    e1d: float
+    e2d: float
+    e3d: float
+    minimum_site_energy: float
+    grid_shape: tuple[int, int, int]
+
+    @property
+    def dimensionality(self) -> int:
+        """Dimensions in which the ion percolates below the cap: 0 to 3."""
+        return sum(math.isfinite(e) for e in (self.e1d, self.e2d, self.e3d))
+
+
+def migration_barriers(
+    structure: Structure,
+    ion: str = "Li",
+    spacing: float = 0.2,
+    *,
+    oxidation_states: OxidationStates | None = None,
+    mobile_ions: Sequence[str] = (),
+    cutoff: float = 10.0,
+    energy_cap: float = 10.0,
+    threads: int = 1,
+) -> MigrationBarriers:
+    """Bond-valence migration barriers of an ion through the framework of all immobile atoms.
+
+    Site energies are those of softBV (Chen, Wong and Adams, Acta Cryst. B 2019, 75, 18); each species of a
+    partially occupied site counts with its occupancy. The barriers are exact for the grid; a point has
+    26 neighbours. This is an estimate for a rigid framework.
+
+    Parameters
+    ----------
+    structure
+        Ordered or disordered crystal.
+    ion
+        Symbol of the mobile element.
+    spacing
+        Largest distance of grid points along the lattice vectors, Å; see :func:`grid_shape`.
+    oxidation_states
+        One number for each site, or one for each element; taken before those of the species. Without either
+        they are guessed. A fractional state is a mixture of the two integers beside it.
+    mobile_ions
+        Symbols of further mobile elements, which are no part of the framework either.
+    cutoff
+        Å, interactions counted.
+    energy_cap
+        eV above the lowest site energy where percolation is given up.
+    threads
+        Threads for the site energies.
+
+    Raises
+    ------
+    NoMobileIonError, OxidationStateError, InvalidGridError, MissingBondValenceParameterError
+        All are ValueErrors; the message says what is missing.
+    """
+    mobile = {ion, *mobile_ions}
+    if ion not in structure.symbol_set:
+        raise NoMobileIonError(f"{structure.formula} holds no {ion}; pick an ion out of {structure.symbol_set}")
+    charged = charged_species(structure, oxidation_states)
+    carrier = mobile_ion(charged, ion)
+    framework = framework_ions(structure, charged, mobile)
+    shape = grid_shape(structure, spacing, mobile)
+    energies = landscape(structure.lattice.matrix, framework, carrier, shape, cutoff=cutoff, threads=threads)
+    e1d, e2d, e3d = percolation_thresholds(energies, cap=energy_cap, connectivity=CONNECTIVITY)
+    return MigrationBarriers(carrier, e1d, e2d, e3d, float(energies.min()), shape)
+
+
+def run(part: pd.DataFrame, settings: ConductionSettings, refs: ConductionRefs, workspace: Path | None) -> pd.DataFrame:
+    """Add the barriers of the best mobile ion of each row (the lowest in 3D, then 2D, then 1D).
+
+    A barrier is inf where the ion doesn't percolate below ``settings.energy_cap``, NaN in failed rows. A row
+    fails when any mobile ion that it holds can't be computed.
+    """
+    results = [_row_result(row, settings, refs.mobile_ions) for row in part.to_dict(orient="records")]
+    done = part.copy()
+    for number, column in enumerate(("migration_barrier_1d", "migration_barrier_2d", "migration_barrier_3d")):
+        done[column] = np.array([result[0][number] for result in results], dtype=np.float64)
+    for number, column in enumerate(("conduction_ion", "conduction_status", "conduction_error"), start=1):
+        done[column] = np.array([result[number] for result in results], dtype=object)
+        done[column] = done[column].astype("str")
+    return done
+
+
+RowResult = tuple[tuple[float, float, float], str, str, str]
+
+
+def _row_result(row: Mapping[Any, Any], settings: ConductionSettings, mobile_ions: tuple[str, ...]) -> RowResult:
+    """Barriers, ion, status and error of one row; what is wrong with a row is data."""
+    try:
+        structure = structure_from_row({**row, "oxidation_states": _known_states(row.get("oxidation_states"))})
+        present = [ion for ion in mobile_ions if ion in structure.symbol_set]
+        if not present:
+            raise NoMobileIonError(f"{structure.formula} holds none of the mobile ions {', '.join(mobile_ions)}")
+        found = [
+            migration_barriers(
+                structure,
+                ion,
+                settings.spacing,
+                mobile_ions=mobile_ions,
+                cutoff=settings.cutoff,
+                energy_cap=settings.energy_cap,
+            )
+            for ion in present
+        ]
+    except ValueError as error:
+        return (math.nan, math.nan, math.nan), "", "failed", f"{type(error).__name__}: {error}"
+    best = min(found, key=lambda b: (b.e3d, b.e2d, b.e1d))
+    return (best.e1d, best.e2d, best.e3d), best.ion.element, "ok", ""
+
+
+def _known_states(states: Any) -> list[float] | None:
+    """The row's oxidation states, or None when any is missing, so that they are guessed."""
+    if states is None or np.ndim(states) != 1 or len(states) == 0:
+        return None
+    values = [math.nan if q is None else float(q) for q in states]
+    return None if any(math.isnan(q) for q in values) else values

@@ -1,0 +1,108 @@
+"""Stage ``practicality``: density, price of the elements, and whether the composition is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from pipeline.stages.rows import Failure, attempt, crystals, with_columns
+from pipeline.units import G_PER_CM3_PER_DALTON_PER_ANGSTROM3
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+    from pymatgen.core import Structure
+
+    from pipeline.reference import PhaseReference
+    from pipeline.reference.formulas import CompositionKey
+    from pipeline.references import References
+    from pipeline.settings import PracticalitySettings
+
+NAME = "practicality"
+STAGE_VERSION = 1
+
+PRICE_SOURCE = (
+    "pymatgen's costdb_elements.csv, USD/kg of the pure element: 77 of its prices are of September 2013, one of 2019 "
+    "and six of 2020 (Wikipedia, Wolfram Alpha)"
+)
+"""Where the prices come from and how old they are: they order candidates, they are no market prices."""
+
+
+def run(part: pd.DataFrame, settings: PracticalitySettings, refs: References, workspace: Path) -> pd.DataFrame:
+    """Add density, ``cost_per_kg``, ``is_known`` and ``in_database``.
+
+    ``cost_per_kg`` is the mass-weighted price of the elements (USD/kg, see `PRICE_SOURCE`), NaN when one of them has
+    no price; making the compound is not in it.
+
+    Parameters
+    ----------
+    part
+        Rows with ``formula_pretty`` and crystals.
+    settings, refs, workspace
+        ``refs.observed_formulas`` and ``refs.phases`` are used; the workspace is not.
+    """
+    from pipeline.reference.formulas import composition_key
+
+    if not len(part):
+        return with_columns(part, NAME, [])
+    known = _keys(refs.observed_formulas) | {composition_key(f) for f in settings.known_formulas}
+    formulas = part["formula_pretty"].tolist()
+    records = [
+        crystal if isinstance(crystal, Failure) else attempt(_record, str(formula), crystal, known, refs.phases)
+        for formula, crystal in zip(formulas, crystals(part, refs), strict=True)
+    ]
+    return with_columns(part, NAME, records)
+
+
+def _record(
+    formula: str, structure: Structure, known: frozenset[CompositionKey], phases: PhaseReference
+) -> dict[str, Any]:
+    from pipeline.reference.formulas import composition_key
+
+    key = composition_key(formula)
+    mass = float(structure.composition.weight)
+    return {
+        "density": mass / float(structure.volume) * G_PER_CM3_PER_DALTON_PER_ANGSTROM3,
+        "cost_per_kg": cost_per_kg(key),
+        "is_known": key in known,
+        "in_database": phases.contains(formula),
+    }
+
+
+@lru_cache(maxsize=4)
+def _keys(formulas: frozenset[str]) -> frozenset[CompositionKey]:
+    from pipeline.reference.formulas import composition_key
+
+    return frozenset(composition_key(f) for f in formulas)
+
+
+def cost_per_kg(key: CompositionKey) -> float:
+    """Price of the elements of a composition, USD/kg; NaN when one of them has no price.
+
+    Parameters
+    ----------
+    key
+        Element and amount, from `pipeline.reference.formulas.composition_key`.
+    """
+    from pymatgen.core import Element
+
+    prices = element_prices()
+    masses = {symbol: amount * float(Element(symbol).atomic_mass) for symbol, amount in key}
+    total = sum(masses.values())
+    return sum(mass * prices.get(symbol, float("nan")) for symbol, mass in masses.items()) / total
+
+
+@lru_cache(maxsize=1)
+def element_prices() -> Mapping[str, float]:
+    """Price of each element that has one, USD/kg (`PRICE_SOURCE`)."""
+    import csv
+    from importlib.resources import files
+
+    text = files("pymatgen.analysis").joinpath("costdb_elements.csv").read_text(encoding="utf-8")
+    # Two polymorphs of an element would be two rows: the cheaper counts, as in pymatgen's CostAnalyzer.
+    prices: dict[str, float] = {}
+    for symbol, price, *_ in csv.reader(text.splitlines(), quotechar="|"):
+        prices[symbol] = min(float(price), prices.get(symbol, float("inf")))
+    return prices

@@ -1,0 +1,88 @@
+"""Relaxing rows with the surrogate: shared by stability and the competing phases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.crystal import row_from_structure
+from pipeline.stages.rows import Failure, attempt_batch
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from pipeline.settings import RelaxingStageSettings
+    from pipeline.surrogates.potential import Potential
+
+
+@dataclass(frozen=True)
+class RelaxedCrystal:
+    """A relaxed crystal with its start's oxidation states."""
+
+    structure: Structure
+    energy: float
+    starting_volume: float
+    n_steps: int
+    converged: bool
+    max_force: float
+
+
+def relax_crystals(
+    starts: list[Structure | Failure], keys: list[str], settings: RelaxingStageSettings, potential: Potential
+) -> list[RelaxedCrystal | Failure]:
+    """Relax n crystals with a potential; each failure stays with its own crystal, and failures pass through.
+
+    ``keys`` (n candidate ids) seed the rattle, so that a crystal starts alike in every campaign and on every machine.
+    """
+
+    def relax(batch: list[tuple[Structure, str]]) -> Any:
+        return potential.relax(
+            [structure for structure, _ in batch],
+            fmax=settings.fmax,
+            max_steps=settings.max_steps,
+            relax_cell=settings.relax_cell,
+            rattle=settings.rattle,
+            seed=settings.seed,
+            keys=[key for _, key in batch],
+        )
+
+    keyed = [s if isinstance(s, Failure) else (s, key) for s, key in zip(starts, keys, strict=True)]
+    return [_relaxed(start, result) for start, result in zip(starts, attempt_batch(relax, keyed), strict=True)]
+
+
+def _relaxed(start: Structure | Failure, result: Any) -> RelaxedCrystal | Failure:
+    if isinstance(start, Failure):
+        return start
+    if isinstance(result, Failure):
+        return result
+    if result.error:
+        return Failure(str(result.error))
+    structure = result.structure.copy()
+    if not np.isfinite(result.energy):
+        return Failure(f"ValueError: the relaxed energy is {result.energy}")
+    states = [getattr(site.specie, "oxi_state", None) for site in start]
+    if all(state is not None for state in states):
+        structure.add_oxidation_state_by_site(states)
+    return RelaxedCrystal(
+        structure,
+        float(result.energy),
+        float(start.volume),
+        int(result.n_steps),
+        bool(result.converged),
+        float(result.max_force),
+    )
+
+
+def relaxation_columns(relaxed: RelaxedCrystal, potential: Potential) -> dict[str, Any]:
+    """Columns that any relaxation fills, for one row."""
+    return {
+        **row_from_structure(relaxed.structure),
+        "energy_per_atom": relaxed.energy / len(relaxed.structure),
+        "relaxation_steps": relaxed.n_steps,
+        "relaxation_converged": relaxed.converged,
+        "max_force": relaxed.max_force,
+        "surrogate": potential.name,
+        "surrogate_sha256": potential.sha256,
+    }

@@ -1,0 +1,83 @@
+"""Too good is suspect: signs that a potential was used where it has a hole (DESIGN.md, section 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from pipeline.settings import SuspectSettings
+
+
+def suspect_reasons(
+    settings: SuspectSettings,
+    *,
+    structure: Structure,
+    energy_above_hull: float,
+    volume_change: float,
+    energy_disagreement: float | None,
+) -> list[str]:
+    """Say why a relaxed candidate should not be believed as it stands; empty when nothing speaks against it.
+
+    Parameters
+    ----------
+    settings
+        The bounds.
+    structure
+        Relaxed crystal.
+    energy_above_hull
+        eV/atom.
+    volume_change
+        Relaxed / starting volume - 1.
+    energy_disagreement
+        eV/atom between two surrogates; None without a second opinion.
+    """
+    reasons = []
+    if energy_above_hull < settings.energy_above_hull_below:
+        reasons.append(f"{energy_above_hull:.3f} eV/atom above the hull is below {settings.energy_above_hull_below:g}")
+    ratio, pair = closest_pair(structure, settings.distance_ratio_below)
+    if ratio < settings.distance_ratio_below:
+        reasons.append(f"{pair} at {ratio:.2f} of the sum of their radii, below {settings.distance_ratio_below:g}")
+    if abs(volume_change) > settings.volume_change_above:
+        reasons.append(f"volume changed by {volume_change:+.0%}, more than {settings.volume_change_above:.0%}")
+    if energy_disagreement is not None and energy_disagreement > settings.energy_disagreement_above:
+        reasons.append(
+            f"two surrogates disagree by {energy_disagreement:.3f} eV/atom, more than "
+            f"{settings.energy_disagreement_above:g}"
+        )
+    return reasons
+
+
+def closest_pair(structure: Structure, below: float) -> tuple[float, str]:
+    """Shortest distance over the sum of the two covalent radii, among pairs closer than ``below`` times that sum.
+
+    Radii are Cordero's (Dalton Trans. 2008, 2832). Covalent radii are the shorter kind for a cation with an anion
+    and hold for metals and molecules too; ionic ones would flag an ordinary O-H or N-N bond.
+
+    Parameters
+    ----------
+    structure
+        Crystal, distances in Å.
+    below
+        Ratio from which on pairs are of no interest; bounds the search.
+
+    Returns
+    -------
+    ratio : float
+        Infinite when no pair is that close.
+    pair : str
+        Such as ``Li-Cl``.
+    """
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[[site.specie.Z for site in structure]]
+    first, second, _, distances = structure.get_neighbor_list(2.0 * float(radii.max()) * below + 1e-6)
+    if not len(distances):
+        return float("inf"), ""
+    ratios = distances / (radii[first] + radii[second])
+    at = int(np.argmin(ratios))
+    symbols = sorted(structure[int(i)].specie.symbol for i in (first[at], second[at]))
+    return float(ratios[at]), "-".join(symbols)

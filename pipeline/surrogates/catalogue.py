@@ -1,0 +1,213 @@
+"""Where models are looked for, and the checks on what is found.
+
+Nothing here imports torch: ``ionsieve models`` and the provenance digests stay instant.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from pipeline.surrogates.entries import (
+    CATALOGUE,
+    CONVENTIONS,
+    MODEL_FILES,
+    CatalogueEntry,
+    ChecksumError,
+    Convention,
+    LocatedModel,
+    ModelListing,
+    ModelNotFoundError,
+    UnknownConventionError,
+)
+
+__all__ = [
+    "CATALOGUE",
+    "CONVENTIONS",
+    "MODEL_FILES",
+    "CatalogueEntry",
+    "ChecksumError",
+    "LocatedModel",
+    "ModelListing",
+    "ModelNotFoundError",
+    "UnknownConventionError",
+    "list_models",
+    "locate",
+    "model_digest",
+    "resolve_convention",
+    "user_cache",
+]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def user_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """Folder that ``ionsieve data fetch`` fills with models: ``$XDG_CACHE_HOME`` or ``~/.cache``, below ionsieve/."""
+    root = environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "ionsieve" / "models"
+
+
+def _candidate_folders(name_or_path: str, environ: Mapping[str, str]) -> list[tuple[str, Path]]:
+    """Where to look, best first: (what it is, folder)."""
+    folders = [("the path itself", Path(name_or_path))]
+    if Path(name_or_path).name != name_or_path:
+        return folders
+    data = environ.get("IONSIEVE_DATA")
+    if data:
+        folders.append(("$IONSIEVE_DATA/models", Path(data) / "models" / name_or_path))
+    folders.append(("the user's cache", user_cache(environ) / name_or_path))
+    return folders
+
+
+def _packaged_chgnet() -> Path | None:
+    """Weights file inside the installed ``chgnet`` package, without importing it."""
+    spec = find_spec("chgnet")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    (file,) = CATALOGUE["CHGNet"].sha256
+    path = Path(spec.submodule_search_locations[0]) / "pretrained" / "0.3.0" / file
+    return path if path.is_file() else None
+
+
+def _locate_chgnet() -> LocatedModel:
+    entry = CATALOGUE["CHGNet"]
+    path = _packaged_chgnet()
+    if path is None:
+        raise ModelNotFoundError(
+            "model 'CHGNet': the weights inside the Python package chgnet (0.4) were not found; "
+            "install it with: python -m pip install 'chgnet>=0.4.2'"
+        )
+    digest = _checked_digest(entry, path)
+    return LocatedModel("CHGNet", entry, {path.name: path}, digest, "the chgnet package")
+
+
+def _checked_digest(entry: CatalogueEntry, path: Path) -> str:
+    digest = _sha256(path)
+    if digest != entry.sha256[path.name]:
+        raise ChecksumError(
+            f"{path} has SHA-256 {digest}, but {entry.name} has {entry.sha256[path.name]}; fetch it again, "
+            "or put a model of your own under another name and state its convention"
+        )
+    return digest
+
+
+def _not_found(name_or_path: str, tried: list[tuple[str, Path]], environ: Mapping[str, str]) -> ModelNotFoundError:
+    lines = [f"  {what}: {folder}" for what, folder in tried]
+    if not environ.get("IONSIEVE_DATA") and len(tried) > 1:
+        lines.append("  $IONSIEVE_DATA/models: IONSIEVE_DATA is not set")
+    remedy = (
+        f"fetch it with: ionsieve data fetch {name_or_path}"
+        if name_or_path in CATALOGUE
+        else f"known models: {', '.join(CATALOGUE)}"
+    )
+    return ModelNotFoundError(
+        f"model {name_or_path!r} not found ({' and '.join(MODEL_FILES)} were looked for); tried\n"
+        + "\n".join(lines)
+        + f"\n{remedy}, set IONSIEVE_DATA to a folder that has models/{Path(name_or_path).name}, "
+        "or give a path"
+    )
+
+
+def _entry_of(name: str, digest: str) -> CatalogueEntry | None:
+    """Entry by the checkpoint's SHA-256; a known name with other weights is an error."""
+    by_digest = next((e for e in CATALOGUE.values() if e.sha256.get("state.pt") == digest), None)
+    if by_digest is None and name in CATALOGUE:
+        raise ChecksumError(
+            f"state.pt of {name!r} has SHA-256 {digest}, but the catalogue has "
+            f"{CATALOGUE[name].sha256['state.pt']}; fetch it again, or put a model of your own in a folder "
+            "of another name and state its convention"
+        )
+    return by_digest
+
+
+def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) -> LocatedModel:
+    """Find a model's files and check them against the catalogue.
+
+    Looked up in this order: a path, ``$IONSIEVE_DATA/models/<name>``, the user's cache. CHGNet comes from its
+    Python package.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        Name in the catalogue, or a folder with ``model.json`` and ``state.pt``.
+    environ : mapping
+        Environment variables.
+
+    Raises
+    ------
+    ModelNotFoundError
+        With everything that was tried and the remedy.
+    ChecksumError
+        A file of a known model differs from the pinned SHA-256.
+    """
+    text = str(name_or_path)
+    if text == "CHGNet":
+        return _locate_chgnet()
+    tried = _candidate_folders(text, environ)
+    for what, folder in tried:
+        files = {file: folder / file for file in MODEL_FILES}
+        if not all(path.is_file() for path in files.values()):
+            continue
+        digest = _sha256(files["state.pt"])
+        entry = _entry_of(folder.resolve().name, digest)
+        if entry is not None:
+            _checked_digest(entry, files["model.json"])
+        return LocatedModel(entry.name if entry else folder.resolve().name, entry, files, digest, what)
+    raise _not_found(text, tried, environ)
+
+
+def resolve_convention(model: LocatedModel, convention: str | None) -> Convention | None:
+    """Message-passing convention of a located model: the catalogue's, else the caller's; never a guess.
+
+    Raises
+    ------
+    UnknownConventionError
+        An invalid word, an unknown checkpoint without one, or one that contradicts the catalogue.
+    """
+    if convention is not None and convention not in CONVENTIONS:
+        raise UnknownConventionError(
+            f"message-passing convention {convention!r} of model {model.name!r} is unknown; "
+            f"write one of: {', '.join(CONVENTIONS)}"
+        )
+    if model.entry is None:
+        if convention is None:
+            raise UnknownConventionError(
+                f"model {model.name!r} (state.pt SHA-256 {model.sha256}) is not in the catalogue, so its "
+                "message-passing convention must be given: convention: destination for checkpoints made "
+                "before matgl 3, convention: source for later ones. Guessing is refused: the wrong one gives "
+                "wrong energies without any error"
+            )
+        return convention
+    if convention is not None and convention != model.entry.convention:
+        raise UnknownConventionError(
+            f"model {model.name!r} has the convention {model.entry.convention!r} in the catalogue, "
+            f"got {convention!r}; leave it out"
+        )
+    return model.entry.convention
+
+
+def model_digest(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) -> str:
+    """SHA-256 of the model's weights file, in hexadecimal, for provenance. Imports no torch."""
+    return locate(name_or_path, environ).sha256
+
+
+def list_models(environ: Mapping[str, str] = os.environ) -> list[ModelListing]:
+    """Every known model with the folder or file where it was found, for ``ionsieve models``."""
+    listings = []
+    for entry in CATALOGUE.values():
+        try:
+            found = locate(entry.name, environ)
+        except (ModelNotFoundError, ChecksumError) as error:
+            problem = "not found" if isinstance(error, ModelNotFoundError) else str(error)
+            listings.append(ModelListing(entry, None, problem))
+            continue
+        path = next(iter(found.files.values()))
+        listings.append(ModelListing(entry, path if entry.name == "CHGNet" else path.parent, None))
+    return listings

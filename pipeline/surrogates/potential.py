@@ -1,0 +1,225 @@
+"""A potential as the stages use it: evaluate, relax, lend to ASE. The same for every model."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.surrogates.batch import (
+    BatchEvaluator,
+    CrystalBatch,
+    batch_from_structures,
+    estimated_edges,
+    fill_by_edges,
+    rejection,
+)
+from pipeline.surrogates.entries import EnergyScheme
+from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings, RelaxedCrystal
+from pipeline.surrogates.results import Evaluation, Relaxation
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+class Potential:
+    """A machine-learned interatomic potential.
+
+    Attributes
+    ----------
+    name : str
+        Name in the catalogue, or of the model's folder.
+    sha256 : str
+        Digest of its weights.
+    scheme : str or None
+        Energy scheme (see :class:`pipeline.surrogates.entries.CatalogueEntry`); None if not declared.
+    elements : tuple of str
+        Symbols it knows.
+    device : str
+        Where it runs.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sha256: str,
+        scheme: EnergyScheme | None,
+        evaluator: BatchEvaluator,
+        device: str,
+    ) -> None:
+        self.name = name
+        self.sha256 = sha256
+        self.scheme = scheme
+        self.elements = evaluator.elements
+        self.device = device
+        self.evaluator = evaluator
+
+    def __repr__(self) -> str:
+        return f"Potential({self.name!r}, scheme={self.scheme!r}, device={self.device!r})"
+
+    def evaluate(self, structures: Sequence["Structure"]) -> list[Evaluation]:
+        """Energies, forces and stresses.
+
+        Parameters
+        ----------
+        structures : sequence of Structure
+            Ordered periodic structures.
+
+        Returns
+        -------
+        list of Evaluation
+            One a structure, in the order given; one that fails has an ``error`` and NaN.
+        """
+        errors = [rejection(s, self.elements, self.evaluator.cutoff) for s in structures]
+        results = [_failed_evaluation(len(s), error) for s, error in zip(structures, errors, strict=True)]
+        good = [i for i, error in enumerate(errors) if error is None]
+        costs = [float(c) for c in self._costs([structures[i] for i in good])]
+        for group in fill_by_edges(costs, self.evaluator.edges_per_batch):
+            chosen = [good[k] for k in group]
+            for i, evaluation in zip(chosen, self._evaluate_group([structures[i] for i in chosen]), strict=True):
+                results[i] = evaluation
+        return results
+
+    def _costs(self, structures: Sequence["Structure"]) -> np.ndarray:
+        counts = np.array([len(s) for s in structures], np.int64)
+        volumes = np.array([s.volume for s in structures], np.float64)
+        return estimated_edges(counts, volumes, self.evaluator.cutoff)
+
+    def _evaluate_group(self, structures: Sequence["Structure"]) -> list[Evaluation]:
+        batch = batch_from_structures(structures)
+        result = self.evaluator.evaluate_batch(batch)
+        evaluations = []
+        for b, first in enumerate(batch.offsets):
+            count = int(batch.counts[b])
+            forces = result.forces[first : first + count]
+            error = result.errors[b]
+            if error is None and not (
+                np.isfinite(result.energies[b]) and np.isfinite(forces).all() and np.isfinite(result.stresses[b]).all()
+            ):
+                distance, i, j = result.closest[b]
+                error = (
+                    f"NonFiniteResult: energy, forces or stress are not finite (atoms {int(i)} and {int(j)} "
+                    f"are {distance:.3g} Å apart)"
+                )
+            if error is None:
+                evaluations.append(Evaluation(float(result.energies[b]), forces.copy(), result.stresses[b].copy()))
+            else:
+                evaluations.append(_failed_evaluation(count, error))
+        return evaluations
+
+    def relax(
+        self,
+        structures: Sequence["Structure"],
+        fmax: float = 0.05,
+        max_steps: int = 500,
+        *,
+        relax_cell: bool = True,
+        rattle: float = 0.0,
+        seed: int = 0,
+        keys: Sequence[str] | None = None,
+        settings: RelaxationSettings | None = None,
+    ) -> list[Relaxation]:
+        """Relax structures, many at once.
+
+        Parameters
+        ----------
+        structures : sequence of Structure
+            Ordered periodic structures.
+        fmax : float
+            Largest force allowed at convergence, eV/Å, atoms and cell (as ASE's FrechetCellFilter counts it).
+        max_steps : int
+            Bound on steps.
+        relax_cell : bool
+            Whether the cell moves.
+        rattle : float
+            Standard deviation of a Gaussian displacement of every coordinate before the start, Å.
+        seed : int
+            Seed of the rattle.
+        keys : sequence of str, optional
+            One a structure; the rattle depends on (seed, key), not on the order. Default: a digest of the structure.
+        settings : RelaxationSettings, optional
+            All settings at once; then ``fmax``, ``max_steps`` and ``relax_cell`` are not looked at.
+
+        Returns
+        -------
+        list of Relaxation
+            One a structure, in the order given; a structure that fails does so alone, with its ``error``.
+
+        Raises
+        ------
+        ValueError
+            A setting out of its bounds, or another number of keys than structures.
+        """
+        if settings is None:
+            settings = RelaxationSettings(fmax=fmax, max_steps=max_steps, relax_cell=relax_cell)
+        if not rattle >= 0.0:
+            raise ValueError(f"rattle must be a displacement in Å, zero or more, got {rattle}")
+        if keys is not None and len(keys) != len(structures):
+            raise ValueError(f"{len(keys)} keys for {len(structures)} structures")
+        errors = [rejection(s, self.elements, self.evaluator.cutoff) for s in structures]
+        good = [i for i, error in enumerate(errors) if error is None]
+        relaxed: dict[int, RelaxedCrystal] = {}
+        if good:
+            batch = batch_from_structures([structures[i] for i in good])
+            if rattle > 0.0:
+                chosen = [keys[i] if keys is not None else structure_key(structures[i]) for i in good]
+                rattle_batch(batch, rattle, seed, chosen)
+            relaxed = dict(zip(good, BatchedRelaxation(self.evaluator, settings).run(batch), strict=True))
+        return [_relaxation(structure, relaxed.get(i), errors[i]) for i, structure in enumerate(structures)]
+
+    def as_ase_calculator(self, **kwargs: Any) -> Any:
+        """The same model, message-passing convention included, as an ASE calculator."""
+        from pipeline.surrogates.ase_calculator import SurrogateCalculator
+
+        return SurrogateCalculator(self, **kwargs)
+
+
+def _failed_evaluation(count: int, error: str | None) -> Evaluation:
+    return Evaluation(float("nan"), np.full((count, 3), np.nan), np.full((3, 3), np.nan), error)
+
+
+def structure_key(structure: "Structure") -> str:
+    """Digest of lattice, species and coordinates (to 1e-8), the same on every machine."""
+    digest = hashlib.sha256()
+    digest.update(np.round(np.asarray(structure.lattice.matrix), 8).tobytes())
+    digest.update(np.array([site.specie.Z for site in structure], np.int64).tobytes())
+    digest.update(np.round(np.asarray(structure.frac_coords), 8).tobytes())
+    return digest.hexdigest()
+
+
+def rattle_batch(batch: CrystalBatch, width: float, seed: int, keys: Sequence[str]) -> None:
+    """Displace all atoms by Gaussian noise, in place, crystal by crystal from (seed, key)."""
+    for first, count, key in zip(batch.offsets, batch.counts, keys, strict=True):
+        words = np.frombuffer(hashlib.sha256(key.encode()).digest(), np.uint32)
+        generator = np.random.default_rng([seed, *words.tolist()])
+        batch.positions[first : first + count] += generator.normal(0.0, width, (int(count), 3))
+
+
+def _relaxation(structure: "Structure", crystal: RelaxedCrystal | None, error: str | None) -> Relaxation:
+    from pymatgen.core import Lattice, Structure
+
+    if crystal is None:
+        nan = float("nan")
+        return Relaxation(structure, nan, False, 0, error, nan, nan, nan)
+    final = structure
+    volume_change = float("nan")
+    if np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all():
+        final = Structure(
+            Lattice(crystal.cell),
+            structure.species,
+            crystal.positions,
+            coords_are_cartesian=True,
+            site_properties=structure.site_properties,
+            labels=structure.labels,
+        )
+        volume_change = float(final.volume / structure.volume - 1.0)
+    return Relaxation(
+        structure=final,
+        energy=crystal.energy,
+        converged=crystal.converged,
+        n_steps=crystal.n_steps,
+        error=crystal.error,
+        energy_initial=crystal.energy_initial,
+        max_force=crystal.max_force,
+        volume_change=volume_change,
+    )

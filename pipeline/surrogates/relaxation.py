@@ -1,0 +1,208 @@
+"""Relaxation of many crystals at once, independent of the model: who is under way, who is done, who failed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.surrogates.batch import (
+    MAX_EDGES,
+    BatchEvaluator,
+    BatchResult,
+    CrystalBatch,
+    FloatArray,
+    IntArray,
+    estimated_edges,
+    image_work,
+)
+from pipeline.surrogates.fire import ActiveCrystals, BoolArray, fire_step, generalised_forces, start
+
+
+@dataclass(frozen=True)
+class RelaxationSettings:
+    """How to relax.
+
+    Attributes
+    ----------
+    fmax : float
+        Converged when every atomic force and every row of the cell's generalised force is at most this, eV/Å.
+    max_steps : int
+        Bound on the steps of each crystal.
+    relax_cell : bool
+        Whether the cell moves.
+    max_displacement : float
+        Longest step, as the norm over all coordinates of a crystal (ASE's ``maxstep``), Å.
+    min_distance : float
+        Two atoms nearer than this, at any time, are a failure, Å.
+    max_volume_ratio : float
+        A volume that grows or shrinks beyond this factor is a failure.
+    """
+
+    fmax: float = 0.05
+    max_steps: int = 500
+    relax_cell: bool = True
+    max_displacement: float = 0.2
+    min_distance: float = 0.3
+    max_volume_ratio: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("fmax", "max_displacement", "min_distance"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.max_steps < 0:
+            raise ValueError(f"max_steps must not be negative, got {self.max_steps}")
+        if not self.max_volume_ratio > 1.0:
+            raise ValueError(f"max_volume_ratio must be above 1, got {self.max_volume_ratio}")
+
+
+@dataclass(frozen=True)
+class RelaxedCrystal:
+    """Final state of one crystal, in plain arrays (meaning as in :class:`results.Relaxation`)."""
+
+    positions: FloatArray
+    cell: FloatArray
+    energy: float
+    converged: bool
+    n_steps: int
+    error: str | None
+    energy_initial: float
+    max_force: float
+
+
+def _geometry_errors(state: ActiveCrystals, settings: RelaxationSettings, cutoff: float) -> list[str | None]:
+    """What makes a crystal impossible to evaluate: cell out of bounds, or coordinates that are not finite."""
+    owners = np.repeat(np.arange(len(state.counts)), state.counts)
+    finite = np.isfinite(state.cells).all(axis=(1, 2))
+    finite &= np.bincount(owners, ~np.isfinite(state.positions).all(axis=1), len(state.counts)) == 0
+    errors: list[str | None] = [None] * len(state.counts)
+    volumes = np.full(len(state.counts), np.nan)
+    volumes[finite] = np.abs(np.linalg.det(state.cells[finite]))
+    ratio = volumes / state.volume_start
+    for b in range(len(errors)):
+        if not finite[b]:
+            errors[b] = f"NonFiniteCoordinates: not finite after {state.steps[b]} steps"
+        elif not 1.0 / settings.max_volume_ratio <= ratio[b] <= settings.max_volume_ratio:
+            errors[b] = f"ExplodingVolume: {ratio[b]:.3g} times the initial volume after {state.steps[b]} steps"
+        elif image_work(state.counts[b : b + 1], state.cells[b : b + 1], cutoff)[0] > 500.0 * MAX_EDGES:
+            errors[b] = f"DegenerateCell: the cell became a needle after {state.steps[b]} steps"
+    return errors
+
+
+def _evaluation_errors(
+    result: BatchResult, forces_ok: BoolArray, state: ActiveCrystals, settings: RelaxationSettings
+) -> list[str | None]:
+    """What a model's answer says of each crystal: its own error, colliding atoms, numbers that are not finite."""
+    errors = list(result.errors)
+    for b, error in enumerate(errors):
+        after = f"after {state.steps[b]} steps"
+        distance, i, j = result.closest[b]
+        if error is not None:
+            continue
+        if distance < settings.min_distance:
+            errors[b] = f"CollidingAtoms: atoms {int(i)} and {int(j)} are {distance:.3g} Å apart {after}"
+        elif not forces_ok[b]:
+            errors[b] = f"NonFiniteResult: the model's energy, forces or stress are not finite {after}"
+    return errors
+
+
+def _finite_results(result: BatchResult, counts: IntArray) -> BoolArray:
+    bad_atoms = ~np.isfinite(result.forces).all(axis=1)
+    bad = np.add.reduceat(bad_atoms.astype(np.int64), np.cumsum(counts) - counts) > 0
+    finite: BoolArray = ~bad & np.isfinite(result.energies) & np.isfinite(result.stresses).all(axis=(1, 2))
+    return finite
+
+
+class BatchedRelaxation:
+    """FIRE for a queue of crystals: converged ones leave the batch, waiting ones enter.
+
+    Parameters
+    ----------
+    evaluator : BatchEvaluator
+        Gives energies, forces and stresses.
+    settings : RelaxationSettings
+        When to stop.
+    """
+
+    def __init__(self, evaluator: BatchEvaluator, settings: RelaxationSettings) -> None:
+        self.evaluator = evaluator
+        self.settings = settings
+        self._done: dict[int, RelaxedCrystal] = {}
+
+    def run(self, batch: CrystalBatch) -> list[RelaxedCrystal]:
+        """Relax all crystals of a batch, however large; results in the order given."""
+        self._done = {}
+        waiting = list(range(len(batch.counts)))
+        costs = estimated_edges(batch.counts, batch.volumes, self.evaluator.cutoff)
+        state: ActiveCrystals | None = None
+        while waiting or (state is not None and len(state.counts)):
+            state = self._admit(state, waiting, batch, costs)
+            state = self._drop(state, _geometry_errors(state, self.settings, self.evaluator.cutoff))
+            if len(state.counts):
+                state = self._advance(state)
+        return [self._done[i] for i in range(len(batch.counts))]
+
+    def _admit(
+        self, state: ActiveCrystals | None, waiting: list[int], batch: CrystalBatch, costs: FloatArray
+    ) -> ActiveCrystals:
+        """Fill the batch with waiting crystals, by estimated edges; at least one is under way afterwards."""
+        room = self.evaluator.edges_per_batch - (0.0 if state is None else float(state.edges.sum()))
+        entering: list[int] = []
+        empty = state is None or not len(state.counts)
+        while waiting and (costs[waiting[0]] <= room or (empty and not entering)):
+            room -= costs[waiting[0]]
+            entering.append(waiting.pop(0))
+        if not entering:
+            assert state is not None
+            return state
+        fresh = start(batch, entering, self.evaluator.cutoff)
+        return fresh if state is None else state.join(fresh)
+
+    def _drop(self, state: ActiveCrystals, errors: list[str | None]) -> ActiveCrystals:
+        """Record crystals with an error as failed and take them out."""
+        failed = np.array([error is not None for error in errors], bool)
+        if not failed.any():
+            return state
+        offsets = np.cumsum(state.counts) - state.counts
+        for b in np.flatnonzero(failed):
+            self._record(state, int(b), int(offsets[b]), np.nan, False, np.nan, errors[b])
+        return state.keep(~failed)
+
+    def _record(
+        self, state: ActiveCrystals, b: int, first: int, energy: float, converged: bool, force: float, error: str | None
+    ) -> None:
+        self._done[int(state.index[b])] = RelaxedCrystal(
+            positions=state.positions[first : first + state.counts[b]].copy(),
+            cell=state.cells[b].copy(),
+            energy=float(energy),
+            converged=converged,
+            n_steps=int(state.steps[b]),
+            error=error,
+            energy_initial=float(state.energy_start[b]),
+            max_force=float(force),
+        )
+
+    def _advance(self, state: ActiveCrystals) -> ActiveCrystals:
+        """Evaluate, let go those that are done or failed, and step the others."""
+        batch = state.as_batch()
+        result = self.evaluator.evaluate_batch(batch)
+        ok = _finite_results(result, state.counts)
+        errors = _evaluation_errors(result, ok, state, self.settings)
+        failed = np.array([error is not None for error in errors], bool)
+        forces, cell_forces, largest = generalised_forces(result, batch, self.settings.relax_cell)
+        first_time = state.steps == 0
+        state.energy_start = np.where(first_time, result.energies, state.energy_start)
+        state.edges = result.edges.astype(np.float64)
+        converged = ~failed & (largest <= self.settings.fmax)
+        exhausted = ~failed & ~converged & (state.steps >= self.settings.max_steps)
+        offsets = np.cumsum(state.counts) - state.counts
+        for b in np.flatnonzero(failed | converged | exhausted):
+            energy = np.nan if failed[b] else result.energies[b]
+            self._record(state, int(b), int(offsets[b]), energy, bool(converged[b]), largest[b], errors[b])
+        going = ~(failed | converged | exhausted)
+        if going.all():
+            remaining = state
+        else:
+            atoms = np.repeat(going, state.counts)
+            remaining, forces, cell_forces = state.keep(going), forces[atoms], cell_forces[going]
+        if len(remaining.counts):
+            fire_step(remaining, forces, cell_forces, self.settings.max_displacement)
+        return remaining

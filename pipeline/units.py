@@ -1,0 +1,23 @@
+"""Units at the boundaries. Inside: eV, Å, K, GPa, g/cm3, V, S/cm, fs (DESIGN.md, section 2).
+
+The constants are CODATA values; ``tests/test_energetics.py`` checks them against ``scipy.constants``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ELEMENTARY_CHARGE: Final = 1.602176634e-19
+"""Elementary charge in C (exact, SI 2019)."""
+
+AVOGADRO: Final = 6.02214076e23
+"""Avogadro constant in 1/mol (exact, SI 2019)."""
+
+BOLTZMANN: Final = 8.617333262e-5
+"""Boltzmann constant in eV/K (exact in SI 2019, ten digits)."""
+
+GPA_PER_EV_PER_ANGSTROM3: Final = ELEMENTARY_CHARGE * 1e21
+"""Stress: GPa in one eV/Å3."""
+
+G_PER_CM3_PER_DALTON_PER_ANGSTROM3: Final = 1.66053906892
+"""Density: g/cm3 in one Da/Å3 (CODATA 2022)."""

@@ -1,0 +1,74 @@
+"""Largest deviations from matgl 1.1.3 on DGL, model by model (needs IONSIEVE_DATA)."""
+
+import argparse
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pymatgen.core import Structure
+
+from pipeline.surrogates import CATALOGUE, load_potential, load_property_model
+from pipeline.surrogates.property_model import FIDELITIES
+
+EV_PER_A3_IN_GPA = 160.21766208
+BOUNDS = {"eV/atom": 1e-4, "eV/Å": 2e-3, "GPa": None, "eV": 1e-3, "eV/atom (property)": 1e-3}
+
+
+def potential_rows(name: str, rows: list[dict[str, Any]], structures: list[Structure]) -> list[tuple[str, str, float]]:
+    results = load_potential(name).evaluate(structures)
+    pairs = [(result, row[name]) for result, row in zip(results, rows, strict=True)]
+    energy = max(abs(r.energy - e["energy_eV"]) / len(r.forces) for r, e in pairs)
+    force = max(np.abs(r.forces - np.array(e["forces_eV_per_A"])).max() for r, e in pairs)
+    stress = max(np.abs(r.stress * EV_PER_A3_IN_GPA - np.reshape(e["stress_GPa"], (3, 3))).max() for r, e in pairs)
+    return [("energy", "eV/atom", energy), ("forces", "eV/Å", force), ("stress", "GPa", stress)]
+
+
+def property_rows(name: str, rows: list[dict[str, Any]], structures: list[Structure]) -> list[tuple[str, str, float]]:
+    model = load_property_model(name)
+    if not model.n_states:
+        deviation = np.abs(model.predict(structures) - [row[name] for row in rows]).max()
+        return [("formation energy", "eV/atom (property)", float(deviation))]
+    table = []
+    for fidelity in FIDELITIES:
+        deviation = np.abs(model.predict(structures, state=fidelity) - [row[name][fidelity] for row in rows]).max()
+        table.append((f"gap {fidelity}", "eV", float(deviation)))
+    return table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--reference", type=Path, help="default: $IONSIEVE_DATA/reference/matgl_dgl_predictions.json.gz"
+    )
+    arguments = parser.parse_args()
+    path = arguments.reference
+    if path is None:
+        if "IONSIEVE_DATA" not in os.environ:
+            parser.error("set IONSIEVE_DATA or give --reference")
+        path = Path(os.environ["IONSIEVE_DATA"]) / "reference" / "matgl_dgl_predictions.json.gz"
+    with gzip.open(path, "rt") as stream:
+        rows = json.load(stream)
+    structures = [Structure(row["lattice"], row["species"], row["frac_coords"]) for row in rows]
+    failures = 0
+    print(f"{len(rows)} crystals, largest deviation from matgl 1.1.3 on DGL")
+    print(f"{'model':34s} {'quantity':18s} {'deviation':>10s} {'bound':>8s}  unit")
+    for name, entry in CATALOGUE.items():
+        if name not in rows[0]:
+            continue
+        table = (potential_rows if entry.kind == "potential" else property_rows)(name, rows, structures)
+        for quantity, unit, deviation in table:
+            bound = BOUNDS[unit]
+            bad = bound is not None and not deviation <= bound
+            failures += bad
+            shown = "-" if bound is None else f"{bound:.0e}"
+            mark = "  FAILS" if bad else ""
+            print(f"{name:34s} {quantity:18s} {deviation:10.2e} {shown:>8s}  {unit.split(' (')[0]}{mark}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""A whole small campaign: results, failed rows, kills at bad moments, moved gates."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.campaigns import command, environment, events, ionsieve, write_campaign
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    config = write_campaign(folder, workers=1)
+    done = ionsieve(folder, "run", config)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "tiny"
+
+
+def ranked(run: Path) -> pd.DataFrame:
+    return pd.read_csv(run / "ranked_candidates.csv", keep_default_na=False, na_values=[""])
+
+
+def test_known_salts_lie_near_the_hull(undisturbed: Path) -> None:
+    table = ranked(undisturbed).set_index("formula_pretty")
+    # CHGNet reproduces the MP2020 formation energies of the two rock salts it was trained on within 30 meV/atom.
+    assert table.loc["NaCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.03)
+    assert table.loc["LiCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.03)
+    assert (table["surrogate"] == "CHGNet").all()
+
+
+def test_overlapping_atoms_are_a_failed_row_and_the_run_ends(undisturbed: Path) -> None:
+    failures = pd.read_csv(undisturbed / "failures.csv")
+    stability = failures[failures["step"] == "stability"]
+    assert len(stability) == 1
+    assert "atoms 0" in stability["error"].iloc[0]
+    funnel = pd.read_csv(undisturbed / "funnel.csv").set_index("step")
+    assert funnel.loc["stability", "failed"] == 1
+    assert "failed: 1" in funnel.loc["stability", "rejected_by"]
+
+
+def test_funnel_adds_up(undisturbed: Path) -> None:
+    funnel = pd.read_csv(undisturbed / "funnel.csv", keep_default_na=False)
+    for row in funnel.to_dict("records"):
+        rejected = sum(int(part.rpartition(": ")[2]) for part in row["rejected_by"].split("; ") if part)
+        assert row["entered"] == row["passed"] + rejected
+    assert funnel["entered"].tolist()[1:] == funnel["passed"].tolist()[:-1]
+    assert funnel["passed"].iloc[-1] == len(ranked(undisturbed))
+
+
+def test_every_ranked_candidate_has_a_cif_and_every_column_a_description(undisturbed: Path) -> None:
+    table = ranked(undisturbed)
+    assert sorted(p.stem for p in (undisturbed / "structures").glob("*.cif")) == sorted(table["candidate_id"])
+    described = pd.read_csv(undisturbed / "columns.csv", keep_default_na=False)
+    assert described["column"].tolist() == table.columns.tolist()
+
+
+def test_exit_code_follows_the_allowed_share(undisturbed: Path, tmp_path: Path) -> None:
+    folder = undisturbed.parent.parent
+    config = write_campaign(folder, workers=1, allowed=0.0)
+    strict = ionsieve(folder, "run", config)
+    write_campaign(folder, workers=1)
+    assert strict.returncode == 1
+    assert "failures.csv" in strict.stderr
+
+
+def test_views_of_the_finished_run(undisturbed: Path) -> None:
+    folder = undisturbed.parent.parent
+    first = ranked(undisturbed)["candidate_id"].iloc[0]
+    top = ionsieve(folder, "top", undisturbed)
+    assert top.returncode == 0
+    assert first in top.stdout
+    show = ionsieve(folder, "show", undisturbed, first)
+    assert "energy_above_hull" in show.stdout
+    assert "eV/atom" in show.stdout
+    status = ionsieve(folder, "status", undisturbed)
+    assert "stability" in status.stdout
+    assert "not running" in status.stdout
+    nobody = ionsieve(folder, "show", undisturbed, "nobody")
+    assert nobody.returncode == 2
+    assert "no candidate 'nobody'" in nobody.stderr
+
+
+def kill_after(folder: Path, config: Path, run: Path, step: str, units: int) -> None:
+    """Start the run in a process group of its own, and kill the whole group once enough units of a step are done."""
+    log = (folder / "killed.log").open("a")
+    process = subprocess.Popen(
+        command("run", config), cwd=folder, env=environment(folder), stdout=log, stderr=log, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+    while sum(e["step"] == step for e in events(run, "unit")) < units:
+        assert process.poll() is None, (folder / "killed.log").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    log.close()
+
+
+def test_killed_three_times_gives_the_same_bytes_and_recomputes_nothing(undisturbed: Path, tmp_path: Path) -> None:
+    config = write_campaign(tmp_path, workers=2)
+    run = tmp_path / "runs" / "tiny"
+    for step, units in (("candidates", 1), ("stability", 2), ("conduction", 1)):
+        kill_after(tmp_path, config, run, step, units)
+    done = ionsieve(tmp_path, "run", config)
+    assert done.returncode == 0, done.stderr
+    for name in ("ranked_candidates.csv", "shortlist.csv", "funnel.csv", "failures.csv"):
+        assert (run / name).read_bytes() == (undisturbed / name).read_bytes(), name
+    committed = [(e["step"], e["unit"]) for e in events(run, "unit")]
+    assert len(committed) == len(set(committed)), "a unit that was on disk was computed again"
+
+
+def test_tighter_gate_recomputes_nothing_and_looser_computes_what_was_missing(
+    undisturbed: Path, tmp_path: Path
+) -> None:
+    folder = undisturbed.parent.parent
+    before = len(events(undisturbed, "unit"))
+    config = write_campaign(folder, gate=0.01)
+    assert ionsieve(folder, "run", config).returncode == 0
+    assert len(events(undisturbed, "unit")) == before
+    tight = set(ranked(undisturbed)["candidate_id"])
+    config = write_campaign(folder, gate=5.0)
+    assert ionsieve(folder, "run", config).returncode == 0
+    added = events(undisturbed, "unit")[before:]
+    assert {e["step"] for e in added} == {"window", "conduction", "practicality"}
+    wide = set(ranked(undisturbed)["candidate_id"])
+    config = write_campaign(folder, gate=0.2)
+    assert ionsieve(folder, "run", config).returncode == 0
+    assert len(events(undisturbed, "unit")) == before + len(added)
+    middle = set(ranked(undisturbed)["candidate_id"])
+    assert tight < middle < wide
+    assert sum(e["rows"] for e in added if e["step"] == "window") == len(wide - middle)

@@ -1,0 +1,100 @@
+"""Bad configurations: every error at once, with its place and the remedy."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import ConfigError, load_campaign
+
+GOOD = """\
+name: x
+mobile_ions: [Li]
+candidates:
+  prototypes: {source: aflow}
+  elements: [Li, Cl]
+reference: {source: prototypes}
+stages:
+  - stage: stability
+    gates: {energy_above_hull: {below: 0.05}}
+ranking:
+  score: [{column: energy_above_hull, best: 0, worst: 0.1}]
+  pareto: [{column: energy_above_hull, goal: min}]
+"""
+
+
+def problems_of(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_campaign(path)
+    return [str(p).replace(str(path), "c.yaml") for p in caught.value.problems]
+
+
+def test_good_config_loads(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD, encoding="utf-8")
+    campaign = load_campaign(path)
+    assert campaign.stages[0].gates["energy_above_hull"].below == 0.05
+    with pytest.raises(ValueError, match="frozen"):
+        campaign.name = "y"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "words"),
+    [
+        ("name: x", "name: x\nnmae: y", "c.yaml:2: nmae", "unknown key"),
+        ("below: 0.05", "below: -0.05", "c.yaml:8: stages.0", "must lie from 0 to 10 eV/atom, got -0.05"),
+        ("below: 0.05", "below: 50 meV", "c.yaml:9: stages.0.gates.energy_above_hull.below", "got '50 meV'"),
+        ("energy_above_hull: {below", "energy_above_hul: {below", "c.yaml:8", "did you mean 'energy_above_hull'?"),
+        ("[Li, Cl]", "[Li, Xy]", "c.yaml:5: candidates.elements", "unknown element 'Xy'"),
+        ("mobile_ions: [Li]", "mobile_ions: []", "c.yaml:2: mobile_ions", "at least 1 item"),
+        ("mobile_ions: [Li]\n", "", "c.yaml:1: mobile_ions", "is missing"),
+        ("stage: stability", "stage: stabilty", "c.yaml:8: stages.0", "unknown stage 'stabilty'; there are"),
+        ("{below: 0.05}", "{}", "c.yaml:9: stages.0.gates.energy_above_hull", "needs a bound"),
+        ("{below: 0.05}", "{above: 0.2, below: 0.1}", "c.yaml:9", "nothing can pass"),
+        ("{source: aflow}", "{source: folder}", "c.yaml:4: candidates.prototypes", "needs 'path'"),
+        ("column: energy_above_hull, best", "column: band_gap, best", "c.yaml", "list that stage"),
+        ("best: 0, worst: 0.1", "best: 0, worst: 0", "c.yaml:11", "must differ"),
+        ("reference: {source: prototypes}", "reference: {source: table}", "c.yaml:6: reference", "needs 'path'"),
+        ("name: x", "name: x\npotential: {convention: both}", "c.yaml:2: potential.convention", "'destination'"),
+        ("name: x", "name: ../x", "c.yaml:1: name", "got '../x'"),
+    ],
+)
+def test_one_mistake_is_named_placed_and_remedied(tmp_path: Path, old: str, new: str, place: str, words: str) -> None:
+    assert old in GOOD
+    problems = problems_of(tmp_path, GOOD.replace(old, new, 1))
+    assert len(problems) == 1, problems
+    assert problems[0].startswith(place), problems
+    assert words in problems[0]
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("[Li, Cl]", "[Qq]").replace("name: x", "nam: x").replace("below: 0.05", "below: -1")
+    assert len(problems_of(tmp_path, text)) == 4  # unknown key, missing name, unknown element, negative gate
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [1", "not valid YAML"),
+        ("- 1", "mapping"),
+        ("name: a\nname: b", "not valid YAML"),
+        ("a: \x00", "not valid YAML"),
+    ],
+)
+def test_broken_yaml(tmp_path: Path, text: str, words: str) -> None:
+    assert words in problems_of(tmp_path, text)[0]
+
+
+def test_same_stage_twice_needs_names(tmp_path: Path) -> None:
+    twice = "  - stage: practicality\n  - stage: practicality\n"
+    assert "own 'name'" in problems_of(tmp_path, GOOD.replace("ranking:", twice + "ranking:"))[0]
+    path = tmp_path / "ok.yaml"
+    named = "  - stage: practicality\n  - stage: practicality\n    name: density\n"
+    path.write_text(GOOD.replace("ranking:", named + "ranking:"), encoding="utf-8")
+    assert [s.step for s in load_campaign(path).stages] == ["stability", "practicality", "density"]
+
+
+def test_missing_file_is_a_problem(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_campaign(tmp_path / "nowhere.yaml")

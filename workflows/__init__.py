@@ -1,0 +1,1 @@
+"""Dask and disk: clusters, run folders, the funnel, the command line."""

@@ -1,0 +1,89 @@
+"""Where the work runs: a local Dask cluster or a scheduler that is already there."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+import psutil
+from distributed import Client, LocalCluster
+
+from pipeline.config import ClusterSettings
+
+
+class ClusterError(Exception):
+    """The cluster can't be reached or has no workers."""
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """Variables a worker needs before its process starts.
+
+    glibc must keep freed blocks (a batch of 128 crystals is six times slower under its default, by page faults),
+    and Dask presets a trim threshold that undoes it; torch, Numba and BLAS must not fight for cores.
+    """
+    return {
+        "MALLOC_MMAP_THRESHOLD_": str(4 << 30),
+        "MALLOC_TRIM_THRESHOLD_": str(8 << 30),
+        "MALLOC_TOP_PAD_": str(256 << 20),
+        **{
+            name: str(threads)
+            for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+        },
+    }
+
+
+def worker_count(settings: ClusterSettings) -> int:
+    """Local worker processes: as configured, else one for each core this process may use."""
+    return settings.workers or max(1, len(os.sched_getaffinity(0)) // settings.threads_per_worker)
+
+
+@contextmanager
+def connect(settings: ClusterSettings) -> Iterator[Client]:
+    """Yield a Dask client.
+
+    Raises
+    ------
+    ClusterError
+        When a configured address does not answer within 30 s.
+    """
+    with dask.config.set(
+        {
+            "distributed.nanny.pre-spawn-environ": worker_environment(settings.threads_per_worker),
+            # A dying worker blames every task it held: hold one, steal none, and bisect ourselves.
+            "distributed.scheduler.worker-saturation": 1.0,
+            "distributed.scheduler.work-stealing": False,
+            "distributed.scheduler.allowed-failures": 2,
+            "distributed.worker.daemon": True,
+            "distributed.comm.timeouts.connect": "30s",
+        }
+    ):
+        if settings.kind == "address":
+            try:
+                client = Client(settings.address, timeout=30)
+            except (OSError, TimeoutError, ValueError) as error:
+                raise ClusterError(f"no Dask scheduler answers at {settings.address}: {error}") from None
+            with client:
+                yield client
+            return
+        logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)
+        workers = worker_count(settings)
+        limit = settings.memory_limit
+        if limit == "auto":
+            # Room for the client and the system: nine tenths of the memory, shared by the workers.
+            limit = str(int(psutil.virtual_memory().total * 0.9 / workers))
+        with (
+            LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=limit,
+                silence_logs=logging.ERROR,
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client

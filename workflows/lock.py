@@ -1,0 +1,115 @@
+"""One run at a time in a run folder, also after a kill, also across hosts that share the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+HEARTBEAT_SECONDS = 10.0
+STALE_AFTER_SECONDS = 300.0
+
+
+class RunFolderBusyError(Exception):
+    """Another run holds the folder."""
+
+
+def _boot_id() -> str:
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else ""
+
+
+class RunLock:
+    """Hold a run folder: an advisory file lock, and a heartbeat for hosts that do not see each other's locks.
+
+    The kernel drops the lock when the process dies, however it dies, so a killed run never leaves a folder
+    locked on its own host. From another host the folder is free once the heartbeat is 300 s old.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "run.lock"
+        self._stream: Any = None
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._stream = self.path.open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = read_holder(self.path) or {}
+            self._stream.close()
+            raise RunFolderBusyError(_busy(self.path.parent, holder)) from None
+        holder = read_holder(self.path)
+        if (
+            holder
+            and holder["host"] != socket.gethostname()
+            and time.time() - holder["heartbeat"] < STALE_AFTER_SECONDS
+        ):
+            self._stream.close()
+            raise RunFolderBusyError(_busy(self.path.parent, holder))
+        self._beat()
+        threading.Thread(target=self._keep_beating, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._stream.seek(0)
+        self._stream.truncate()
+        self._stream.close()
+
+    def _beat(self) -> None:
+        holder = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "boot_id": _boot_id(),
+            "heartbeat": time.time(),
+        }
+        self._stream.seek(0)
+        self._stream.truncate()
+        self._stream.write(json.dumps(holder))
+        self._stream.flush()
+
+    def _keep_beating(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            with contextlib.suppress(ValueError):  # the stream was closed between wait and write
+                self._beat()
+
+
+def read_holder(path: Path) -> dict[str, Any] | None:
+    """Who wrote the lock file last; None when nobody holds it."""
+    try:
+        holder = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError):
+        return None
+    return holder if isinstance(holder, dict) and {"host", "pid", "heartbeat"} <= holder.keys() else None
+
+
+def is_held(folder: Path) -> bool:
+    """Tell whether a run is at work in this folder, as far as this host can see."""
+    path = folder / "run.lock"
+    if not path.exists():
+        return False
+    with path.open("r", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(stream, fcntl.LOCK_UN)
+    holder = read_holder(path)
+    return bool(
+        holder and holder["host"] != socket.gethostname() and time.time() - holder["heartbeat"] < STALE_AFTER_SECONDS
+    )
+
+
+def _busy(folder: Path, holder: dict[str, Any]) -> str:
+    who = f"process {holder['pid']} on {holder['host']}" if holder else "another process"
+    return f"{folder} is held by {who}; wait for it, stop it, or choose another run folder with --folder"

@@ -1,0 +1,130 @@
+"""The files that a run leaves: tables, structures, and the sentence that explains the ranking."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from pipeline import ranking as ranking_rules
+from pipeline import schema
+from pipeline.config import Campaign
+from pipeline.crystal import has_structure, structure_from_row
+from workflows.files import write_text
+from workflows.store import RunFolder
+
+if TYPE_CHECKING:
+    from workflows.runner import Step
+
+# Leading columns of ranked_candidates.csv; the others follow in the order of pipeline/schema.py.
+_FIRST = (
+    "rank",
+    "candidate_id",
+    "formula_pretty",
+    "score",
+    "pareto_front",
+    "shortlisted",
+    "is_control",
+    "suspect",
+    "energy_above_hull",
+    "band_gap",
+    "reduction_limit",
+    "oxidation_limit",
+    "migration_barrier_3d",
+)
+_IN_CIF_ONLY = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a CSV atomically, numbers to nine significant digits, always with the same bytes for the same table."""
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, float_format="%.9g", lineterminator="\n")
+    write_text(path, buffer.getvalue())
+
+
+def public_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of the ranked table, in order: all declared ones that are there, structures left to the CIFs."""
+    declared = [c.name for c in schema.COLUMNS]
+    position = {name: i for i, name in enumerate(declared)}
+    rest = [c for c in table.columns if c not in _FIRST and c not in _IN_CIF_ONLY]
+    rest.sort(key=lambda name: (position.get(name, position.get(name.rpartition("_")[0], len(declared))), name))
+    return [c for c in _FIRST if c in table.columns] + rest
+
+
+def write_results(
+    folder: RunFolder,
+    campaign: Campaign,
+    ranking: pd.DataFrame,
+    steps: list[Step],
+    failures: list[pd.DataFrame],
+) -> None:
+    """Write the tables, the column descriptions, the explanation of the ranking, and one CIF a ranked row."""
+    columns = public_columns(ranking)
+    write_csv(ranking[columns], folder.path / "ranked_candidates.csv")
+    write_csv(ranking.loc[ranking["shortlisted"], columns], folder.path / "shortlist.csv")
+    write_csv(_described(columns), folder.path / "columns.csv")
+    write_csv(funnel_table(steps), folder.path / "funnel.csv")
+    write_csv(pd.concat(failures), folder.path / "failures.csv")
+    write_text(folder.path / "ranking.txt", ranking_rules.explain(campaign.ranking) + "\n")
+    write_structures(ranking, folder.structures)
+
+
+def _described(columns: list[str]) -> pd.DataFrame:
+    described = [schema.column(name) for name in columns]
+    return pd.DataFrame(
+        {
+            "column": [c.name for c in described],
+            "unit": [c.unit for c in described],
+            "dtype": [c.dtype for c in described],
+            "stage": [c.stage for c in described],
+            "meaning": [c.meaning for c in described],
+        }
+    )
+
+
+def write_structures(ranking: pd.DataFrame, folder: Path) -> None:
+    """Write ``<candidate_id>.cif`` for each ranked row, and remove those of rows that are ranked no more."""
+    from pymatgen.io.cif import CifWriter
+
+    folder.mkdir(exist_ok=True)
+    written = set()
+    for row in ranking.to_dict("records"):
+        if not has_structure(row):
+            continue
+        path = folder / f"{row['candidate_id']}.cif"
+        structure = structure_from_row(row).remove_oxidation_states()
+        write_text(path, str(CifWriter(structure, symprec=None)))
+        written.add(path.name)
+    for stale in folder.glob("*.cif"):
+        if stale.name not in written:
+            stale.unlink()
+
+
+def funnel_table(steps: list[Step]) -> pd.DataFrame:
+    """The funnel, exact and free of timings, so that equal runs give equal bytes."""
+    return pd.DataFrame(
+        {
+            "step": [s.step for s in steps],
+            "stage": [s.stage for s in steps],
+            "gates": [s.gates for s in steps],
+            "entered": [s.entered for s in steps],
+            "failed": [s.failed for s in steps],
+            "passed": [s.passed for s in steps],
+            "rejected_by": ["; ".join(f"{k}: {v}" for k, v in s.rejected_by.items()) for s in steps],
+        }
+    )
+
+
+def step_line(step: Step | dict[str, Any]) -> str:
+    """One line of the funnel for the terminal."""
+    s = step if isinstance(step, dict) else vars(step)
+    reasons = ", ".join(f"{v} {k}" for k, v in s["rejected_by"].items())
+    share = f"{s['passed'] / s['entered']:.1%}" if s["entered"] else "-"
+    effort = (
+        f"; {s['computed_now']} computed now, {s['seconds']:.0f} core-s"
+        if s["computed_now"]
+        else "; nothing new to compute"
+    )
+    return f"{s['step']}: {s['entered']} -> {s['passed']} ({share})" + (f"; out: {reasons}" if reasons else "") + effort

@@ -1,0 +1,117 @@
+"""Where a result comes from: versions, hardware, models, digests, citations."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from pipeline.config import Campaign
+from pipeline.surrogates import catalogue
+
+if TYPE_CHECKING:
+    from pipeline.references import References
+    from workflows.identity import Digests
+    from workflows.preflight import Inputs
+
+PACKAGES = (
+    "ionsieve",
+    "torch",
+    "matgl",
+    "chgnet",
+    "pymatgen",
+    "ase",
+    "numba",
+    "numpy",
+    "dask",
+    "distributed",
+    "moyopy",
+)
+
+
+def worker_facts() -> dict[str, str]:
+    """Versions that must agree between the client and every worker."""
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
+
+
+def model_names(campaign: Campaign) -> set[str]:
+    """Names of all models that a campaign uses."""
+    names = {campaign.potential.model, campaign.potential.second_opinion}
+    names |= {stage.model for stage in campaign.stages if stage.stage in ("estimate", "band_gap")}
+    return {name for name in names if name}
+
+
+def model_digests(names: list[str]) -> dict[str, str]:
+    """SHA-256 of the weights that this process would load, or why it would load none."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = catalogue.model_digest(name)
+        except (ValueError, OSError) as error:
+            found[name] = str(error)
+    return found
+
+
+def manifest_of(inputs: Inputs, digests: Digests, references: References) -> dict[str, object]:
+    """What manifest.json holds, but for the timings."""
+    campaign = inputs.campaign
+    return {
+        "campaign": campaign.name,
+        "started": now(),
+        "versions": worker_facts(),
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_GiB": round(psutil.virtual_memory().total / 2**30, 1),
+        },
+        "models": inputs.models,
+        "notes": list(inputs.notes),
+        "library": {"digest": references.library.digest, "counts": dict(references.library.counts)},
+        "digests": {
+            "candidates": digests.candidates(),
+            "competing_phases": digests.reference(),
+            **{stage.step: digests.stage(stage) for stage in campaign.stages},
+        },
+        "citations": _citations(campaign),
+    }
+
+
+def _citations(campaign: Campaign) -> list[str]:
+    entries = {listing.entry.name: listing.entry for listing in catalogue.list_models()}
+    cited = [f"{name}: {entries[name].citation}" for name in sorted(model_names(campaign)) if name in entries]
+    cited.append("Chen, Nguyen, Lee et al., J. Am. Chem. Soc. 2024, 146, 20009 (the funnel)")
+    if campaign.candidates.prototypes.source == "materials_project" or campaign.reference.source == "table":
+        cited.append("Materials Project data: Jain et al., APL Materials 2013, 1, 011002; CC BY 4.0")
+    if campaign.candidates.prototypes.source == "aflow" or campaign.reference.source == "prototypes":
+        cited.append("AFLOW prototypes: Mehl et al., Comput. Mater. Sci. 2017, 136, S1")
+    return cited
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def campaign_as_yaml(campaign: Campaign) -> str:
+    """The resolved campaign, as YAML that `ionsieve run` reads again."""
+    from ruamel.yaml import YAML
+
+    stream = io.StringIO()
+    YAML(typ="safe", pure=True).dump(campaign.model_dump(mode="json", exclude_none=True), stream)
+    return stream.getvalue()
+
+
+def now() -> str:
+    """Local time with its offset from UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,238 @@
+"""A run in its folder: plans work, keeps what is done, applies the gates, writes the results."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from distributed import Client
+
+from pipeline import ranking as ranking_rules
+from pipeline import schema
+from pipeline.config import Campaign
+from pipeline.reference.competing import competing_phases
+from pipeline.reference.self_consistent import write_self_consistent_reference
+from pipeline.references import References
+from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings, StageSettings
+from pipeline.stages import candidates as candidates_source
+from workflows import outputs
+from workflows.engine import compute_rows, compute_units
+from workflows.files import write_json
+from workflows.identity import Digests
+from workflows.progress import ProgressView
+from workflows.store import RunFolder, StageStore, Unit
+from workflows.worker import UnitResult, run_candidates_unit
+
+
+@dataclass
+class Step:
+    """One line of the funnel: how many came in, how many went on, and why the others did not."""
+
+    step: str
+    stage: str
+    gates: str
+    entered: int
+    failed: int
+    passed: int
+    rejected_by: dict[str, int]
+    computed_now: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+
+class Run:
+    """One campaign in one run folder, on one cluster."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        folder: RunFolder,
+        client: Client,
+        references: References,
+        digests: Digests,
+        view: ProgressView,
+        *,
+        retry_failed: bool = False,
+    ) -> None:
+        self.campaign = campaign
+        self.folder = folder
+        self.client = client
+        self.references = references
+        self.digests = digests
+        self.view = view
+        self.retry_failed = retry_failed
+        self.steps: list[Step] = []
+        self.failures: list[pd.DataFrame] = []
+        self._seconds: Counter[str] = Counter()
+        self._fresh: Counter[str] = Counter()
+
+    def enumerate_candidates(self) -> pd.DataFrame:
+        """List the candidates that pass the cheap gates, and count the others by reason."""
+        settings = self.campaign.candidates
+        store = self.folder.stage("candidates", self.digests.candidates())
+        if not store.units():
+            store.plan(candidates_source.plan_units(settings, self.references.library))
+        units = self._sound(store, store.units())
+        todo = [unit for unit in units if not store.is_done(unit)]
+        self.view.start("candidates", len(units), len(units) - len(todo))
+        compute_units(
+            self.client,
+            store,
+            todo,
+            lambda unit: (run_candidates_unit, (unit.work,)),
+            self._committed("candidates", 1),
+        )
+        counts: Counter[str] = Counter()
+        for note in store.notes():
+            counts.update(note["counts"])
+        table = store.results()
+        enumerated, passed = counts.pop("enumerated", 0), counts.pop("passed", 0)
+        gates = _cheap_gates_text(settings.gates.model_dump(exclude_none=True))
+        self._record(Step("candidates", "candidates", gates, enumerated, 0, passed, dict(counts)))
+        return table
+
+    def relax_competing_phases(self) -> None:
+        """Relax elements and common prototypes with the surrogate: the self-consistent reference."""
+        stability = next(s for s in self.campaign.stages if s.stage == "stability")
+        settings = CompetingPhasesSettings(
+            **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
+            | {"chunk_size": self.campaign.reference.chunk_size}
+        )
+        chosen = self.campaign.candidates
+        rows = competing_phases(chosen.allowed_elements, self.campaign.reference, chosen.charges)
+        store = self.folder.stage("competing_phases", self.digests.reference())
+        table = self._compute(store, "competing_phases", settings, rows)
+        phases, elements = write_self_consistent_reference(table, self.references.potential)
+        outputs.write_csv(phases, self.references.phases_path)
+        outputs.write_csv(elements, self.references.elemental_references_path)
+        failed = self._note_failures("competing_phases", settings, table)
+        self._record(Step("competing_phases", settings.stage, "", len(rows), failed, len(rows) - failed, {}))
+
+    def compute(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
+        """Give the rows a stage's columns, computing only what is on disk under no part of the same digest."""
+        store = self.folder.stage(settings.step, self.digests.stage(settings))
+        table = self._compute(store, settings.step, settings, rows)
+        self._note_failures(settings.step, settings, table)
+        return table
+
+    def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
+        failed = table[table[f"{settings.stage}_status"] == "failed"]
+        errors = failed[f"{settings.stage}_error"]
+        self.failures.append(pd.DataFrame({"candidate_id": failed["candidate_id"], "step": step, "error": errors}))
+        return len(failed)
+
+    def _compute(self, store: StageStore, step: str, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
+        rows = rows.sort_values(["nsites", "candidate_id"], ascending=[False, True]).reset_index(drop=True)
+        wanted = list(rows["candidate_id"])
+        needed = set(wanted)
+        planned = self._sound(store, store.units())
+        done = store.results()
+        known = set(done["candidate_id"]) if len(done) else set()
+        known |= {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
+        missing = [candidate for candidate in wanted if candidate not in known]
+        if self.retry_failed and len(done):
+            failed = set(done.loc[done[f"{settings.stage}_status"] == "failed", "candidate_id"])
+            missing += [candidate for candidate in wanted if candidate in failed]
+        size = settings.chunk_size
+        new = store.plan(missing[i : i + size] for i in range(0, len(missing), size))
+        units = [unit for unit in (*planned, *new) if not needed.isdisjoint(unit.work)]
+        todo = [unit for unit in units if not store.is_done(unit)]
+        by_id = rows.set_index("candidate_id", drop=False)
+        # Rows of a planned unit that a tighter gate has dropped meanwhile are left out, and planned again if needed.
+        parts = ((unit, by_id.loc[[c for c in unit.work if c in needed]].reset_index(drop=True)) for unit in todo)
+        total = sum(len(unit.work) for unit in units)
+        self.view.start(step, total, total - sum(len(unit.work) for unit in todo))
+        compute_rows(self.client, store, settings, parts, self._committed(step))
+        results = store.results()
+        if not len(results):
+            return rows.assign(**{c.name: pd.Series(dtype=object) for c in schema.columns_of(settings.stage)})
+        results = results[results["candidate_id"].isin(needed)]
+        kept = [c for c in rows.columns if c == "candidate_id" or c not in results.columns]
+        return rows[kept].merge(results, on="candidate_id", how="left", validate="one_to_one")
+
+    def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
+        """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
+        reasons: Counter[str] = Counter()
+        alive = pd.Series(True, index=table.index)
+        status = table[f"{settings.stage}_status"]
+        failed = status == "failed"
+        if settings.required:
+            reasons["failed"] = int(failed.sum())
+            alive &= ~failed
+        texts = []
+        for name, bound in settings.gates.items():
+            texts.append(bound.text(name, schema.column(name).unit))
+            absent = alive & table[name].isna()
+            reasons[f"{name} missing"] = int(absent.sum())
+            passes = pd.Series(bound.passes(table[name]), index=table.index)
+            reasons[name] = int((alive & ~absent & ~passes).sum())
+            alive &= passes & ~absent
+        survivors = table[alive].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
+        self._record(
+            Step(
+                settings.step,
+                settings.stage,
+                ", ".join(texts),
+                len(table),
+                int(failed.sum()),
+                len(survivors),
+                {reason: n for reason, n in reasons.items() if n},
+            )
+        )
+        return survivors
+
+    def rank(self, survivors: pd.DataFrame) -> pd.DataFrame:
+        """Rank the survivors; see :func:`pipeline.ranking.rank`."""
+        return ranking_rules.rank(survivors, self.campaign.ranking)
+
+    def write_results(self, ranking: pd.DataFrame) -> None:
+        """Write funnel.csv, ranked_candidates.csv, shortlist.csv, columns.csv, failures.csv and the CIFs."""
+        outputs.write_results(self.folder, self.campaign, ranking, self.steps, self.failures)
+
+    def failed_share(self) -> float:
+        """Failed rows over rows that entered a stage."""
+        entered = sum(s.entered for s in self.steps if s.stage != "candidates")
+        return sum(s.failed for s in self.steps) / entered if entered else 0.0
+
+    def _sound(self, store: StageStore, units: list[Unit]) -> list[Unit]:
+        for unit in units:
+            if store.is_done(unit) and store.discard_damaged(unit):
+                self.view.say(f"{store.part_path(unit)} is damaged; it is computed again")
+                self.folder.log("damaged part", step=store.step, unit=unit.number)
+        return units
+
+    def _committed(self, step: str, rows: int | None = None) -> Callable[[Unit, UnitResult], None]:
+        def committed(unit: Unit, result: UnitResult) -> None:
+            self._seconds[step] += result.note["seconds"]
+            self._fresh[step] += result.note["rows"]
+            self.view.advance(rows or len(unit.work))
+            self.folder.log("unit", step=step, unit=unit.number, **result.note)
+
+        return committed
+
+    def _record(self, step: Step) -> None:
+        step.computed_now = self._fresh[step.step]
+        step.seconds = round(self._seconds[step.step], 1)
+        self.steps.append(step)
+        self.folder.log("step", **vars(step))
+        write_json(self.folder.progress, {"updated": time.time(), "steps": [vars(s) for s in self.steps]})
+        self.view.say(outputs.step_line(step))
+
+
+def _cheap_gates_text(gates: dict[str, Any]) -> str:
+    texts = []
+    for name, value in gates.items():
+        if value is True:
+            texts.append(name)
+        elif value is not False:
+            texts.append(f"{name} {'<=' if name == 'radius_mismatch' else '>='} {value:g}")
+    return ", ".join(texts)
+
+
+def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:
+    """Where a campaign runs: as asked, as configured, else runs/<name>."""
+    return folder or Path(campaign.run.folder or Path("runs") / campaign.name)

@@ -1,0 +1,160 @@
+"""Open a run: inputs, prototype library, cluster, manifest; then the funnel."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import pandas as pd
+from distributed import Client
+
+from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.references import References
+from workflows.cluster import connect
+from workflows.files import digest_of, write_json, write_text
+from workflows.funnel import screen
+from workflows.identity import Digests
+from workflows.library import prototype_library
+from workflows.lock import RunLock
+from workflows.preflight import Inputs, check_table, find_inputs
+from workflows.progress import ProgressView
+from workflows.provenance import campaign_as_yaml, manifest_of, model_digests, model_names, now, worker_facts
+from workflows.runner import Run
+from workflows.store import RunFolder
+from workflows.worker import ReferencesPlugin
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    ranking: pd.DataFrame
+    failed_share: float
+
+
+def run_campaign(
+    campaign: Campaign, config_path: Path, folder: Path, view: ProgressView, *, retry_failed: bool = False
+) -> Outcome:
+    """Run a campaign to its end, or go on where it was left.
+
+    Raises
+    ------
+    ConfigError
+        Bad configuration or data, all problems at once.
+    RunFolderBusyError
+        Another run holds the folder.
+    KeyboardInterrupt
+        On Ctrl-C or SIGTERM; what was committed stays, and the same command goes on from there.
+    """
+    inputs = find_inputs(campaign, config_path)
+    run_folder = RunFolder(folder)
+    try:
+        run_folder.create()
+    except OSError as error:
+        raise ConfigError(
+            [
+                Problem(
+                    str(folder),
+                    f"the run folder can't be written ({error.strerror}); choose another with --folder",
+                )
+            ]
+        ) from None
+    with RunLock(folder), _terminated_like_interrupted():
+        started = time.time()
+        for note in inputs.notes:
+            view.say(note)
+        references, digests = open_references(inputs, run_folder, view)
+        write_text(run_folder.config, campaign_as_yaml(inputs.campaign))
+        manifest = manifest_of(inputs, digests, references)
+        write_json(run_folder.manifest, {**manifest, "finished": None})
+        run_folder.log("run started", notes=list(inputs.notes))
+        with connect(inputs.campaign.cluster) as client, view:
+            _prepare_workers(client, references, inputs)
+            view.say(f"dashboard: {client.dashboard_link}")
+            run = Run(inputs.campaign, run_folder, client, references, digests, view, retry_failed=retry_failed)
+            ranking = screen(run)
+        seconds = {step.step: step.seconds for step in run.steps}
+        write_json(
+            run_folder.manifest,
+            {
+                **manifest,
+                "finished": now(),
+                "wall_seconds": round(time.time() - started, 1),
+                "core_seconds": seconds,
+            },
+        )
+        run_folder.log("run finished", survivors=len(ranking), failed_share=run.failed_share())
+        return Outcome(ranking, run.failed_share())
+
+
+def open_references(inputs: Inputs, run_folder: RunFolder, view: ProgressView) -> tuple[References, Digests]:
+    """Build or reuse the prototype library, and say where the competing phases come from."""
+    library_path, library = prototype_library(inputs, run_folder.path, view.say)
+    digests = Digests(
+        inputs.campaign,
+        library=library.digest,
+        models=inputs.models,
+        table=inputs.table_digest,
+        known=digest_of([inputs.known_digest, library.digest]),
+    )
+    if inputs.table is not None and inputs.elements is not None:
+        check_table(inputs)
+        phases, elements = inputs.table, inputs.elements
+    else:
+        home = run_folder.stage("competing_phases", digests.reference()).folder
+        phases, elements = home / "phases.csv", home / "elements.csv"
+    references = References(
+        campaign=inputs.campaign,
+        library_path=library_path,
+        phases_path=phases,
+        elemental_references_path=elements,
+        observed_path=inputs.observed,
+    )
+    return references, digests
+
+
+def _prepare_workers(client: Client, references: References, inputs: Inputs) -> None:
+    """Register the references, and make sure that every worker runs the same code with the same models."""
+    client.register_plugin(ReferencesPlugin(references, inputs.campaign.cluster.threads_per_worker))
+    here = worker_facts()
+    there = client.run(worker_facts)
+    problems = [
+        Problem(
+            str(worker),
+            f"has {name} {facts.get(name)}, this process has {here[name]}; install the same versions",
+        )
+        for worker, facts in there.items()
+        for name in here
+        if facts.get(name) != here[name]
+    ]
+    digests = client.run(model_digests, sorted(model_names(inputs.campaign)))
+    expected = model_digests(sorted(model_names(inputs.campaign)))
+    problems += [
+        Problem(str(worker), f"sees model {name} with SHA-256 {found.get(name)}, this process {expected[name]}")
+        for worker, found in digests.items()
+        for name in expected
+        if found.get(name) != expected[name]
+    ]
+    if not there:
+        problems.append(Problem("cluster", "the scheduler has no workers; start some, then run the same command again"))
+    if problems:
+        raise ConfigError(problems)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C: schedulers send it before they kill."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

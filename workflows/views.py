@@ -1,0 +1,184 @@
+"""What `top`, `show` and `status` print. Reads the run folder only; imports no model and no Dask."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import schema
+from pipeline.config import ConfigError, Problem
+
+_TOP = (
+    ("rank", "#", "d"),
+    ("formula_pretty", "formula", ""),
+    ("spacegroup_number", "sg", "d"),
+    ("score", "score", ".3f"),
+    ("pareto_front", "front", "d"),
+    ("energy_above_hull", "E hull\n/meV/atom", "meV"),
+    ("band_gap", "gap\n/eV", ".2f"),
+    ("reduction_limit", "red.\n/V", ".2f"),
+    ("oxidation_limit", "ox.\n/V", ".2f"),
+    ("migration_barrier_3d", "barrier\n3D /eV", ".2f"),
+    ("cost_per_kg", "cost\n/USD/kg", ".0f"),
+    ("density", "density\n/g/cm3", ".2f"),
+    ("candidate_id", "candidate", ""),
+)
+
+
+def read_ranked(folder: Path) -> pd.DataFrame:
+    """Read ranked_candidates.csv; ConfigError says what to do when there is none."""
+    path = folder / "ranked_candidates.csv"
+    if not path.exists():
+        raise ConfigError([Problem(str(folder), "has no ranked_candidates.csv; finish it with `ionsieve run`")])
+    text = {c.name: str for c in schema.COLUMNS if c.dtype == "string"}
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
+
+
+def ranked_table(ranked: pd.DataFrame, count: int) -> Table:
+    """The first rows as a table: units in the header, marks in the last column."""
+    table = Table(title=None, header_style="bold", pad_edge=False, box=None)
+    shown = [entry for entry in _TOP if entry[0] in ranked.columns]
+    for name, title, form in shown:
+        table.add_column(
+            title,
+            justify="right" if form else "left",
+            no_wrap=True,
+            overflow="fold" if name == "candidate_id" else "ellipsis",
+        )
+    table.add_column("marks", no_wrap=True)
+    for row in ranked.head(count).to_dict("records"):
+        table.add_row(*(_cell(row[name], form) for name, _, form in shown), marks(row))
+    return table
+
+
+def _cell(value: Any, form: str) -> str:
+    if value is None or value != value:
+        return "-"
+    if form == "meV":
+        return f"{1000 * float(value):.0f}"
+    if form == "d":
+        return str(int(value))
+    return f"{float(value):{form}}" if form else str(value)
+
+
+def marks(row: dict[str, Any]) -> str:
+    """Words for a row: shortlisted, control, known, suspect, duplicate."""
+    words = []
+    if _true(row.get("shortlisted")):
+        words.append("shortlist")
+    if _true(row.get("is_parent")):
+        words.append("parent")
+    if _true(row.get("is_known")):
+        words.append("known")
+    if _true(row.get("suspect")):
+        words.append("suspect")
+    duplicate = row.get("duplicate_of")
+    if isinstance(duplicate, str) and duplicate:
+        words.append("duplicate")
+    return " ".join(words)
+
+
+def _true(value: Any) -> bool:
+    return value is True or str(value) == "True"
+
+
+def funnel_view(steps: list[dict[str, Any]]) -> Table:
+    """The funnel: what entered each step, what passed, and why the rest did not."""
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for title, justify in (
+        ("step", "left"),
+        ("gates", "left"),
+        ("entered", "right"),
+        ("passed", "right"),
+        ("", "right"),
+    ):
+        table.add_column(title, justify=justify, no_wrap=title != "gates")  # type: ignore[arg-type]
+    table.add_column("out because")
+    for step in steps:
+        share = f"{step['passed'] / step['entered']:.1%}" if step["entered"] else "-"
+        reasons = ", ".join(f"{k} {v:,}" for k, v in step["rejected_by"].items()) or "-"
+        table.add_row(step["step"], step["gates"] or "-", f"{step['entered']:,}", f"{step['passed']:,}", share, reasons)
+    return table
+
+
+def read_steps(folder: Path) -> list[dict[str, Any]]:
+    """Steps that a run has finished so far."""
+    path = folder / "progress.json"
+    if not path.exists():
+        raise ConfigError([Problem(str(folder), "is no run folder, or its run has not finished a step yet")])
+    steps: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["steps"]
+    return steps
+
+
+def unfinished_work(folder: Path) -> list[tuple[str, int, int]]:
+    """Steps with planned units that are not on disk: (step, units done, units planned)."""
+    result = []
+    digests = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["digests"]
+    for step, digest in digests.items():
+        plan = folder / "stages" / step / digest[:12] / "plan.json"
+        if plan.exists():
+            planned = len(json.loads(plan.read_text(encoding="utf-8"))["units"])
+            done = len(list(plan.parent.glob("part-*.parquet")))
+            if done < planned:
+                result.append((step, done, planned))
+    return result
+
+
+def everything_about(folder: Path, candidate: str) -> dict[str, Any]:
+    """All columns that any stage of this run wrote for one candidate, rejected ones included."""
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        raise ConfigError([Problem(str(folder), "is no run folder: it has no manifest.json")])
+    found: dict[str, Any] = {}
+    for step, digest in json.loads(manifest.read_text(encoding="utf-8"))["digests"].items():
+        for part in sorted((folder / "stages" / step / digest[:12]).glob("part-*.parquet")):
+            rows = pq.read_table(part, filters=[("candidate_id", "==", candidate)]).to_pylist()
+            if rows:
+                found.update(rows[-1])
+    if not found:
+        raise ConfigError(
+            [
+                Problem(
+                    str(folder),
+                    f"has no candidate {candidate!r}; `ionsieve top {folder}` lists the ranked ones",
+                )
+            ]
+        )
+    ranked = folder / "ranked_candidates.csv"
+    if ranked.exists():
+        table = read_ranked(folder)
+        for row in table[table["candidate_id"] == candidate].to_dict("records"):
+            found.update({c.name: row[c.name] for c in schema.columns_of("ranking") if c.name in row})
+    return found
+
+
+def print_everything(console: Console, found: dict[str, Any]) -> None:
+    """Print one candidate, stage by stage, with units."""
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for title in ("stage", "column", "value", "unit"):
+        table.add_column(title, overflow="fold")
+    stage = ""
+    for column in [
+        *schema.COLUMNS,
+        *(schema.column(n) for n in found if n not in {c.name for c in schema.COLUMNS}),
+    ]:
+        if column.name not in found or column.name in (
+            "lattice",
+            "atomic_numbers",
+            "frac_coords",
+            "oxidation_states",
+        ):
+            continue
+        value = found[column.name]
+        if value is None or value == "" or value != value:
+            continue
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(column.stage if column.stage != stage else "", column.name, text, column.unit)
+        stage = column.stage
+    console.print(table)
