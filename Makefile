@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-data test-slow check schema clean
+.PHONY: quickstart test test-slow check schema clean
 
 # One Python environment for everything; a stamp file for each set of extras.
 $(BIN)/python:
@@ -25,11 +25,9 @@ $(VENV)/.dev: $(VENV)/.test
 quickstart: $(VENV)/.run
 	$(BIN)/ionsieve run configs/quickstart.yaml
 
+# Tests marked `data` run too when IONSIEVE_DATA is set.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
-
-test-data: $(VENV)/.test
-	$(BIN)/python -m pytest -m "data and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

@@ -173,6 +173,7 @@ class RankingSettings(Settings):
         Objective(column="oxidation_limit", goal="max"),
     )
     shortlist_size: int = Field(18, ge=1, le=100_000, description="most candidates on the shortlist")
+    max_per_formula: int = Field(1, ge=1, le=100_000, description="most polymorphs of one formula on the shortlist")
     allow_suspects: bool = Field(False, description="let suspect rows onto the shortlist")
     allow_known: bool = Field(False, description="let known compounds and parents onto the shortlist")
 

@@ -71,7 +71,7 @@ def duplicates(table: pd.DataFrame) -> list[str]:
 
     result = dict.fromkeys(table["candidate_id"], "")
     matcher = StructureMatcher()
-    usable = table[[has_structure(row) for row in table.to_dict("records")]]
+    usable = table[np.asarray([has_structure(row) for row in table.to_dict("records")], dtype=bool)]
     for _, group in usable.groupby("formula_pretty", sort=True):
         rows = group.sort_values(["energy_per_atom", "candidate_id"]).to_dict("records")
         structures = [structure_from_row(row).remove_oxidation_states() for row in rows]
@@ -89,7 +89,7 @@ def rank(table: pd.DataFrame, settings: RankingSettings) -> pd.DataFrame:
 
     Suspects come after all others; within each part rows are ordered by score (highest first), then by
     candidate_id. Known compounds and parents are controls: ranked and marked, kept off the shortlist unless the
-    config allows them. Duplicates never enter the shortlist.
+    config allows them. Duplicates never enter the shortlist, and each formula enters ``max_per_formula`` times.
 
     Returns
     -------
@@ -110,6 +110,8 @@ def rank(table: pd.DataFrame, settings: RankingSettings) -> pd.DataFrame:
         eligible &= ~ranked["_suspect"]
     if not settings.allow_known:
         eligible &= ~ranked["is_control"]
+    earlier_of_formula = ranked[eligible].groupby("formula_pretty").cumcount()
+    eligible &= earlier_of_formula.reindex(ranked.index, fill_value=0) < settings.max_per_formula
     ranked["shortlisted"] = eligible & (eligible.cumsum() <= settings.shortlist_size)
     return ranked.drop(columns="_suspect").reset_index(drop=True)
 
@@ -131,5 +133,6 @@ def explain(settings: RankingSettings) -> str:
         f"score: weighted mean of desirabilities, linear between fixed bounds: {terms}; a missing value scores 0.\n"
         f"pareto_front: 1 when no other ranked candidate is at least as good in all of ({axes}) and better in one.\n"
         "Suspects are ranked after all others. Controls (known compounds, parents) are ranked and marked; the "
-        "shortlist leaves out controls, suspects and duplicates unless the config allows them."
+        f"shortlist leaves out controls, suspects and duplicates unless the config allows them, and takes at most "
+        f"{settings.max_per_formula} of each formula."
     )

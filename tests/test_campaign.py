@@ -27,9 +27,9 @@ def ranked(run: Path) -> pd.DataFrame:
 
 def test_known_salts_lie_near_the_hull(undisturbed: Path) -> None:
     table = ranked(undisturbed).set_index("formula_pretty")
-    # CHGNet reproduces the MP2020 formation energies of the two rock salts it was trained on within 30 meV/atom.
-    assert table.loc["NaCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.03)
-    assert table.loc["LiCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.03)
+    # Twice CHGNet's published mean error of 30 meV/atom (Deng et al., Nat. Mach. Intell. 2023, 5, 1031).
+    assert table.loc["NaCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.06)
+    assert table.loc["LiCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.06)
     assert (table["surrogate"] == "CHGNet").all()
 
 
@@ -85,8 +85,24 @@ def test_views_of_the_finished_run(undisturbed: Path) -> None:
     assert "no candidate 'nobody'" in nobody.stderr
 
 
-def kill_after(folder: Path, config: Path, run: Path, step: str, units: int) -> None:
-    """Start the run in a process group of its own, and kill the whole group once enough units of a step are done."""
+def test_nothing_passes_and_the_run_still_ends(undisturbed: Path) -> None:
+    folder = undisturbed.parent.parent
+    config = write_campaign(folder, gate=0.0)
+    done = ionsieve(folder, "run", config)
+    assert done.returncode == 0, done.stderr
+    assert len(ranked(undisturbed)) == 0
+    assert not list((undisturbed / "structures").glob("*.cif"))
+    assert ionsieve(folder, "top", undisturbed).returncode == 0
+    assert ionsieve(folder, "run", write_campaign(folder)).returncode == 0
+    assert len(ranked(undisturbed)) > 0
+
+
+def stop_after(folder: Path, config: Path, step: str, units: int, sent: signal.Signals = signal.SIGKILL) -> int:
+    """Start the run in a process group of its own, and signal the whole group once enough units of a step are done.
+
+    Returns the exit code.
+    """
+    run = folder / "runs" / "tiny"
     log = (folder / "killed.log").open("a")
     process = subprocess.Popen(
         command("run", config), cwd=folder, env=environment(folder), stdout=log, stderr=log, start_new_session=True
@@ -96,16 +112,17 @@ def kill_after(folder: Path, config: Path, run: Path, step: str, units: int) -> 
         assert process.poll() is None, (folder / "killed.log").read_text()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, sent)
+    code = process.wait(timeout=60)
     log.close()
+    return code
 
 
 def test_killed_three_times_gives_the_same_bytes_and_recomputes_nothing(undisturbed: Path, tmp_path: Path) -> None:
     config = write_campaign(tmp_path, workers=2)
     run = tmp_path / "runs" / "tiny"
     for step, units in (("candidates", 1), ("stability", 2), ("conduction", 1)):
-        kill_after(tmp_path, config, run, step, units)
+        assert stop_after(tmp_path, config, step, units) == -signal.SIGKILL
     done = ionsieve(tmp_path, "run", config)
     assert done.returncode == 0, done.stderr
     for name in ("ranked_candidates.csv", "shortlist.csv", "funnel.csv", "failures.csv"):
@@ -134,3 +151,14 @@ def test_tighter_gate_recomputes_nothing_and_looser_computes_what_was_missing(
     middle = set(ranked(undisturbed)["candidate_id"])
     assert tight < middle < wide
     assert sum(e["rows"] for e in added if e["step"] == "window") == len(wide - middle)
+
+
+def test_ctrl_c_exits_with_3_and_says_how_to_go_on(tmp_path: Path) -> None:
+    config = write_campaign(tmp_path)
+    assert stop_after(tmp_path, config, "stability", 1, signal.SIGINT) == 3
+    said = (tmp_path / "killed.log").read_text()
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    status = ionsieve(tmp_path, "status", "runs/tiny")
+    assert status.returncode == 0
+    assert "units done" in status.stdout

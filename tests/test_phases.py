@@ -222,3 +222,13 @@ def test_real_hull_distances_equal_pymatgen(materials_project: PhaseReference) -
         diagram = pymatgen_diagram(materials_project, [e.symbol for e in composition.elements])
         expected = diagram.get_hull_energy_per_atom(composition)
         assert materials_project.hull_energy(formula) == pytest.approx(expected, abs=SAME_ENERGY)
+
+
+def test_further_phases_compete() -> None:
+    table = {composition_key("LiCl"): -2.0}
+    reference = PhaseReference(table, elements=("Li", "Cl", "Na"))
+    together = reference.with_phases(["NaCl", "Li2NaCl3", "LiCl"], [-2.1, -2.05, -1.0])
+    # Li2NaCl3 = 2/3 LiCl + 1/3 NaCl by atoms: the hull there is -2.0333 without it, and itself at -2.05.
+    assert together.energy_above_hull(["Li2NaCl3", "LiCl"], [-2.05, -2.0]).tolist() == pytest.approx([0.0, 0.0])
+    assert together.energy_above_hull(["Li2NaCl3"], [-2.0])[0] == pytest.approx(0.05)
+    assert not reference.contains("NaCl")  # the reference itself is unchanged

@@ -25,6 +25,7 @@ def table() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "candidate_id": ["a", "b", "c", "d", "e"],
+            "formula_pretty": ["LiCl", "NaCl", "LiBr", "NaBr", "LiF"],
             "energy_above_hull": [0.02, 0.00, 0.05, -0.30, 0.02],
             "oxidation_limit": [4.0, 3.0, 5.0, 5.0, np.nan],
             "suspect": [False, False, False, True, False],
@@ -98,3 +99,10 @@ def test_explanation_names_every_term() -> None:
     text = explain(SETTINGS)
     assert "energy_above_hull 75% (1 at 0, 0 at 0.1)" in text
     assert "oxidation_limit high" in text
+
+
+def test_a_formula_enters_the_shortlist_as_often_as_allowed() -> None:
+    same = table().assign(formula_pretty="LiCl")
+    assert rank(same, SETTINGS)["shortlisted"].sum() == 1
+    twice = SETTINGS.model_copy(update={"max_per_formula": 2})
+    assert rank(same, twice).loc[lambda t: t["shortlisted"], "candidate_id"].tolist() == ["a", "c"]

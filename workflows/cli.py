@@ -15,6 +15,9 @@ from rich.markup import escape
 
 from pipeline.config import ConfigError, json_schema, load_campaign
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -150,7 +153,7 @@ def run(
     console.print()
     console.print(views.funnel_view(views.read_steps(where)))
     console.print()
-    console.print(views.ranked_table(views.read_ranked(where), top))
+    _print_ranked(console, views.read_ranked(where), top)
     console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", highlight=False)
     if outcome.failed_share > campaign.run.allowed_failed_share:
         _complain(
@@ -160,6 +163,15 @@ def run(
             ]
         )
         raise typer.Exit(EXIT_FAILED_ROWS)
+
+
+def _print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
+    from workflows import views
+
+    if len(ranked):
+        console.print(views.ranked_table(ranked, count))
+        return
+    console.print("no candidate passed; `ionsieve status` shows which gate removed them", highlight=False)
 
 
 @app.command()
@@ -206,7 +218,7 @@ def top(
         typer.echo(ranked.head(count).to_json(orient="records", indent=1))
         return
     console = _console()
-    console.print(views.ranked_table(ranked, count))
+    _print_ranked(console, ranked, count)
     explanation = folder / "ranking.txt"
     if explanation.exists():
         console.print("\n" + explanation.read_text(encoding="utf-8").rstrip(), highlight=False, markup=False)

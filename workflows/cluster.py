@@ -47,7 +47,7 @@ def connect(settings: ClusterSettings) -> Iterator[Client]:
     Raises
     ------
     ClusterError
-        When a configured address does not answer within 30 s.
+        When a configured address does not answer within 10 s.
     """
     with dask.config.set(
         {
@@ -62,7 +62,7 @@ def connect(settings: ClusterSettings) -> Iterator[Client]:
     ):
         if settings.kind == "address":
             try:
-                client = Client(settings.address, timeout=30)
+                client = Client(settings.address, timeout=10)
             except (OSError, TimeoutError, ValueError) as error:
                 raise ClusterError(f"no Dask scheduler answers at {settings.address}: {error}") from None
             with client:

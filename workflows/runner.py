@@ -14,7 +14,7 @@ from distributed import Client
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
-from pipeline.config import Campaign
+from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
 from pipeline.references import References
@@ -67,6 +67,7 @@ class Run:
         self.retry_failed = retry_failed
         self.steps: list[Step] = []
         self.failures: list[pd.DataFrame] = []
+        self._competitors: pd.DataFrame | None = None
         self._seconds: Counter[str] = Counter()
         self._fresh: Counter[str] = Counter()
 
@@ -106,7 +107,10 @@ class Run:
         rows = competing_phases(chosen.allowed_elements, self.campaign.reference, chosen.charges)
         store = self.folder.stage("competing_phases", self.digests.reference())
         table = self._compute(store, "competing_phases", settings, rows)
-        phases, elements = write_self_consistent_reference(table, self.references.potential)
+        try:
+            phases, elements = write_self_consistent_reference(table, self.references.potential)
+        except ValueError as error:
+            raise ConfigError([Problem("reference", str(error))]) from None
         outputs.write_csv(phases, self.references.phases_path)
         outputs.write_csv(elements, self.references.elemental_references_path)
         failed = self._note_failures("competing_phases", settings, table)
@@ -117,6 +121,9 @@ class Run:
         store = self.folder.stage(settings.step, self.digests.stage(settings))
         table = self._compute(store, settings.step, settings, rows)
         self._note_failures(settings.step, settings, table)
+        if settings.stage == "stability":
+            believed = (table["stability_status"] == "ok") & ~table["suspect"].fillna(True).astype(bool)
+            self._competitors = table.loc[believed, ["formula_pretty", "formation_energy_per_atom"]]
         return table
 
     def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
@@ -186,8 +193,18 @@ class Run:
         return survivors
 
     def rank(self, survivors: pd.DataFrame) -> pd.DataFrame:
-        """Rank the survivors; see :func:`pipeline.ranking.rank`."""
-        return ranking_rules.rank(survivors, self.campaign.ranking)
+        """Rank the survivors (:func:`pipeline.ranking.rank`), with their distance to the hull of this campaign too.
+
+        Every relaxed candidate that is not suspect competes there, also those that a later gate rejected.
+        """
+        ranked = ranking_rules.rank(survivors, self.campaign.ranking)
+        if self._competitors is not None:
+            formulas, energies = (self._competitors[c].tolist() for c in self._competitors.columns)
+            together = self.references.phases.with_phases(formulas, energies)
+            ranked["energy_above_hull_with_candidates"] = together.energy_above_hull(
+                ranked["formula_pretty"].tolist(), ranked["formation_energy_per_atom"].to_numpy(dtype=float)
+            )
+        return ranked
 
     def write_results(self, ranking: pd.DataFrame) -> None:
         """Write funnel.csv, ranked_candidates.csv, shortlist.csv, columns.csv, failures.csv and the CIFs."""

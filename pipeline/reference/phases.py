@@ -199,6 +199,33 @@ class PhaseReference:
             source=str(path),
         )
 
+    def with_phases(self, formulas: Sequence[str], formation_energies: Sequence[float]) -> PhaseReference:
+        """Make a reference in which further phases compete too; the lowest of each composition counts.
+
+        Parameters
+        ----------
+        formulas
+            n compositions.
+        formation_energies
+            eV/atom in this reference's scheme, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            When lengths differ or a formula can't be read.
+        """
+        energies = dict(self._energies)
+        for formula, energy in zip(formulas, formation_energies, strict=True):
+            key = composition_key(formula)
+            energies[key] = min(float(energy), energies.get(key, np.inf))
+        return PhaseReference(
+            energies,
+            elemental_energies=self.elemental_energies,
+            elements=self.elements,
+            scheme=self.scheme,
+            source=f"{self.source} and {len(formulas)} more phases",
+        )
+
     def __len__(self) -> int:
         return len(self._energies)
 
