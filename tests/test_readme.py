@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from tests.campaigns import ionsieve, write_campaign
 
 ROOT = Path(__file__).resolve().parent.parent
