@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -13,10 +12,8 @@ from pipeline import schema
 from pipeline.config import Campaign
 from pipeline.crystal import has_structure, structure_from_row
 from workflows.files import write_text
+from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
-
-if TYPE_CHECKING:
-    from workflows.runner import Step
 
 # Leading columns of ranked_candidates.csv; the others follow in the order of pipeline/schema.py.
 _FIRST = (
@@ -100,31 +97,3 @@ def write_structures(ranking: pd.DataFrame, folder: Path) -> None:
     for stale in folder.glob("*.cif"):
         if stale.name not in written:
             stale.unlink()
-
-
-def funnel_table(steps: list[Step]) -> pd.DataFrame:
-    """The funnel, exact and free of timings, so that equal runs give equal bytes."""
-    return pd.DataFrame(
-        {
-            "step": [s.step for s in steps],
-            "stage": [s.stage for s in steps],
-            "gates": [s.gates for s in steps],
-            "entered": [s.entered for s in steps],
-            "failed": [s.failed for s in steps],
-            "passed": [s.passed for s in steps],
-            "rejected_by": ["; ".join(f"{k}: {v}" for k, v in s.rejected_by.items()) for s in steps],
-        }
-    )
-
-
-def step_line(step: Step | dict[str, Any]) -> str:
-    """One line of the funnel for the terminal."""
-    s = step if isinstance(step, dict) else vars(step)
-    reasons = ", ".join(f"{v} {k}" for k, v in s["rejected_by"].items())
-    share = f"{s['passed'] / s['entered']:.1%}" if s["entered"] else "-"
-    effort = (
-        f"; {s['computed_now']} computed now, {s['seconds']:.0f} core-s"
-        if s["computed_now"]
-        else "; nothing new to compute"
-    )
-    return f"{s['step']}: {s['entered']} -> {s['passed']} ({share})" + (f"; out: {reasons}" if reasons else "") + effort

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +24,9 @@ from workflows.engine import compute_rows, compute_units
 from workflows.files import write_json
 from workflows.identity import Digests
 from workflows.progress import ProgressView
+from workflows.steps import Step, step_line
 from workflows.store import RunFolder, StageStore, Unit
 from workflows.worker import UnitResult, run_candidates_unit
-
-
-@dataclass
-class Step:
-    """One line of the funnel: how many came in, how many went on, and why the others did not."""
-
-    step: str
-    stage: str
-    gates: str
-    entered: int
-    failed: int
-    passed: int
-    rejected_by: dict[str, int]
-    computed_now: int = 0
-    seconds: float = field(default=0.0, compare=False)
 
 
 class Run:
@@ -237,7 +222,7 @@ class Run:
         self.steps.append(step)
         self.folder.log("step", **vars(step))
         write_json(self.folder.progress, {"updated": time.time(), "steps": [vars(s) for s in self.steps]})
-        self.view.say(outputs.step_line(step))
+        self.view.say(step_line(step))
 
 
 def _cheap_gates_text(gates: dict[str, Any]) -> str:
