@@ -72,7 +72,7 @@ def crystals() -> dict[str, Structure]:
 
 
 def write_campaign(
-    folder: Path, *, chunk_size: int = 1, gate: float = 0.2, workers: int = 1, allowed: float = 1.0
+    folder: Path, *, chunk_size: int = 1, gate: float = 0.12, workers: int = 1, allowed: float = 1.0
 ) -> Path:
     """Write the campaign, its crystals and its tables; return the config's path."""
     (folder / "crystals").mkdir(parents=True, exist_ok=True)

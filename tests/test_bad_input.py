@@ -48,7 +48,7 @@ def changed(folder: Path, old: str, new: str) -> Path:
     ("old", "new", "words"),
     [
         ("name: tiny", "name: tiny\ncolour: red", ["tiny.yaml:2: colour", "unknown key"]),
-        ("below: 0.2", "below: -0.2", ["must lie from 0 to 10 eV/atom, got -0.2"]),
+        ("below: 0.12", "below: -0.12", ["must lie from 0 to 10 eV/atom, got -0.12"]),
         ("mobile_ions: [Li, Na]", "mobile_ions: [Li, Nx]", ["unknown element 'Nx'"]),
         ("energy_above_hull: {", "energy_below_hull: {", ["no column 'energy_below_hull'"]),
         ("model: CHGNet", "model: M3GNet-MP-2021.2.8-PES", ["M3GNet-MP-2021.2.8-PES", "IONSIEVE_DATA"]),

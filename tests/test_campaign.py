@@ -136,7 +136,7 @@ def test_tighter_gate_recomputes_nothing_and_looser_computes_what_was_missing(
 ) -> None:
     folder = undisturbed.parent.parent
     before = len(events(undisturbed, "unit"))
-    config = write_campaign(folder, gate=0.01)
+    config = write_campaign(folder, gate=0.05)
     assert ionsieve(folder, "run", config).returncode == 0
     assert len(events(undisturbed, "unit")) == before
     tight = set(ranked(undisturbed)["candidate_id"])
@@ -145,7 +145,7 @@ def test_tighter_gate_recomputes_nothing_and_looser_computes_what_was_missing(
     added = events(undisturbed, "unit")[before:]
     assert {e["step"] for e in added} == {"window", "conduction", "practicality"}
     wide = set(ranked(undisturbed)["candidate_id"])
-    config = write_campaign(folder, gate=0.2)
+    config = write_campaign(folder, gate=0.12)
     assert ionsieve(folder, "run", config).returncode == 0
     assert len(events(undisturbed, "unit")) == before + len(added)
     middle = set(ranked(undisturbed)["candidate_id"])

@@ -52,7 +52,15 @@ class EffectiveMedium:
         return [self._run(s, 0.05, 0, False) for s in structures]
 
     def relax(
-        self, structures: list[Structure], fmax: float, max_steps: int, *, relax_cell: bool, rattle: float, seed: int
+        self,
+        structures: list[Structure],
+        fmax: float,
+        max_steps: int,
+        *,
+        relax_cell: bool,
+        rattle: float,
+        seed: int,
+        keys: list[str] | None = None,
     ) -> list[Result]:
         return [self._run(s, fmax, max_steps, relax_cell) for s in structures]
 
@@ -75,7 +83,8 @@ def crystal(symbols: list[str], a: float) -> Structure:
 
 
 def row(structure: Structure) -> dict[str, object]:
-    return {"formula_pretty": structure.composition.reduced_formula, **row_from_structure(structure)}
+    formula = structure.composition.reduced_formula
+    return {"candidate_id": f"{formula}-test", "formula_pretty": formula, **row_from_structure(structure)}
 
 
 def reference() -> PhaseReference:
@@ -104,7 +113,7 @@ def part() -> pd.DataFrame:
 def test_energies_equal_ase_and_pymatgen(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) -> None:
     result = stability.run(part, SETTINGS, refs, tmp_path)
     names = [c.name for c in schema.columns_of("stability")]
-    assert set(result.columns) == {"formula_pretty", *names}
+    assert set(result.columns) == {"candidate_id", "formula_pretty", *names}
     schema.to_arrow(result, names)
     assert result["stability_status"].tolist() == ["ok"] * 3
     elements = refs.phases.elemental_energies

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +32,9 @@ class ReferencesPlugin(WorkerPlugin):
         self.threads = threads
 
     def setup(self, worker: Worker) -> None:
-        """Called by Dask once a worker, also on workers that join later."""
+        """Leave Ctrl-C to the client: the terminal sends it to the workers too. Dask calls this once a worker."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def worker_references() -> References:
