@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -112,6 +113,8 @@ class ReferenceSettings(Settings):
     def _path_given(self) -> Self:
         if self.source == "table" and (self.path is None or self.elemental_references is None):
             raise ValueError("reference source 'table' needs 'path' and 'elemental_references'")
+        if self.source == "prototypes" and (self.path is not None or self.elemental_references is not None):
+            raise ValueError("reference source 'prototypes' makes its own table; leave out the paths, or write 'table'")
         return self
 
 
@@ -167,10 +170,13 @@ class RankingSettings(Settings):
         ),
         min_length=1,
     )
-    pareto: tuple[Objective, ...] = (
-        Objective(column="energy_above_hull", goal="min"),
-        Objective(column="migration_barrier_3d", goal="min"),
-        Objective(column="oxidation_limit", goal="max"),
+    pareto: tuple[Objective, ...] = Field(
+        (
+            Objective(column="energy_above_hull", goal="min"),
+            Objective(column="migration_barrier_3d", goal="min"),
+            Objective(column="oxidation_limit", goal="max"),
+        ),
+        min_length=1,
     )
     shortlist_size: int = Field(18, ge=1, le=100_000, description="most candidates on the shortlist")
     max_per_formula: int = Field(1, ge=1, le=100_000, description="most polymorphs of one formula on the shortlist")
@@ -185,7 +191,11 @@ class ClusterSettings(Settings):
     address: str | None = Field(None, description="scheduler address such as tcp://node1:8786, for kind: address")
     workers: int | None = Field(None, ge=1, le=4096, description="local: worker processes; default one a core")
     threads_per_worker: int = Field(1, ge=1, le=64, description="local: threads torch and Numba may use in one worker")
-    memory_limit: str = Field("auto", description="local: memory of one worker, e.g. 4GiB")
+    memory_limit: str = Field(
+        "auto",
+        pattern=r"^(auto|\d{3,6} ?Mi?B|\d{1,4}(\.\d+)? ?Gi?B)$",
+        description="local: memory of one worker, e.g. 4GiB or 800MB",
+    )
 
     @model_validator(mode="after")
     def _address_given(self) -> Self:
@@ -197,7 +207,7 @@ class ClusterSettings(Settings):
 class RunSettings(Settings):
     """How the run behaves; none of this changes a result."""
 
-    folder: str | None = Field(None, description="run folder; default runs/<name>")
+    folder: str | None = Field(None, pattern=r"^[^\x00]{1,1000}$", description="run folder; default runs/<name>")
     allowed_failed_share: float = Field(
         0.05, ge=0.0, le=1.0, description="share of failed rows above which the exit code is 1"
     )
@@ -226,24 +236,65 @@ class Campaign(Settings):
 
     @model_validator(mode="after")
     def _steps_fit_together(self) -> Self:
-        steps = [s.step for s in self.stages]
-        twice = sorted({s for s in steps if steps.count(s) > 1})
-        if twice:
-            raise ValueError(f"steps must have different names; give the second {twice[0]!r} its own 'name'")
-        kinds = [s.stage for s in self.stages]
-        if "window" in kinds and "stability" not in kinds[: kinds.index("window")]:
-            raise ValueError("stage window needs formation energies; put stability before it")
-        if self.reference.source == "prototypes" and "stability" not in kinds:
-            raise ValueError("reference source 'prototypes' relaxes as stability does; add that stage")
-        if kinds.count("stability") > 1:
-            raise ValueError("stage stability may occur once")
-        produced = {c.name for kind in ("candidates", *kinds) for c in schema.columns_of(kind)}
-        for wanted in [*(d.column for d in self.ranking.score), *(o.column for o in self.ranking.pareto)]:
-            if wanted not in produced and not schema.column(wanted).stage == "ranking":
-                raise ValueError(
-                    f"ranking uses {wanted!r}, which stage {schema.column(wanted).stage!r} makes; list that stage"
-                )
+        problems = [*_step_problems(self), *_ion_problems(self), *_ranking_problems(self)]
+        if problems:
+            raise ValueError("; ".join(problems))
         return self
+
+
+# Names that a step can't have: they stand for other things in a run folder.
+_RESERVED = ("candidates", "competing_phases", "reference", "ranking")
+
+
+def _step_problems(campaign: Campaign) -> Iterator[str]:
+    steps = [s.step for s in campaign.stages]
+    kinds = [s.stage for s in campaign.stages]
+    for name in sorted({s for s in steps if steps.count(s) > 1}):
+        yield f"steps must have different names; give the second {name!r} its own 'name'"
+    for stage in campaign.stages:
+        if stage.name is not None and stage.name != stage.stage and stage.name in (*_RESERVED, *_STAGE_TAGS):
+            yield f"a {stage.stage} step can't be named {stage.name!r}: that name stands for something else"
+    if "window" in kinds and "stability" not in kinds[: kinds.index("window")]:
+        yield "stage window needs formation energies; put stability before it"
+    if campaign.reference.source == "prototypes" and "stability" not in kinds:
+        yield "reference source 'prototypes' relaxes as stability does; add that stage"
+    if kinds.count("stability") > 1:
+        yield "stage stability may occur once"
+
+
+def _ion_problems(campaign: Campaign) -> Iterator[str]:
+    from pipeline.reference.window import ION_CHARGES
+
+    chosen = campaign.candidates
+    absent = [e for e in campaign.mobile_ions if chosen.elements and e not in chosen.allowed_elements]
+    if absent:
+        yield f"mobile ion {', '.join(absent)} is not among the candidates' elements; add it there"
+    if campaign.reference.source == "prototypes" and not chosen.elements:
+        yield "reference source 'prototypes' needs candidates.elements: the elements of its competing phases"
+    for stage in campaign.stages:
+        if stage.stage != "window":
+            continue
+        metals = (stage.reference_electrode,) if stage.reference_electrode else campaign.mobile_ions
+        unknown = [e for e in metals if e not in ION_CHARGES]
+        if unknown:
+            yield f"stage window knows the charges of {', '.join(ION_CHARGES)}, not of {', '.join(unknown)}"
+        for column in stage.gates:
+            ion = column.removeprefix("reduction_limit_").removeprefix("oxidation_limit_")
+            if ion != column and ion not in (*campaign.mobile_ions, *metals):
+                yield f"gate {stage.step}.{column}: {ion} is no mobile ion of this campaign"
+
+
+def _ranking_problems(campaign: Campaign) -> Iterator[str]:
+    kinds = [s.stage for s in campaign.stages]
+    produced = {c.name for kind in ("candidates", *kinds) for c in schema.columns_of(kind)}
+    if "window" in kinds:
+        produced |= {f"{limit}_limit_{ion}" for limit in ("reduction", "oxidation") for ion in campaign.mobile_ions}
+    for wanted in [*(d.column for d in campaign.ranking.score), *(o.column for o in campaign.ranking.pareto)]:
+        stage = schema.column(wanted).stage
+        if stage == "ranking":
+            yield f"ranking uses {wanted!r}, which the ranking itself makes"
+        elif wanted not in produced:
+            yield f"ranking uses {wanted!r}, which stage {stage!r} makes for this campaign's ions; list that stage"
 
 
 def load_campaign(path: str | Path) -> Campaign:
@@ -278,15 +329,17 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], 
     try:
         tree = YAML(typ="rt", pure=True).load(text)
         data = YAML(typ="safe", pure=True).load(text)
+        lines: dict[tuple[str | int, ...], int] = {}
+        _collect_lines(tree, (), lines)
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError([Problem(f"{path}:{line}", f"not valid YAML: {error.problem}")]) from None
-    except (YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        raise ConfigError([Problem(str(path), "an alias (*) refers to itself, or the nesting is too deep")]) from None
+    except (YAMLError, ValueError) as error:
         raise ConfigError([Problem(str(path), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
     if not isinstance(data, dict):
         raise ConfigError([Problem(str(path), "a campaign is a mapping of keys such as name, candidates, stages")])
-    lines: dict[tuple[str | int, ...], int] = {}
-    _collect_lines(tree, (), lines)
     return data, lines
 
 

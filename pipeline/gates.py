@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, model_validator
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,23 +17,27 @@ class Gate(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    below: float | None = Field(None, description="value < below")
-    at_most: float | None = Field(None, description="value <= at_most")
-    above: float | None = Field(None, description="value > above")
-    at_least: float | None = Field(None, description="value >= at_least")
-    equals: bool | None = Field(None, description="for true/false columns")
+    below: StrictFloat | None = Field(None, description="value < below")
+    at_most: StrictFloat | None = Field(None, description="value <= at_most")
+    above: StrictFloat | None = Field(None, description="value > above")
+    at_least: StrictFloat | None = Field(None, description="value >= at_least")
+    equals: StrictBool | None = Field(None, description="for true/false columns")
 
     @model_validator(mode="after")
     def _one_bound_a_side(self) -> Self:
-        if not self.model_fields_set:
+        if all(getattr(self, name) is None for name in type(self).model_fields):
             raise ValueError("a gate needs a bound: below, at_most, above, at_least or equals")
         if self.below is not None and self.at_most is not None:
             raise ValueError("give one of 'below' and 'at_most', not both")
         if self.above is not None and self.at_least is not None:
             raise ValueError("give one of 'above' and 'at_least', not both")
         lower, upper = self.lower, self.upper
-        if lower is not None and upper is not None and lower > upper:
-            raise ValueError(f"nothing can pass: the lower bound {lower} is above the upper bound {upper}")
+        if self.equals is not None and (lower is not None or upper is not None):
+            raise ValueError("give 'equals' alone: it is for true/false columns")
+        if lower is not None and upper is not None:
+            closed = self.at_least is not None and self.at_most is not None
+            if lower > upper or (lower == upper and not closed):
+                raise ValueError(f"nothing can pass: the lower bound is {lower:g}, the upper bound {upper:g}")
         return self
 
     @property

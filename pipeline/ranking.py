@@ -63,9 +63,10 @@ def _is_dominated(point: NDArray[np.float64], others: NDArray[np.float64]) -> bo
 
 
 def duplicates(table: pd.DataFrame) -> list[str]:
-    """Name for each row the lower-energy candidate that relaxed to the same crystal, or ''.
+    """Name for each row the candidate that relaxed to the same crystal with a lower energy, or ''.
 
-    Rows of one formula within 5 meV/atom are compared with pymatgen's StructureMatcher.
+    Rows of one formula within 5 meV/atom are compared with pymatgen's StructureMatcher. A suspect row is never the
+    one that stays.
     """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -73,11 +74,12 @@ def duplicates(table: pd.DataFrame) -> list[str]:
     matcher = StructureMatcher()
     usable = table[np.asarray([has_structure(row) for row in table.to_dict("records")], dtype=bool)]
     for _, group in usable.groupby("formula_pretty", sort=True):
-        rows = group.sort_values(["energy_per_atom", "candidate_id"]).to_dict("records")
+        ordered = group.assign(_suspect=_flags(group, "suspect"))
+        rows = ordered.sort_values(["_suspect", "energy_per_atom", "candidate_id"]).to_dict("records")
         structures = [structure_from_row(row).remove_oxidation_states() for row in rows]
         for i, row in enumerate(rows):
             for j in range(i):
-                near = row["energy_per_atom"] - rows[j]["energy_per_atom"] <= _SAME_ENERGY
+                near = abs(row["energy_per_atom"] - rows[j]["energy_per_atom"]) <= _SAME_ENERGY
                 if near and not result[rows[j]["candidate_id"]] and matcher.fit(structures[i], structures[j]):
                     result[row["candidate_id"]] = rows[j]["candidate_id"]
                     break

@@ -110,4 +110,11 @@ def resolve_path(text: str, base: Path, environ: Mapping[str, str]) -> Path | No
     tried = [path] if path.is_absolute() else [base / path]
     if not path.is_absolute() and environ.get("IONSIEVE_DATA"):
         tried.append(Path(environ["IONSIEVE_DATA"]) / path)
-    return next((p.resolve() for p in tried if p.exists()), None)
+    return next((p.resolve() for p in tried if _exists(p)), None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for the file system
+        return False

@@ -155,12 +155,13 @@ class StageSettings(Settings):
 
     @model_validator(mode="after")
     def _gates_on_own_columns(self) -> Self:
-        for name, gate in self.gates.items():
-            _check_gate(self.stage, name, gate)
+        wrong = [text for name, gate in self.gates.items() if (text := _gate_problem(self.stage, name, gate))]
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
 
-def _check_gate(stage: str, name: str, gate: Gate) -> None:
+def _gate_problem(stage: str, name: str, gate: Gate) -> str | None:
     own = [c.name for c in schema.columns_of(stage) if c.gate is not None or c.dtype == "bool"]
     try:
         declared = schema.column(name)
@@ -168,20 +169,18 @@ def _check_gate(stage: str, name: str, gate: Gate) -> None:
         declared = None
     if declared is None or declared.stage != stage or (declared.gate is None and declared.dtype != "bool"):
         near = difflib.get_close_matches(name, own, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"stage {stage} has no column {name!r} to gate on{hint} It has: {', '.join(own) or 'none'}")
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        return f"stage {stage} has no column {name!r} to gate on{hint} It has: {', '.join(own) or 'none'}"
     if declared.dtype == "bool":
-        if gate.equals is None:
-            raise ValueError(f"gate {stage}.{name} is true or false; write {{equals: true}}")
-        return
+        return None if gate.equals is not None else f"gate {stage}.{name} is true or false; write {{equals: true}}"
     if gate.equals is not None:
-        raise ValueError(f"gate {stage}.{name} is a number in {declared.unit or 'no unit'}; use below or above")
+        return f"gate {stage}.{name} is a number in {declared.unit or 'no unit'}; use below or above"
     low, high = declared.gate or (0.0, 0.0)
     for bound in (gate.lower, gate.upper):
         if bound is not None and not low <= bound <= high:
-            raise ValueError(
-                f"gate {stage}.{name} must lie from {low:g} to {high:g} {declared.unit}".rstrip() + f", got {bound:g}"
-            )
+            unit = f" {declared.unit}" if declared.unit else ""
+            return f"gate {stage}.{name} must lie from {low:g} to {high:g}{unit}, got {bound:g}"
+    return None
 
 
 class EstimateSettings(StageSettings):
@@ -273,13 +272,13 @@ class PracticalitySettings(StageSettings):
     @field_validator("known_formulas")
     @classmethod
     def _formulas(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from pymatgen.core import Composition
+        from pipeline.reference.formulas import composition_key
 
         for formula in value:
             try:
-                Composition(formula, strict=True)
-            except (ValueError, KeyError) as error:
-                raise ValueError(f"known_formulas: {formula!r} is no formula ({error})") from error
+                composition_key(formula)
+            except ValueError as error:
+                raise ValueError(f"{formula!r} is no formula: {error}") from error
         return value
 
 

@@ -143,3 +143,51 @@ def test_init_writes_a_config_that_validates(tmp_path: Path) -> None:
 def test_module_runs_as_installed_command() -> None:
     done = subprocess.run([Path(sys.executable).with_name("ionsieve"), "--help"], capture_output=True, check=False)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("model: CHGNet", "model: CHGNet, scheme: mp_raw", ["potential.scheme", "mp2020", "leave it out"]),
+        ("path: phases.csv", "path: crystals", ["reference.path", "is a folder"]),
+        ("path: crystals, min", "path: phases.csv, min", ["candidates.prototypes.path", "is no folder"]),
+        (
+            "  - stage: window",
+            "  - stage: band_gap\n    model: CHGNet\n  - stage: window",
+            ["a property model is needed"],
+        ),
+        ("substitution: none", "substitution: none\n  elements: [Li, Na, Mg, Br]", ["Br not in"]),
+    ],
+)
+def test_refused_before_any_row_is_computed(tmp_path: Path, old: str, new: str, words: list[str]) -> None:
+    refused(changed(tmp_path, old, new), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_damaged_list_of_observed_compositions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data" / "materials_project"
+    data.mkdir(parents=True)
+    (data / "structures_observed.parquet").write_bytes(b"hello")
+    monkeypatch.setenv("IONSIEVE_DATA", str(tmp_path))
+    refused(write_campaign(tmp_path), "observed compositions", "structures_observed.parquet")
+
+
+def test_folder_of_another_campaign_is_not_overwritten(tmp_path: Path) -> None:
+    config = write_campaign(tmp_path)
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"campaign": "another"}')
+    refused(config, "holds campaign 'another'")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "progress.json"])
+def test_views_of_a_damaged_run_folder(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "manifest.json").write_text('{"finished": "today"}')
+    (folder / "progress.json").write_text('{"steps": []}')
+    (folder / name).write_text("{")
+    for view in (("status", folder), ("show", folder, "x"), ("top", folder)):
+        done = invoke(*view)
+        assert done.exit_code == 2, view
+        assert isinstance(done.exception, SystemExit)

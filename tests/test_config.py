@@ -58,6 +58,15 @@ def test_good_config_loads(tmp_path: Path) -> None:
         ("reference: {source: prototypes}", "reference: {source: table}", "c.yaml:6: reference", "needs 'path'"),
         ("name: x", "name: x\npotential: {convention: both}", "c.yaml:2: potential.convention", "'destination'"),
         ("name: x", "name: ../x", "c.yaml:1: name", "got '../x'"),
+        ("below: 0.05", "below: ", "c.yaml:9", "needs a bound"),
+        ("below: 0.05", "below: true", "c.yaml:9", "valid number"),
+        ("{below: 0.05}", "{above: 0.1, below: 0.1}", "c.yaml:9", "nothing can pass"),
+        ("pareto: [{column: energy_above_hull, goal: min}]", "pareto: []", "c.yaml:12", "at least 1 item"),
+        ("column: energy_above_hull, best", "column: score, best", "c.yaml", "the ranking itself makes"),
+        ("[Li, Cl]", "[Na, Cl]", "c.yaml", "mobile ion Li is not among the candidates' elements"),
+        ("{source: prototypes}", "{source: prototypes, path: p.csv}", "c.yaml:6", "leave out the paths"),
+        ("name: x", "name: x\ncluster: {memory_limit: banana}", "c.yaml:2: cluster.memory_limit", "got 'banana'"),
+        ("  - stage: stability", "  - stage: stability\n    name: candidates", "c.yaml", "can't be named"),
     ],
 )
 def test_one_mistake_is_named_placed_and_remedied(tmp_path: Path, old: str, new: str, place: str, words: str) -> None:
@@ -98,3 +107,18 @@ def test_same_stage_twice_needs_names(tmp_path: Path) -> None:
 def test_missing_file_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_campaign(tmp_path / "nowhere.yaml")
+
+
+def test_all_bad_gates_of_a_stage_are_named(tmp_path: Path) -> None:
+    text = GOOD.replace("{energy_above_hull: {below: 0.05}}", "{nonsense: {below: 1}, volume: {below: -5}}")
+    (problem,) = problems_of(tmp_path, text)
+    assert "'nonsense'" in problem
+    assert "volume must lie from 0" in problem
+
+
+def test_window_knows_which_metals_it_can_measure_against(tmp_path: Path) -> None:
+    text = GOOD.replace("ranking:", "  - stage: window\n    gates: {oxidation_limit_K: {above: 2}}\nranking:")
+    (problem,) = problems_of(tmp_path, text)
+    assert "K is no mobile ion of this campaign" in problem
+    silver = GOOD.replace("ranking:", "  - stage: window\n    reference_electrode: Ag\nranking:")
+    assert "not of Ag" in problems_of(tmp_path, silver)[0]

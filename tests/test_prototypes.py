@@ -321,3 +321,17 @@ def test_observed_halides():
     # Na3YCl6 is known in P2_1/n and in R-3 (Stenzel and Meyer, Z. Anorg. Allg. Chem. 1993, 619, 652)
     parents = [p for p in library if any(m.formula == "Na3YCl6" for m in p.members)]
     assert {p.spacegroup_number for p in parents} == {14, 148}
+
+
+def test_crystals_with_exchanged_elements_are_two_prototypes(tmp_path: Path) -> None:
+    lattice = Lattice.tetragonal(3.8, 5.4)
+    places = [[0, 0, 0], [0.5, 0.5, 0.45], [0.5, 0.5, 0], [0, 0, 0.5]]
+    for name, species in (
+        ("a", ["Na", "Li", "Cl", "Cl"]),
+        ("b", ["Li", "Na", "Cl", "Cl"]),
+        ("c", ["Li", "Na", "Cl", "Cl"]),
+    ):
+        Structure(lattice, species, places).to(filename=str(tmp_path / f"{name}.cif"))
+    library = build_library(PrototypeSettings(source="folder", path=str(tmp_path)), tmp_path)
+    assert len(library) == 2
+    assert library.counts == {"duplicate": 1, "kept": 2}

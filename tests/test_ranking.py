@@ -106,3 +106,15 @@ def test_a_formula_enters_the_shortlist_as_often_as_allowed() -> None:
     assert rank(same, SETTINGS)["shortlisted"].sum() == 1
     twice = SETTINGS.model_copy(update={"max_per_formula": 2})
     assert rank(same, twice).loc[lambda t: t["shortlisted"], "candidate_id"].tolist() == ["a", "c"]
+
+
+def test_a_suspect_never_displaces_its_sound_twin() -> None:
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    rows = [
+        {"candidate_id": n, "formula_pretty": "NaCl", "energy_per_atom": e, "suspect": w, **row_from_structure(salt)}
+        for n, e, w in (("strange", -3.371, True), ("sound", -3.370, False))
+    ]
+    frame = pd.DataFrame(rows).assign(energy_above_hull=0.0, oxidation_limit=4.0)
+    ranked = rank(frame, SETTINGS).set_index("candidate_id")
+    assert ranked["duplicate_of"].to_dict() == {"strange": "sound", "sound": ""}
+    assert ranked.loc["sound", "shortlisted"]

@@ -83,3 +83,33 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, fails)
     assert json.loads(path.read_text()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_lost_plan_is_rebuilt_from_the_parts(tmp_path: Path, damage: str) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    first, second, third = store.plan([["a", "b"], ["c"], ["d"]])
+    store.commit(first, part("a", "b"), {})
+    store.commit(third, part("d"), {})
+    plan = store.folder / "plan.json"
+    if damage == "missing":
+        plan.unlink()
+    else:
+        plan.write_text(plan.read_text()[:20])
+    assert not store.plan_is_sound()
+    store.recover_plan()
+    assert store.plan_is_sound()
+    assert [unit.work for unit in store.units()] == [["a", "b"], [], ["d"]]  # c is planned again as missing
+    assert not store.discard_damaged(first)
+    assert second.number == store.units()[1].number
+
+
+def test_part_of_another_plan_is_not_taken_for_this_units(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    (unit,) = store.plan([["a", "b"]])
+    store.commit(unit, part("a", "b"), {})
+    store.folder.joinpath("plan.json").unlink()
+    (other,) = store.plan([["a", "c"]])
+    assert store.is_done(other)
+    assert store.discard_damaged(other)
+    assert not store.is_done(other)

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pipeline.config import ConfigError, json_schema, load_campaign
+from pipeline.config import ConfigError, Problem, json_schema, load_campaign
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +92,7 @@ def validate(config: ConfigFile) -> None:
     """
     from pipeline.stages import candidates
     from workflows.library import prototype_library
-    from workflows.preflight import check_table, find_inputs
+    from workflows.preflight import find_inputs
 
     console = _console()
 
@@ -100,20 +100,16 @@ def validate(config: ConfigFile) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
     inputs = find_inputs(load_campaign(config), config)
-    problems = []
-    for check in (lambda: check_table(inputs), lambda: prototype_library(inputs, None, say)):
-        try:
-            check()
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(problems)
     for note in inputs.notes:
         say(note)
     campaign = inputs.campaign
     _, library = prototype_library(inputs, None, say)
-    for name, number in candidates.count(campaign.candidates, library).items():
+    counts = candidates.count(campaign.candidates, library)
+    for name, number in counts.items():
         say(f"{name}: {number:,}")
+    if not counts["candidates"]:
+        text = "no ions of these elements fit these prototypes; widen elements, charges or prototypes"
+        raise ConfigError([Problem(str(config), f"candidates: {text}")])
     steps = ", ".join(stage.step for stage in campaign.stages)
     say(f"{config} is valid; {campaign.candidates.substitution} by {campaign.candidates.by}, then {steps}")
 
@@ -165,6 +161,14 @@ def run(
         raise typer.Exit(EXIT_FAILED_ROWS)
 
 
+def _caution(folder: Path) -> None:
+    from workflows import views
+
+    text = views.caution(folder)
+    if text:
+        _console(stderr=True).print(text, highlight=False)
+
+
 def _print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
     from workflows import views
 
@@ -184,6 +188,7 @@ def status(folder: RunPath, as_json: AsJson = False) -> None:
     from workflows import views
     from workflows.lock import is_held
 
+    _caution(folder)
     steps = views.read_steps(folder)
     running = is_held(folder)
     left = views.unfinished_work(folder)
@@ -212,6 +217,7 @@ def top(
     from workflows import views
 
     ranked = views.read_ranked(folder)
+    _caution(folder)
     if shortlist:
         ranked = ranked[ranked["shortlisted"]]
     if as_json:

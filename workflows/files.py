@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from pipeline.config import ConfigError, Problem
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that a reader, or a run after a crash, sees the old content or the new, never half."""
@@ -38,6 +40,26 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically, keys in the order given."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that a run wrote.
+
+    Raises
+    ------
+    ConfigError
+        When the file is missing or damaged.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([Problem(str(path), f"can't be read ({error.strerror}); is this a run folder?")]) from None
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        text = "is damaged; run the same `ionsieve run` again: it is written anew, and finished units are kept"
+        raise ConfigError([Problem(str(path), text)])
+    return value
 
 
 def digest_of(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.config import Campaign
+from pipeline.reference.prototype_library import LIBRARY_VERSION
 from pipeline.settings import StageSettings
 from pipeline.stages import candidates
 from workflows.files import digest_of
@@ -25,13 +26,17 @@ class Digests:
         self._campaign = campaign
         self._library = library
         self._models = models
-        self._table = table
         self._known = known
+        self._phases = table
         self._arithmetic = {
             "device": campaign.device,
             "threads": campaign.cluster.threads_per_worker,
             "dtype": "float32",
         }
+
+    def use_phases(self, digest: str) -> None:
+        """Set the digest of the competing phases' energies, once the self-consistent ones are known."""
+        self._phases = digest
 
     def candidates(self) -> str:
         """Digest of the enumeration, its cheap gates included: rows they reject are not stored."""
@@ -46,14 +51,13 @@ class Digests:
             }
         )
 
-    def reference(self) -> str:
-        """Digest of the competing phases: the table's, or that of the self-consistent relaxations."""
-        if self._table is not None:
-            return self._table
+    def competing_phases(self) -> str:
+        """Digest of the relaxations that make a self-consistent reference."""
         settings = self._campaign.reference.model_dump(mode="json", exclude={"chunk_size"})
         return digest_of(
             {
                 "stage": "competing_phases",
+                "version": stage_module("competing_phases").STAGE_VERSION,
                 "settings": settings,
                 "elements": sorted(self._campaign.candidates.elements),
                 "charges": {k: list(v) for k, v in sorted(self._campaign.candidates.charges.items())},
@@ -71,18 +75,36 @@ class Digests:
                 return {"version": version, **stage.result_settings()}
         return {}
 
+    def _crystals(self) -> dict[str, Any]:
+        """What the starting crystal of a candidate_id depends on, beside the id itself.
+
+        The id names the prototype (a digest of cell, sites and elements) and the elements on its orbits; their
+        charges, which set volume and oxidation states, come from the settings.
+        """
+        chosen = self._campaign.candidates
+        return {
+            "library_version": LIBRARY_VERSION,
+            "version": candidates.STAGE_VERSION,
+            "substitution": chosen.substitution,
+            "charges": {k: list(v) for k, v in sorted(chosen.charges.items())},
+        }
+
     def stage(self, settings: StageSettings) -> str:
         """Digest of one stage of the funnel."""
-        before = self._campaign.stages[: self._campaign.stages.index(settings)]  # type: ignore[arg-type]
-        relaxed = next((s for s in before if s.stage == "stability"), None)
+        place = self._campaign.stages.index(settings)  # type: ignore[arg-type]
+        relaxed = next((s for s in self._campaign.stages[:place] if s.stage == "stability"), None)
         uses: dict[str, Any] = {}
         if settings.stage in ("estimate", "stability", "window", "practicality"):
-            uses["reference"] = self.reference()
+            uses["phases"] = self._phases
         if settings.stage == "stability":
             uses["potential"] = self._models["potential"]
             uses["second_opinion"] = self._models.get("second_opinion")
         if settings.stage in ("estimate", "band_gap"):
-            uses["model"] = self._models[settings.step]
+            uses["model"] = self._models[f"stages.{place}.model"]
+        if settings.stage in ("estimate", "band_gap", "stability"):
+            uses["arithmetic"] = self._arithmetic
+        if settings.stage in ("window", "conduction"):
+            uses["mobile_ions"] = list(self._campaign.mobile_ions)
         if settings.stage == "practicality":
             uses["known"] = self._known
         return digest_of(
@@ -90,9 +112,7 @@ class Digests:
                 "stage": settings.stage,
                 "version": stage_module(settings.stage).STAGE_VERSION,
                 "settings": settings.result_settings(),
-                "mobile_ions": list(self._campaign.mobile_ions),
-                "structures": self.stage(relaxed) if relaxed else self._library,
+                "crystals": self.stage(relaxed) if relaxed else self._crystals(),
                 **uses,
-                **self._arithmetic,
             }
         )

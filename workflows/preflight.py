@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.reference import PhaseReference
+from pipeline.reference.ions import allowed_ions
+from pipeline.reference.legacy_shift import legacy_shift
+from pipeline.reference.prototypes import observed_formulas
 from pipeline.references import resolve_path
 from pipeline.surrogates import catalogue
 from workflows.files import digest_of, digest_of_file
@@ -53,24 +57,29 @@ def find_inputs(campaign: Campaign, config_path: Path, environ: Mapping[str, str
     base = config_path.resolve().parent
     where = str(config_path)
 
-    def path_of(key: str, text: str | None) -> Path | None:
+    def path_of(key: str, text: str | None, *, folder: bool = False) -> Path | None:
         if text is None:
             return None
         found = resolve_path(text, base, environ)
         if found is None:
             problems.append(Problem(where, f"{key}: {text} is neither beside the config nor in {_data(environ)}"))
+        elif found.is_dir() != folder:
+            problems.append(Problem(where, f"{key}: {found} is {'no' if folder else 'a'} folder"))
         return found
 
     campaign, models = _find_models(campaign, where, environ, problems, notes)
     prototypes = campaign.candidates.prototypes
     wanted = prototypes.path or (OBSERVED if prototypes.source == "materials_project" else None)
-    prototypes_path = path_of("candidates.prototypes.path", wanted)
+    own = prototypes.source == "folder"
+    prototypes_path = path_of("candidates.prototypes.path", wanted, folder=own)
     table = path_of("reference.path", campaign.reference.path)
     elements = path_of("reference.elemental_references", campaign.reference.elemental_references)
     observed = resolve_path(OBSERVED, base, environ)
     if observed is None:
         notes.append("is_known: no list of observed compositions was found; only parents and known_formulas count")
-    problems += [Problem(where, text) for text in _scheme_conflicts(campaign, environ)] if not problems else []
+    problems += _unreadable_data(campaign, table, elements, observed, where)
+    if not problems:
+        problems += [Problem(where, text) for text in _scheme_conflicts(campaign, environ)]
     if problems:
         raise ConfigError(problems)
     return Inputs(campaign, prototypes_path, observed, table, elements, models, tuple(notes))
@@ -79,39 +88,82 @@ def find_inputs(campaign: Campaign, config_path: Path, environ: Mapping[str, str
 def _find_models(
     campaign: Campaign, where: str, environ: Mapping[str, str], problems: list[Problem], notes: list[str]
 ) -> tuple[Campaign, dict[str, str]]:
+    """Digest of each model that is used, under its key in the config; the campaign with its fallback chosen."""
     models: dict[str, str] = {}
 
-    def look(key: str, name: str) -> str:
+    def look(key: str, name: str, kind: str) -> None:
         try:
-            return catalogue.model_digest(name, environ)
+            found = catalogue.locate(name, environ)
         except (ValueError, OSError) as error:
             problems.append(Problem(where, f"{key}: {error}"))
-            return ""
+            return
+        if found.entry is not None and found.entry.kind != kind:
+            problems.append(Problem(where, f"{key}: {name} is a {found.entry.kind} model, a {kind} model is needed"))
+        models[key] = found.sha256
 
     potential = campaign.potential
     try:
         located = catalogue.locate(potential.model, environ)
-        catalogue.resolve_convention(located, potential.convention)
-        models["potential"] = located.sha256
-        notes.append(f"potential: {potential.model}, as configured, {located.found_in}")
+        notes.append(f"potential: {potential.model}, the configured model, found in {located.found_in}")
     except catalogue.ModelNotFoundError as error:
         if potential.fallback is None:
             problems.append(Problem(where, f"potential.model: {error}"))
         else:
-            models["potential"] = catalogue.model_digest(potential.fallback, environ)
             notes.append(
                 f"potential: {potential.fallback}, the configured fallback, because {potential.model} was not found"
             )
-            changed = potential.model_copy(update={"model": potential.fallback, "fallback": None, "convention": None})
-            campaign = campaign.model_copy(update={"potential": changed})
+            other = {"model": potential.fallback, "fallback": None, "convention": None, "scheme": None}
+            potential = potential.model_copy(update=other)
+            campaign = campaign.model_copy(update={"potential": potential})
     except (ValueError, OSError) as error:
         problems.append(Problem(where, f"potential.model: {error}"))
+    if not problems:
+        look("potential", potential.model, "potential")
+    if not problems:
+        try:
+            located = catalogue.locate(potential.model, environ)
+            convention = catalogue.resolve_convention(located, potential.convention)
+            scheme = located.entry.scheme if located.entry else potential.scheme
+            models["potential"] = digest_of([located.sha256, convention, scheme])
+        except ValueError as error:
+            problems.append(Problem(where, f"potential.convention: {error}"))
     if potential.second_opinion:
-        models["second_opinion"] = look("potential.second_opinion", potential.second_opinion)
+        look("second_opinion", potential.second_opinion, "potential")
     for i, stage in enumerate(campaign.stages):
         if stage.stage in ("estimate", "band_gap"):
-            models[stage.step] = look(f"stages.{i}.model", stage.model)
+            look(f"stages.{i}.model", stage.model, "property")
+        if stage.stage == "estimate":
+            try:
+                legacy_shift(stage.model)
+            except ValueError as error:
+                problems.append(Problem(where, f"stages.{i}.model: {error}"))
     return campaign, models
+
+
+def _unreadable_data(
+    campaign: Campaign, table: Path | None, elements: Path | None, observed: Path | None, where: str
+) -> list[Problem]:
+    """Tables that are damaged, and elements that they or the ion table do not know."""
+    problems = []
+    if table is not None and elements is not None and table.is_file() and elements.is_file():
+        try:
+            known = PhaseReference.from_table(table, elemental_references=elements).elements
+            absent = sorted(set(campaign.candidates.elements) - known)
+            if absent:
+                problems.append(Problem(where, f"candidates.elements: {', '.join(absent)} not in {elements}"))
+        except (ValueError, OSError) as error:
+            problems.append(Problem(where, f"reference: {error}"))
+    if observed is not None:
+        try:
+            observed_formulas(observed)
+        except (ValueError, OSError) as error:
+            problems.append(Problem(where, f"observed compositions (for is_known): {error}"))
+    try:
+        if campaign.candidates.substitution != "none":
+            allowed_ions(campaign.candidates)
+    except ValueError as error:
+        problems.append(Problem(where, f"candidates.elements: {error}"))
+    return problems
 
 
 def _scheme_conflicts(campaign: Campaign, environ: Mapping[str, str]) -> list[str]:
@@ -122,8 +174,13 @@ def _scheme_conflicts(campaign: Campaign, environ: Mapping[str, str]) -> list[st
         return entry.scheme if entry else None
 
     potential = campaign.potential
-    scheme = potential.scheme or scheme_of(potential.model)
+    own = scheme_of(potential.model)
+    scheme = own or potential.scheme
     conflicts = []
+    if own is not None and potential.scheme not in (None, own):
+        conflicts.append(
+            f"potential.scheme: energies of {potential.model} are {own}, got {potential.scheme}; leave it out"
+        )
     if scheme is None:
         conflicts.append(
             f"potential.scheme: {potential.model} is not in the catalogue; say what its energies are: mp_raw (raw "
@@ -149,15 +206,3 @@ def _scheme_conflicts(campaign: Campaign, environ: Mapping[str, str]) -> list[st
 def _data(environ: Mapping[str, str]) -> str:
     folder = environ.get("IONSIEVE_DATA")
     return f"$IONSIEVE_DATA ({folder})" if folder else "$IONSIEVE_DATA, which is not set; see `ionsieve models`"
-
-
-def check_table(inputs: Inputs) -> None:
-    """Read the table of competing phases; ConfigError when it is damaged."""
-    from pipeline.reference import PhaseReference
-
-    if inputs.table is None or inputs.elements is None:
-        return
-    try:
-        PhaseReference.from_table(inputs.table, elemental_references=inputs.elements)
-    except (ValueError, OSError) as error:
-        raise ConfigError([Problem("reference", str(error))]) from None

@@ -17,7 +17,6 @@ from pipeline.surrogates import catalogue
 
 if TYPE_CHECKING:
     from pipeline.references import References
-    from workflows.identity import Digests
     from workflows.preflight import Inputs
 
 PACKAGES = (
@@ -58,7 +57,7 @@ def model_digests(names: list[str]) -> dict[str, str]:
     return found
 
 
-def manifest_of(inputs: Inputs, digests: Digests, references: References) -> dict[str, object]:
+def manifest_of(inputs: Inputs, references: References) -> dict[str, object]:
     """What manifest.json holds, but for the timings."""
     campaign = inputs.campaign
     return {
@@ -74,11 +73,6 @@ def manifest_of(inputs: Inputs, digests: Digests, references: References) -> dic
         "models": inputs.models,
         "notes": list(inputs.notes),
         "library": {"digest": references.library.digest, "counts": dict(references.library.counts)},
-        "digests": {
-            "candidates": digests.candidates(),
-            "competing_phases": digests.reference(),
-            **{stage.step: digests.stage(stage) for stage in campaign.stages},
-        },
         "citations": _citations(campaign),
     }
 

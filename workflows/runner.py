@@ -21,7 +21,7 @@ from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings, St
 from pipeline.stages import candidates as candidates_source
 from workflows import outputs
 from workflows.engine import compute_rows, compute_units
-from workflows.files import write_json
+from workflows.files import digest_of, digest_of_file, write_json
 from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.steps import Step, step_line
@@ -53,13 +53,14 @@ class Run:
         self.steps: list[Step] = []
         self.failures: list[pd.DataFrame] = []
         self._competitors: pd.DataFrame | None = None
-        self._seconds: Counter[str] = Counter()
         self._fresh: Counter[str] = Counter()
 
     def enumerate_candidates(self) -> pd.DataFrame:
         """List the candidates that pass the cheap gates, and count the others by reason."""
         settings = self.campaign.candidates
         store = self.folder.stage("candidates", self.digests.candidates())
+        if not store.plan_is_sound():
+            store.start_over()  # a part's ranges can't tell which others are missing; listing again is cheap
         if not store.units():
             store.plan(candidates_source.plan_units(settings, self.references.library))
         units = self._sound(store, store.units())
@@ -78,8 +79,8 @@ class Run:
         table = store.results()
         enumerated, passed = counts.pop("enumerated", 0), counts.pop("passed", 0)
         gates = _cheap_gates_text(settings.gates.model_dump(exclude_none=True))
-        self._record(Step("candidates", "candidates", gates, enumerated, 0, passed, dict(counts)))
-        return table
+        self._record(Step("candidates", "candidates", gates, enumerated, 0, passed, dict(counts)), store)
+        return table if len(table) else candidates_source.empty_table()
 
     def relax_competing_phases(self) -> None:
         """Relax elements and common prototypes with the surrogate: the self-consistent reference."""
@@ -90,16 +91,20 @@ class Run:
         )
         chosen = self.campaign.candidates
         rows = competing_phases(chosen.allowed_elements, self.campaign.reference, chosen.charges)
-        store = self.folder.stage("competing_phases", self.digests.reference())
+        store = self.folder.stage("competing_phases", self.digests.competing_phases())
         table = self._compute(store, "competing_phases", settings, rows)
         try:
             phases, elements = write_self_consistent_reference(table, self.references.potential)
         except ValueError as error:
             raise ConfigError([Problem("reference", str(error))]) from None
         outputs.write_csv(phases, self.references.phases_path)
-        outputs.write_csv(elements, self.references.elemental_references_path)
+        elements_path = self.references.elemental_references_path
+        outputs.write_csv(elements, elements_path)
+        self.digests.use_phases(digest_of([digest_of_file(p) for p in (self.references.phases_path, elements_path)]))
         failed = self._note_failures("competing_phases", settings, table)
-        self._record(Step("competing_phases", settings.stage, "", len(rows), failed, len(rows) - failed, {}))
+        out = {"failed": failed} if failed else {}
+        step = Step("competing_phases", settings.stage, "", len(rows), failed, len(rows) - failed, out)
+        self._record(step, store)
 
     def compute(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
         """Give the rows a stage's columns, computing only what is on disk under no part of the same digest."""
@@ -121,14 +126,19 @@ class Run:
         rows = rows.sort_values(["nsites", "candidate_id"], ascending=[False, True]).reset_index(drop=True)
         wanted = list(rows["candidate_id"])
         needed = set(wanted)
+        if not store.plan_is_sound():
+            self.view.say(f"the plan of {step} is damaged; it is rebuilt from the finished units")
+            store.recover_plan()
         planned = self._sound(store, store.units())
+        write_json(self.folder.current, {"step": step, "digest": store.digest})
         done = store.results()
         known = set(done["candidate_id"]) if len(done) else set()
-        known |= {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
+        waiting = {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
+        known |= waiting
         missing = [candidate for candidate in wanted if candidate not in known]
         if self.retry_failed and len(done):
             failed = set(done.loc[done[f"{settings.stage}_status"] == "failed", "candidate_id"])
-            missing += [candidate for candidate in wanted if candidate in failed]
+            missing += [candidate for candidate in wanted if candidate in failed - waiting]
         size = settings.chunk_size
         new = store.plan(missing[i : i + size] for i in range(0, len(missing), size))
         units = [unit for unit in (*planned, *new) if not needed.isdisjoint(unit.work)]
@@ -158,23 +168,17 @@ class Run:
         texts = []
         for name, bound in settings.gates.items():
             texts.append(bound.text(name, schema.column(name).unit))
-            absent = alive & table[name].isna()
+            values = table[name] if name in table else pd.Series(float("nan"), index=table.index)
+            absent = alive & values.isna()
             reasons[f"{name} missing"] = int(absent.sum())
-            passes = pd.Series(bound.passes(table[name]), index=table.index)
+            passes = pd.Series(bound.passes(values), index=table.index)
             reasons[name] = int((alive & ~absent & ~passes).sum())
             alive &= passes & ~absent
         survivors = table[alive].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
-        self._record(
-            Step(
-                settings.step,
-                settings.stage,
-                ", ".join(texts),
-                len(table),
-                int(failed.sum()),
-                len(survivors),
-                {reason: n for reason, n in reasons.items() if n},
-            )
-        )
+        out = {reason: n for reason, n in reasons.items() if n}
+        texts_joined = ", ".join(texts)
+        step = Step(settings.step, settings.stage, texts_joined, len(table), int(failed.sum()), len(survivors), out)
+        self._record(step, self.folder.stage(settings.step, self.digests.stage(settings)))
         return survivors
 
     def rank(self, survivors: pd.DataFrame) -> pd.DataFrame:
@@ -209,16 +213,16 @@ class Run:
 
     def _committed(self, step: str, rows: int | None = None) -> Callable[[Unit, UnitResult], None]:
         def committed(unit: Unit, result: UnitResult) -> None:
-            self._seconds[step] += result.note["seconds"]
             self._fresh[step] += result.note["rows"]
             self.view.advance(rows or len(unit.work))
             self.folder.log("unit", step=step, unit=unit.number, **result.note)
 
         return committed
 
-    def _record(self, step: Step) -> None:
+    def _record(self, step: Step, store: StageStore) -> None:
         step.computed_now = self._fresh[step.step]
-        step.seconds = round(self._seconds[step.step], 1)
+        step.seconds = round(sum(note.get("seconds", 0.0) for note in store.notes()), 1)
+        step.digest = store.digest
         self.steps.append(step)
         self.folder.log("step", **vars(step))
         write_json(self.folder.progress, {"updated": time.time(), "steps": [vars(s) for s in self.steps]})

@@ -16,12 +16,12 @@ from distributed import Client
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.references import References
 from workflows.cluster import connect
-from workflows.files import digest_of, write_json, write_text
+from workflows.files import digest_of, read_json, write_json, write_text
 from workflows.funnel import screen
 from workflows.identity import Digests
 from workflows.library import prototype_library
 from workflows.lock import RunLock
-from workflows.preflight import Inputs, check_table, find_inputs
+from workflows.preflight import Inputs, find_inputs
 from workflows.progress import ProgressView
 from workflows.provenance import campaign_as_yaml, manifest_of, model_digests, model_names, now, worker_facts
 from workflows.runner import Run
@@ -55,22 +55,17 @@ def run_campaign(
     run_folder = RunFolder(folder)
     try:
         run_folder.create()
-    except OSError as error:
-        raise ConfigError(
-            [
-                Problem(
-                    str(folder),
-                    f"the run folder can't be written ({error.strerror}); choose another with --folder",
-                )
-            ]
-        ) from None
+    except (OSError, ValueError) as error:
+        text = f"the run folder can't be written ({error}); choose another with --folder"
+        raise ConfigError([Problem(str(folder), text)]) from None
     with RunLock(folder), _terminated_like_interrupted():
         started = time.time()
         for note in inputs.notes:
             view.say(note)
         references, digests = open_references(inputs, run_folder, view)
+        _refuse_another_campaign(run_folder, campaign)
         write_text(run_folder.config, campaign_as_yaml(inputs.campaign))
-        manifest = manifest_of(inputs, digests, references)
+        manifest = manifest_of(inputs, references)
         write_json(run_folder.manifest, {**manifest, "finished": None})
         run_folder.log("run started", notes=list(inputs.notes))
         with connect(inputs.campaign.cluster) as client, view:
@@ -78,18 +73,27 @@ def run_campaign(
             view.say(f"dashboard: {client.dashboard_link}")
             run = Run(inputs.campaign, run_folder, client, references, digests, view, retry_failed=retry_failed)
             ranking = screen(run)
-        seconds = {step.step: step.seconds for step in run.steps}
         write_json(
             run_folder.manifest,
             {
                 **manifest,
                 "finished": now(),
-                "wall_seconds": round(time.time() - started, 1),
-                "core_seconds": seconds,
+                "wall_seconds_of_this_call": round(time.time() - started, 1),
+                "core_seconds": {step.step: step.seconds for step in run.steps},
+                "digests": {step.step: step.digest for step in run.steps},
             },
         )
         run_folder.log("run finished", survivors=len(ranking), failed_share=run.failed_share())
         return Outcome(ranking, run.failed_share())
+
+
+def _refuse_another_campaign(run_folder: RunFolder, campaign: Campaign) -> None:
+    if not run_folder.manifest.exists():
+        return
+    name = read_json(run_folder.manifest).get("campaign")
+    if name not in (None, campaign.name):
+        text = f"holds campaign {name!r}, not {campaign.name!r}; choose another folder with --folder"
+        raise ConfigError([Problem(str(run_folder.path), text)])
 
 
 def open_references(inputs: Inputs, run_folder: RunFolder, view: ProgressView) -> tuple[References, Digests]:
@@ -100,13 +104,12 @@ def open_references(inputs: Inputs, run_folder: RunFolder, view: ProgressView) -
         library=library.digest,
         models=inputs.models,
         table=inputs.table_digest,
-        known=digest_of([inputs.known_digest, library.digest]),
+        known=digest_of([inputs.known_digest, sorted(library.parent_formulas)]),
     )
     if inputs.table is not None and inputs.elements is not None:
-        check_table(inputs)
         phases, elements = inputs.table, inputs.elements
     else:
-        home = run_folder.stage("competing_phases", digests.reference()).folder
+        home = run_folder.stage("competing_phases", digests.competing_phases()).folder
         phases, elements = home / "phases.csv", home / "elements.csv"
     references = References(
         campaign=inputs.campaign,
@@ -140,10 +143,21 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs) -> 
         for name in expected
         if found.get(name) != expected[name]
     ]
+    if inputs.campaign.device == "cuda":
+        seen = client.run(_has_cuda)
+        problems += [
+            Problem(str(w), "device: cuda was asked for, but torch sees none there") for w, ok in seen.items() if not ok
+        ]
     if not there:
         problems.append(Problem("cluster", "the scheduler has no workers; start some, then run the same command again"))
     if problems:
         raise ConfigError(problems)
+
+
+def _has_cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -19,7 +19,8 @@ class Step:
     passed: int
     rejected_by: dict[str, int]
     computed_now: int = 0
-    seconds: float = field(default=0.0, compare=False)
+    seconds: float = 0.0
+    digest: str = ""
 
 
 def funnel_table(steps: list[Step]) -> pd.DataFrame:
@@ -43,5 +44,5 @@ def step_line(step: Step) -> str:
     share = f"{step.passed / step.entered:.1%}" if step.entered else "-"
     effort = "nothing new to compute"
     if step.computed_now:
-        effort = f"{step.computed_now} computed now, {step.seconds:.0f} core-s"
+        effort = f"{step.computed_now} computed now, {step.seconds:.0f} core-s in all"
     return f"{step.step}: {step.entered} -> {step.passed} ({share}; out: {reasons or 'none'}; {effort})"

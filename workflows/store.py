@@ -63,6 +63,31 @@ class StageStore:
             )
         return new
 
+    def plan_is_sound(self) -> bool:
+        """Tell whether the plan can be read; a folder without plan and parts is sound too."""
+        try:
+            return isinstance(json.loads(self._plan.read_text(encoding="utf-8"))["units"], list)
+        except FileNotFoundError:
+            return not any(self.folder.glob("part-*.parquet"))
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def recover_plan(self) -> None:
+        """Rebuild a lost plan from the parts, each of which says what it was made of."""
+        works: dict[int, Any] = {}
+        for path in sorted(self.folder.glob("part-*.parquet")):
+            note = _note_of(path)
+            if note.get("digest") == self.digest and "work" in note:
+                works[int(note["unit"])] = note["work"]
+        units = [works.get(number, []) for number in range(max(works, default=-1) + 1)]
+        write_json(self._plan, {"step": self.step, "digest": self.digest, "units": units})
+
+    def start_over(self) -> None:
+        """Move parts aside and forget the plan."""
+        for path in self.folder.glob("part-*.parquet"):
+            path.replace(path.with_suffix(".stale"))
+        self._plan.unlink(missing_ok=True)
+
     def part_path(self, unit: Unit) -> Path:
         """Where a unit's result lies."""
         return self.folder / f"part-{unit.number:05d}.parquet"
@@ -76,7 +101,7 @@ class StageStore:
         path = self.part_path(unit)
         if path.exists():
             return
-        metadata = {"step": self.step, "digest": self.digest, "unit": unit.number, **note}
+        metadata = {"step": self.step, "digest": self.digest, "unit": unit.number, "work": unit.work, **note}
         stamped = table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
         write_atomically(path, lambda stream: pq.write_table(stamped, stream, write_page_checksum=True))
 
@@ -100,14 +125,15 @@ class StageStore:
         return table, note
 
     def discard_damaged(self, unit: Unit) -> bool:
-        """Move a part that can't be read out of the way, so that it is computed again; tell whether it was."""
+        """Move a part that can't be read, or is not this unit's, out of the way; tell whether it was."""
         try:
-            self.read(unit)
+            if self.read(unit)[1].get("work") == unit.work:
+                return False
         except (OSError, pa.ArrowInvalid, json.JSONDecodeError):
-            path = self.part_path(unit)
-            path.replace(path.with_suffix(".damaged"))
-            return True
-        return False
+            pass
+        path = self.part_path(unit)
+        path.replace(path.with_suffix(".damaged"))
+        return True
 
     def workspace(self) -> Path:
         """Folder for a stage that keeps files of its own."""
@@ -125,8 +151,16 @@ class StageStore:
         """What was written beside each finished unit: seconds, counts."""
         for unit in self.units():
             if self.is_done(unit):
-                metadata = pq.read_schema(self.part_path(unit)).metadata or {}
-                yield json.loads(metadata.get(_METADATA_KEY, b"{}"))
+                yield _note_of(self.part_path(unit))
+
+
+def _note_of(path: Path) -> dict[str, Any]:
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        note: dict[str, Any] = json.loads(metadata.get(_METADATA_KEY, b"{}"))
+    except (OSError, pa.ArrowInvalid, json.JSONDecodeError):
+        return {}
+    return note
 
 
 class RunFolder:
@@ -137,6 +171,7 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.manifest = path / "manifest.json"
         self.progress = path / "progress.json"
+        self.current = path / "current.json"
         self.log_file = path / "log.jsonl"
         self.structures = path / "structures"
 

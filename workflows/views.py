@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
 from pipeline import schema
 from pipeline.config import ConfigError, Problem
+from workflows.files import read_json
 
 _TOP = (
     ("rank", "#", "d"),
@@ -37,7 +38,19 @@ def read_ranked(folder: Path) -> pd.DataFrame:
     if not path.exists():
         raise ConfigError([Problem(str(folder), "has no ranked_candidates.csv; finish it with `ionsieve run`")])
     text = {c.name: str for c in schema.COLUMNS if c.dtype == "string"}
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
+        return table.astype({"candidate_id": str, "shortlisted": bool})
+    except (ValueError, KeyError):
+        text_of_it = "is damaged; run the same `ionsieve run` again: it is written anew, and finished units are kept"
+        raise ConfigError([Problem(str(path), text_of_it)]) from None
+
+
+def caution(folder: Path) -> str | None:
+    """What to say when the results may be of earlier settings: a later run has started and not finished."""
+    if read_json(folder / "manifest.json").get("finished"):
+        return None
+    return "the last run in this folder has not finished: the ranked table, where there is one, is of an earlier run"
 
 
 def ranked_table(ranked: pd.DataFrame, count: int) -> Table:
@@ -109,49 +122,42 @@ def funnel_view(steps: list[dict[str, Any]]) -> Table:
 
 def read_steps(folder: Path) -> list[dict[str, Any]]:
     """Steps that a run has finished so far."""
-    path = folder / "progress.json"
-    if not path.exists():
+    if not (folder / "progress.json").exists():
         raise ConfigError([Problem(str(folder), "is no run folder, or its run has not finished a step yet")])
-    steps: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["steps"]
+    steps = read_json(folder / "progress.json").get("steps")
+    if not isinstance(steps, list):
+        raise ConfigError([Problem(str(folder / "progress.json"), "is damaged; run the same `ionsieve run` again")])
     return steps
 
 
 def unfinished_work(folder: Path) -> list[tuple[str, int, int]]:
-    """Steps with planned units that are not on disk: (step, units done, units planned)."""
-    result = []
-    digests = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["digests"]
-    for step, digest in digests.items():
-        plan = folder / "stages" / step / digest[:12] / "plan.json"
-        if plan.exists():
-            planned = len(json.loads(plan.read_text(encoding="utf-8"))["units"])
-            done = len(list(plan.parent.glob("part-*.parquet")))
-            if done < planned:
-                result.append((step, done, planned))
-    return result
+    """The step under way, if it has planned units that are not on disk: (step, units done, units planned)."""
+    if not (folder / "current.json").exists():
+        return []
+    current = read_json(folder / "current.json")
+    plan = folder / "stages" / str(current.get("step")) / str(current.get("digest"))[:12] / "plan.json"
+    if not plan.exists():
+        return []
+    planned = len(read_json(plan).get("units", []))
+    done = len(list(plan.parent.glob("part-*.parquet")))
+    return [(str(current["step"]), done, planned)] if done < planned else []
 
 
 def everything_about(folder: Path, candidate: str) -> dict[str, Any]:
     """All columns that any stage of this run wrote for one candidate, rejected ones included."""
-    manifest = folder / "manifest.json"
-    if not manifest.exists():
-        raise ConfigError([Problem(str(folder), "is no run folder: it has no manifest.json")])
     found: dict[str, Any] = {}
-    for step, digest in json.loads(manifest.read_text(encoding="utf-8"))["digests"].items():
-        for part in sorted((folder / "stages" / step / digest[:12]).glob("part-*.parquet")):
-            rows = pq.read_table(part, filters=[("candidate_id", "==", candidate)]).to_pylist()
+    for step in read_steps(folder):
+        for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
+            try:
+                rows = pq.read_table(part, filters=[("candidate_id", "==", candidate)]).to_pylist()
+            except (OSError, pa.ArrowInvalid):  # damaged: the next run computes it again
+                continue
             if rows:
                 found.update(rows[-1])
     if not found:
-        raise ConfigError(
-            [
-                Problem(
-                    str(folder),
-                    f"has no candidate {candidate!r}; `ionsieve top {folder}` lists the ranked ones",
-                )
-            ]
-        )
-    ranked = folder / "ranked_candidates.csv"
-    if ranked.exists():
+        text = f"has no candidate {candidate!r}; `ionsieve top {folder}` lists the ranked ones"
+        raise ConfigError([Problem(str(folder), text)])
+    if (folder / "ranked_candidates.csv").exists():
         table = read_ranked(folder)
         for row in table[table["candidate_id"] == candidate].to_dict("records"):
             found.update({c.name: row[c.name] for c in schema.columns_of("ranking") if c.name in row})

@@ -82,7 +82,7 @@ def from_parquet(path: Path, wanted: Callable[[str], str | None]) -> Iterator[So
     if missing:
         raise PrototypeError(f"prototype file {path} lacks the columns {', '.join(missing)}")
     for index, formula in enumerate(table["formula"].to_pylist()):
-        reason = wanted(formula)
+        reason = wanted(formula) if isinstance(formula, str) else "broken_row"
         if reason is not None:
             yield reason
             continue
@@ -104,7 +104,13 @@ def _is_whole(row: dict[str, Any]) -> bool:
     from pymatgen.core import Lattice
 
     cell, species, coords = row["cell_parameters"], row["species"], row["frac_coords"]
-    if not cell or not species or len(cell) != 6 or len(coords or []) != 3 * len(species):
+    if (
+        not cell
+        or not species
+        or not all(isinstance(symbol, str) for symbol in species)
+        or len(cell) != 6
+        or len(coords or []) != 3 * len(species)
+    ):
         return False
     numbers = np.array([*cell, *coords], dtype=float)
     return bool(np.isfinite(numbers).all()) and min(cell) > 0 and Lattice.from_parameters(*cell).volume > 1e-3

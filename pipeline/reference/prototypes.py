@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,10 @@ SAME_SHAPE = 1e-4
 
 def observed_formulas(path: Path) -> frozenset[str]:
     """Reduced formulas of a structures file."""
-    return frozenset(read_table(path, ["formula"])["formula"].to_pylist())
+    formulas = read_table(path, ["formula"])["formula"].to_pylist()
+    if not all(isinstance(formula, str) for formula in formulas):
+        raise PrototypeError(f"column formula of {path} holds values that are no text; reduced formulas are expected")
+    return frozenset(formulas)
 
 
 def build_library(settings: PrototypeSettings, path: Path | None = None) -> PrototypeLibrary:
@@ -85,16 +88,11 @@ def build_library(settings: PrototypeSettings, path: Path | None = None) -> Prot
         counts["kept"] += 1
         counts["duplicate"] += len(group) - 1
     order = sorted(prototypes, key=lambda p: (p.n_sites, p.frame, p.orbit_charges, p.prototype_id, p.source_id))
-    return PrototypeLibrary(tuple(_without_repeated_ids(order)), {k: v for k, v in sorted(counts.items()) if v})
-
-
-def _without_repeated_ids(prototypes: Iterable[Prototype]) -> Iterator[Prototype]:
-    """Drop crystals of a user's folder that are the same as one before; the first keeps its name."""
-    seen: set[str] = set()
-    for prototype in prototypes:
-        if prototype.prototype_id not in seen:
-            seen.add(prototype.prototype_id)
-            yield prototype
+    distinct = {p.prototype_id: p for p in reversed(order)}
+    counts["kept"] -= len(order) - len(distinct)
+    counts["duplicate"] += len(order) - len(distinct)
+    kept = tuple(p for p in order if distinct[p.prototype_id] is p)
+    return PrototypeLibrary(kept, {k: v for k, v in sorted(counts.items()) if v})
 
 
 def _source(settings: PrototypeSettings, path: Path | None) -> Iterator[SourceCrystal | str]:
@@ -260,7 +258,7 @@ def _prototype_id(item: SourceCrystal, crystal: SymmetricCrystal) -> str:
     identity = [
         crystal.frame,
         crystal.orbit_charges,
-        crystal.orbit_elements,
+        item.elements,
         [f"{x:.2f}" for x in cell],
         [f"{x % 1.0:.3f}" for x in np.round(item.frac_coords, 3).reshape(-1) % 1.0],
     ]

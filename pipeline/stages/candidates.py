@@ -96,7 +96,7 @@ def enumerate_unit(
             kept = {name: values[keep] for name, values in measured.items()}
             tables.append(_rows(prototype, library, settings, elements[keep], charges[keep], kept))
     if not tables:
-        return _empty(), dict(counts)
+        return empty_table(), dict(counts)
     return pd.concat(tables, ignore_index=True), dict(counts)
 
 
@@ -301,7 +301,8 @@ def candidate_id(plain_formula: str, prototype_id: str, form: tuple[int, ...]) -
     return f"{plain_formula}-{prototype_id}-{digest}"
 
 
-def _empty() -> pd.DataFrame:
+def empty_table() -> pd.DataFrame:
+    """No candidates, with the columns that candidates have."""
     kinds = {"string": "str", "bool": "bool", "int64": "int64", "float64": "float64"}
     table = pd.DataFrame([], columns=list(COLUMN_NAMES))
     return table.astype({c.name: kinds[c.dtype] for c in schema.columns_of(NAME)})

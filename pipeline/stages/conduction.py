@@ -14,6 +14,7 @@ from pipeline.crystal import structure_from_row
 from pipeline.oxidation_states import OxidationStates, charged_species
 from pipeline.reference.bond_valence import Ion
 from pipeline.site_energies import NoMobileIonError, framework_ions, grid_shape, landscape, mobile_ion
+from pipeline.stages.rows import Failure, rows_with_crystals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -129,7 +130,10 @@ def run(part: pd.DataFrame, settings: ConductionSettings, refs: ConductionRefs, 
     A barrier is inf where the ion doesn't percolate below ``settings.energy_cap``, NaN in failed rows. A row
     fails when any mobile ion that it holds can't be computed.
     """
-    results = [_row_result(row, settings, refs.mobile_ions) for row in part.to_dict(orient="records")]
+    results = [
+        _failed(row.error) if isinstance(row, Failure) else _row_result(row, settings, refs.mobile_ions)
+        for row in rows_with_crystals(part, refs)
+    ]
     done = part.copy()
     for number, column in enumerate(("migration_barrier_1d", "migration_barrier_2d", "migration_barrier_3d")):
         done[column] = np.array([result[0][number] for result in results], dtype=np.float64)
@@ -161,9 +165,13 @@ def _row_result(row: Mapping[Any, Any], settings: ConductionSettings, mobile_ion
             for ion in present
         ]
     except ValueError as error:
-        return (math.nan, math.nan, math.nan), "", "failed", f"{type(error).__name__}: {error}"
+        return _failed(f"{type(error).__name__}: {error}")
     best = min(found, key=lambda b: (b.e3d, b.e2d, b.e1d))
     return (best.e1d, best.e2d, best.e3d), best.ion.element, "ok", ""
+
+
+def _failed(error: str) -> RowResult:
+    return (math.nan, math.nan, math.nan), "", "failed", error
 
 
 def _known_states(states: Any) -> list[float] | None:

@@ -102,16 +102,12 @@ def _not_found(name_or_path: str, tried: list[tuple[str, Path]], environ: Mappin
     lines = [f"  {what}: {folder}" for what, folder in tried]
     if not environ.get("IONSIEVE_DATA") and len(tried) > 1:
         lines.append("  $IONSIEVE_DATA/models: IONSIEVE_DATA is not set")
-    remedy = (
-        f"fetch it with: ionsieve data fetch {name_or_path}"
-        if name_or_path in CATALOGUE
-        else f"known models: {', '.join(CATALOGUE)}"
-    )
+    known = "" if name_or_path in CATALOGUE else f"known models: {', '.join(CATALOGUE)}; "
     return ModelNotFoundError(
         f"model {name_or_path!r} not found ({' and '.join(MODEL_FILES)} were looked for); tried\n"
         + "\n".join(lines)
-        + f"\n{remedy}, set IONSIEVE_DATA to a folder that has models/{Path(name_or_path).name}, "
-        "or give a path"
+        + f"\n{known}set IONSIEVE_DATA to a folder that has models/{Path(name_or_path).name}, or give the path of a "
+        "folder that holds the two files"
     )
 
 
