@@ -27,7 +27,7 @@ quickstart: $(VENV)/.run
 
 # Tests marked `data` run too when IONSIEVE_DATA is set.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow

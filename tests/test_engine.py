@@ -67,6 +67,7 @@ def test_guilty_row_stands_alone(client: Client, tmp_path: Path, monkeypatch: py
 
 
 def test_workers_have_the_allocator_settings_before_they_start(client: Client) -> None:
+    client.wait_for_workers(1, timeout=60)  # another test may just have killed it
     seen = client.run(lambda: {k: os.environ.get(k) for k in ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS")})
     assert list(seen.values()) == [{"MALLOC_TRIM_THRESHOLD_": str(8 << 30), "OMP_NUM_THREADS": "1"}]
 

@@ -306,7 +306,7 @@ def test_poisoned_rows_fail_alone_with_a_message(tmp_path):
         good,
         row_from_structure(Structure(Lattice.cubic(4.2), ["Mg2+", "O2-"], [[0, 0, 0], [0.5, 0.5, 0.5]])),
         good | {"frac_coords": [math.nan, *good["frac_coords"][1:]]},
-        good | {"lattice": None},
+        good | {"lattice": None, "stability_status": "failed"},
         good | {"oxidation_states": [1.0, math.nan, *good["oxidation_states"][2:]]},  # guessed instead
         good | {"oxidation_states": [1.0] * len(good["atomic_numbers"])},
     ]

@@ -64,7 +64,7 @@ def test_not_found_lists_what_was_tried_and_the_remedy(tmp_path):
     text = str(error.value)
     assert str(tmp_path / "models" / "M3GNet-MP-2021.2.8-PES") in text
     assert str(tmp_path / "cache") in text
-    assert "ionsieve data fetch M3GNet-MP-2021.2.8-PES" in text
+    assert "set IONSIEVE_DATA to a folder that has models/M3GNet-MP-2021.2.8-PES" in text
     with pytest.raises(ModelNotFoundError, match="IONSIEVE_DATA is not set"):
         locate("M3GNet-MP-2021.2.8-PES", {"XDG_CACHE_HOME": str(tmp_path)})
     with pytest.raises(ModelNotFoundError, match="known models: M3GNet-MP"):
