@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -289,12 +289,16 @@ def _ranking_problems(campaign: Campaign) -> Iterator[str]:
     produced = {c.name for kind in ("candidates", *kinds) for c in schema.columns_of(kind)}
     if "window" in kinds:
         produced |= {f"{limit}_limit_{ion}" for limit in ("reduction", "oxidation") for ion in campaign.mobile_ions}
-    for wanted in [*(d.column for d in campaign.ranking.score), *(o.column for o in campaign.ranking.pareto)]:
+    columns = [*(d.column for d in campaign.ranking.score), *(o.column for o in campaign.ranking.pareto)]
+    for wanted in dict.fromkeys(columns):
         stage = schema.column(wanted).stage
         if stage == "ranking":
             yield f"ranking uses {wanted!r}, which the ranking itself makes"
         elif wanted not in produced:
-            yield f"ranking uses {wanted!r}, which stage {stage!r} makes for this campaign's ions; list that stage"
+            yield (
+                f"ranking uses {wanted!r}, which stage {stage!r} makes for this campaign's ions; list that stage, or "
+                "set ranking.score and ranking.pareto"
+            )
 
 
 def load_campaign(path: str | Path) -> Campaign:
@@ -369,7 +373,7 @@ def _problem(path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str
     return Problem(f"{path}:{line}", f"{key}: {_message(item)}")
 
 
-_STAGE_TAGS = ("estimate", "stability", "band_gap", "window", "conduction", "practicality")
+_STAGE_TAGS = tuple(get_args(c.model_fields["stage"].annotation)[0] for c in get_args(get_args(AnyStage)[0]))
 
 
 def _message(item: dict[str, Any]) -> str:

@@ -45,8 +45,15 @@ COLUMNS: tuple[Column, ...] = (
     _c("chemsys", "string", "", "candidates", "elements in alphabetical order, joined by '-'"),
     _c("nsites", "int64", "", "candidates", "atoms in the primitive cell"),
     _c("prototype_id", "string", "", "candidates", "the crystal that was substituted"),
+    _c(
+        "prototype_source",
+        "string",
+        "",
+        "candidates",
+        "where that crystal is from: material id, AFLOW label or file name",
+    ),
     _c("prototype_formula", "string", "", "candidates", "reduced formula of that crystal"),
-    _c("spacegroup_number", "int64", "", "candidates", "space group of the prototype"),
+    _c("spacegroup_number", "int64", "", "candidates", "space group of the prototype, before relaxation"),
     _c(
         "ions",
         "string",
@@ -205,8 +212,22 @@ COLUMNS: tuple[Column, ...] = (
         "bond-valence percolation barrier in one dimension",
         (0.0, 50.0),
     ),
-    _c("migration_barrier_2d", "float64", "eV", "conduction", "the same in two dimensions", (0.0, 50.0)),
-    _c("migration_barrier_3d", "float64", "eV", "conduction", "the same in three dimensions", (0.0, 50.0)),
+    _c(
+        "migration_barrier_2d",
+        "float64",
+        "eV",
+        "conduction",
+        "bond-valence percolation barrier in two dimensions",
+        (0.0, 50.0),
+    ),
+    _c(
+        "migration_barrier_3d",
+        "float64",
+        "eV",
+        "conduction",
+        "bond-valence percolation barrier in three dimensions; inf: none",
+        (0.0, 50.0),
+    ),
     _c(
         "conduction_ion",
         "string",
@@ -216,6 +237,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     *_status("conduction"),
     # practicality
+    _c("spacegroup_relaxed", "int64", "", "practicality", "space group of the relaxed crystal at 0.1 Å"),
     _c("density", "float64", "g/cm3", "practicality", "mass density of the relaxed crystal", (0.0, 30.0)),
     _c(
         "cost_per_kg",
@@ -280,7 +302,7 @@ def column(name: str) -> Column:
     head, _, tail = name.rpartition("_")
     base = _BY_NAME.get(head)
     if base is not None and head in ("reduction_limit", "oxidation_limit") and tail.isalpha():
-        return Column(name, base.dtype, base.unit, base.stage, f"the same vs {tail} metal", base.gate)
+        return Column(name, base.dtype, base.unit, base.stage, f"{head} vs {tail} metal", base.gate)
     if name.startswith("pass_"):
         return Column(name, "bool", "", "gates", f"passed the gates of {name[5:]}")
     raise KeyError(f"column {name!r} is not declared in pipeline/schema.py")

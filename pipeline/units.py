@@ -1,4 +1,4 @@
-"""Units at the boundaries. Inside: eV, Å, K, GPa, g/cm3, V, S/cm, fs (DESIGN.md, section 2).
+"""Units at the boundaries. Inside: eV, Å, K, GPa, g/cm3, V, S/cm, fs.
 
 The constants are CODATA values; ``tests/test_energetics.py`` checks them against ``scipy.constants``.
 """

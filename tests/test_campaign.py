@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from pymatgen.core import Structure
 
+from pipeline.config import ClusterSettings
 from tests.campaigns import command, environment, events, ionsieve, write_campaign
+from workflows.cluster import connect
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,11 @@ def test_funnel_adds_up(undisturbed: Path) -> None:
 def test_every_ranked_candidate_has_a_cif_and_every_column_a_description(undisturbed: Path) -> None:
     table = ranked(undisturbed)
     assert sorted(p.stem for p in (undisturbed / "structures").glob("*.cif")) == sorted(table["candidate_id"])
+    for path in (undisturbed / "structures").glob("*.cif"):
+        crystal = Structure.from_file(path)
+        row = table.set_index("candidate_id").loc[path.stem]
+        assert crystal.composition.reduced_formula == row["formula_pretty"]
+        assert crystal.density == pytest.approx(row["density"], rel=1e-5)  # coordinates carry eight digits
     described = pd.read_csv(undisturbed / "columns.csv", keep_default_na=False)
     assert described["column"].tolist() == table.columns.tolist()
 
@@ -162,3 +170,15 @@ def test_ctrl_c_exits_with_3_and_says_how_to_go_on(tmp_path: Path) -> None:
     status = ionsieve(tmp_path, "status", "runs/tiny")
     assert status.returncode == 0
     assert "units done" in status.stdout
+
+
+def test_a_scheduler_that_is_already_there_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:
+    config = write_campaign(tmp_path)
+    with connect(ClusterSettings(kind="local", workers=1)) as client:
+        address = client.scheduler.address
+        text = config.read_text().replace("{workers: 1}", f"{{kind: address, address: '{address}'}}")
+        config.write_text(text)
+        done = ionsieve(tmp_path, "run", config)
+    assert done.returncode == 0, done.stderr
+    here = tmp_path / "runs" / "tiny" / "ranked_candidates.csv"
+    assert here.read_bytes() == (undisturbed / "ranked_candidates.csv").read_bytes()

@@ -166,7 +166,7 @@ def test_self_consistent_reference_needs_the_elements() -> None:
 
 
 def test_legacy_shift_of_li3ps4() -> None:
-    # DESIGN.md, section 3: Li3PS4 differs by 85 meV/atom between the schemes; a fit to 4,000 crystals, +-10 meV.
+    # Li3PS4 differs by 85 meV/atom between the schemes; a fit to 4,000 crystals, +-10 meV.
     structure = Structure(
         Lattice.orthorhombic(7.7, 6.6, 6.1),
         ["Li+", "Li+", "Li+", "P5+", "S2-", "S2-", "S2-", "S2-"],

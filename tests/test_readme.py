@@ -5,8 +5,10 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+from pipeline.config import load_campaign
 from tests.campaigns import ionsieve, write_campaign
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,8 +47,32 @@ def test_configs_that_the_readme_names_exist() -> None:
         assert (ROOT / name).exists()
 
 
-def test_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
+
+
+def test_example_campaign_of_ones_own_crystals_loads(tmp_path: Path) -> None:
+    (example,) = blocks("yaml")
+    path = tmp_path / "mine.yaml"
+    path.write_text(example, encoding="utf-8")
+    assert load_campaign(path).candidates.substitution == "none"
+
+
+def test_python_examples_run(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "runs" / "quickstart"
+    folder.mkdir(parents=True)
+    (folder / "columns.csv").write_text("column,unit,dtype\nformula_pretty,,string\nrank,,int64\nsuspect,,bool\n")
+    (folder / "ranked_candidates.csv").write_text("formula_pretty,rank,suspect\nNaN,1,True\nLiCl,,\n")
+    monkeypatch.chdir(tmp_path)
+    loader, example = blocks("python")
+    read: dict[str, object] = {}
+    exec(compile(loader, "README.md", "exec"), read)
+    table = read["table"]
+    assert isinstance(table, pd.DataFrame)
+    assert table["formula_pretty"].tolist() == ["NaN", "LiCl"]
+    assert [str(t) for t in table.dtypes[1:]] == ["Int64", "boolean"]
     exec(compile(example, "README.md", "exec"), {})
     printed = capsys.readouterr().out
     found = re.search(r"a = ([\d.]+) Å", printed)

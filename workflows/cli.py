@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -50,6 +51,10 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except ConfigError as error:
             _complain([str(problem) for problem in error.problems])
             raise typer.Exit(EXIT_BAD_INPUT) from None
+        except BrokenPipeError:
+            # The reader of a pipe went away: what was committed stays, as after Ctrl-C.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except KeyboardInterrupt:
             _console(stderr=True).print("interrupted; the same command goes on where it stopped")
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -151,6 +156,9 @@ def run(
     console.print()
     _print_ranked(console, views.read_ranked(where), top)
     console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", highlight=False)
+    failed = sum(1 for _ in (where / "failures.csv").open(encoding="utf-8")) - 1
+    if failed:
+        console.print(f"{failed} rows failed; {where}/failures.csv says where and why", highlight=False)
     if outcome.failed_share > campaign.run.allowed_failed_share:
         _complain(
             [
@@ -173,7 +181,7 @@ def _print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
     from workflows import views
 
     if len(ranked):
-        console.print(views.ranked_table(ranked, count))
+        console.print(views.ranked_table(ranked, count, console.width))
         return
     console.print("no candidate passed; `ionsieve status` shows which gate removed them", highlight=False)
 
@@ -221,7 +229,7 @@ def top(
     if shortlist:
         ranked = ranked[ranked["shortlisted"]]
     if as_json:
-        typer.echo(ranked.head(count).to_json(orient="records", indent=1))
+        typer.echo(views.as_json(ranked.head(count).to_dict("records")))
         return
     console = _console()
     _print_ranked(console, ranked, count)
@@ -234,7 +242,7 @@ def top(
 @clear_errors
 def show(
     folder: RunPath,
-    candidate: Annotated[str, typer.Argument(help="candidate_id", show_default=False)],
+    candidate: Annotated[str, typer.Argument(help="candidate_id, or a rank", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
     """Show everything that a run knows of one candidate, rejected ones included.
@@ -243,9 +251,9 @@ def show(
     """
     from workflows import views
 
-    found = views.everything_about(folder, candidate)
+    found = views.everything_about(folder, views.candidate_of_rank(folder, candidate))
     if as_json:
-        typer.echo(json.dumps(found, indent=1, default=str))
+        typer.echo(views.as_json(found))
         return
     views.print_everything(_console(), found)
 

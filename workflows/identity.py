@@ -45,6 +45,7 @@ class Digests:
             {
                 "stage": "candidates",
                 "version": candidates.STAGE_VERSION,
+                "columns": list(candidates.COLUMN_NAMES),
                 "settings": settings,
                 "mobile_ions": list(self._campaign.mobile_ions),
                 "library": self._library,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -11,6 +12,7 @@ from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.config import Campaign
 from pipeline.crystal import has_structure, structure_from_row
+from pipeline.stages.practicality import SYMMETRY_TOLERANCE
 from workflows.files import write_text
 from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
@@ -92,8 +94,20 @@ def write_structures(ranking: pd.DataFrame, folder: Path) -> None:
             continue
         path = folder / f"{row['candidate_id']}.cif"
         structure = structure_from_row(row).remove_oxidation_states()
-        write_text(path, str(CifWriter(structure, symprec=None)))
+        write_text(path, _cif_header(row) + str(CifWriter(structure, symprec=None)))
         written.add(path.name)
     for stale in folder.glob("*.cif"):
         if stale.name not in written:
             stale.unlink()
+
+
+def _cif_header(row: dict[Any, Any]) -> str:
+    """Comment lines on where a crystal is from; its sites follow in P1, exactly as they were relaxed."""
+    lines = [
+        f"{row['candidate_id']}: relaxed with {row.get('surrogate', 'an unknown model')}, written in P1 as it ended",
+        f"prototype {row.get('prototype_source', 'unknown')}",
+    ]
+    number = row.get("spacegroup_relaxed")
+    if number is not None and number == number:
+        lines.append(f"space group {int(number)} when sites are matched within {SYMMETRY_TOLERANCE} Å")
+    return "".join(f"# {line}\n" for line in lines)

@@ -118,7 +118,7 @@ def _find_models(
     except (ValueError, OSError) as error:
         problems.append(Problem(where, f"potential.model: {error}"))
     if not problems:
-        look("potential", potential.model, "potential")
+        look("potential.model", potential.model, "potential")
     if not problems:
         try:
             located = catalogue.locate(potential.model, environ)

@@ -46,6 +46,18 @@ def model_names(campaign: Campaign) -> set[str]:
     return {name for name in names if name}
 
 
+def located_model(name: str) -> dict[str, str | None]:
+    """SHA-256 of a model's weights, its energy scheme and message-passing convention, and where it was found."""
+    found = catalogue.locate(name)
+    entry = found.entry
+    return {
+        "sha256": found.sha256,
+        "scheme": entry.scheme if entry else None,
+        "convention": entry.convention if entry else None,
+        "found_in": found.found_in,
+    }
+
+
 def model_digests(names: list[str]) -> dict[str, str]:
     """SHA-256 of the weights that this process would load, or why it would load none."""
     found = {}
@@ -70,7 +82,7 @@ def manifest_of(inputs: Inputs, references: References) -> dict[str, object]:
             "cores": len(os.sched_getaffinity(0)),
             "memory_GiB": round(psutil.virtual_memory().total / 2**30, 1),
         },
-        "models": inputs.models,
+        "models": {name: located_model(name) for name in sorted(model_names(campaign))},
         "notes": list(inputs.notes),
         "library": {"digest": references.library.digest, "counts": dict(references.library.counts)},
         "citations": _citations(campaign),
@@ -85,6 +97,14 @@ def _citations(campaign: Campaign) -> list[str]:
         cited.append("Materials Project data: Jain et al., APL Materials 2013, 1, 011002; CC BY 4.0")
     if campaign.candidates.prototypes.source == "aflow" or campaign.reference.source == "prototypes":
         cited.append("AFLOW prototypes: Mehl et al., Comput. Mater. Sci. 2017, 136, S1")
+    kinds = {stage.stage for stage in campaign.stages}
+    if "conduction" in kinds:
+        cited.append("softBV parameters: Chen, Wong and Adams, Acta Cryst. B 2019, 75, 18")
+    if campaign.candidates.substitution != "none":
+        cited.append("ionic radii: Shannon, Acta Cryst. A 1976, 32, 751")
+        cited.append("substitution probabilities: Hautier et al., Inorg. Chem. 2011, 50, 656")
+    if campaign.reference.source == "table":
+        cited.append("MP2020 corrections: Wang et al., Sci. Rep. 2021, 11, 15496")
     return cited
 
 

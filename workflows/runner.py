@@ -200,9 +200,8 @@ class Run:
         outputs.write_results(self.folder, self.campaign, ranking, self.steps, self.failures)
 
     def failed_share(self) -> float:
-        """Failed rows over rows that entered a stage."""
-        entered = sum(s.entered for s in self.steps if s.stage != "candidates")
-        return sum(s.failed for s in self.steps) / entered if entered else 0.0
+        """Largest share of failed rows among the rows that entered a step."""
+        return max((s.failed / s.entered for s in self.steps if s.entered), default=0.0)
 
     def _sound(self, store: StageStore, units: list[Unit]) -> list[Unit]:
         for unit in units:
@@ -240,5 +239,5 @@ def _cheap_gates_text(gates: dict[str, Any]) -> str:
 
 
 def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:
-    """Where a campaign runs: as asked, as configured, else runs/<name>."""
+    """Where a campaign runs: as asked, as configured, else runs/<name>; relative to the working directory."""
     return folder or Path(campaign.run.folder or Path("runs") / campaign.name)

@@ -52,6 +52,7 @@ def run_campaign(
         On Ctrl-C or SIGTERM; what was committed stays, and the same command goes on from there.
     """
     inputs = find_inputs(campaign, config_path)
+    folder = folder.resolve()  # workers may have another working directory
     run_folder = RunFolder(folder)
     try:
         run_folder.create()
@@ -60,6 +61,7 @@ def run_campaign(
         raise ConfigError([Problem(str(folder), text)]) from None
     with RunLock(folder), _terminated_like_interrupted():
         started = time.time()
+        view.say(f"{campaign.name}: {campaign.description}" if campaign.description else campaign.name)
         for note in inputs.notes:
             view.say(note)
         references, digests = open_references(inputs, run_folder, view)
@@ -148,10 +150,17 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs) -> 
         problems += [
             Problem(str(w), "device: cuda was asked for, but torch sees none there") for w, ok in seen.items() if not ok
         ]
+    blind = client.run(_sees, str(references.library_path))
+    text = f"does not see {references.library_path}; workers need the run folder on a shared file system"
+    problems += [Problem(str(worker), text) for worker, sees in blind.items() if not sees]
     if not there:
         problems.append(Problem("cluster", "the scheduler has no workers; start some, then run the same command again"))
     if problems:
         raise ConfigError(problems)
+
+
+def _sees(path: str) -> bool:
+    return Path(path).exists()
 
 
 def _has_cuda() -> bool:

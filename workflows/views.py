@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +16,25 @@ from rich.table import Table
 from pipeline import schema
 from pipeline.config import ConfigError, Problem
 from workflows.files import read_json
+from workflows.lock import is_held
 
+# column, title, format, and whether it gives way on a narrow terminal
 _TOP = (
-    ("rank", "#", "d"),
-    ("formula_pretty", "formula", ""),
-    ("spacegroup_number", "sg", "d"),
-    ("score", "score", ".3f"),
-    ("pareto_front", "front", "d"),
-    ("energy_above_hull", "E hull\n/meV/atom", "meV"),
-    ("band_gap", "gap\n/eV", ".2f"),
-    ("reduction_limit", "red.\n/V", ".2f"),
-    ("oxidation_limit", "ox.\n/V", ".2f"),
-    ("migration_barrier_3d", "barrier\n3D /eV", ".2f"),
-    ("cost_per_kg", "cost\n/USD/kg", ".0f"),
-    ("density", "density\n/g/cm3", ".2f"),
-    ("candidate_id", "candidate", ""),
+    ("rank", "#", "d", False),
+    ("formula_pretty", "formula", "", False),
+    ("spacegroup_relaxed", "sg", "d", True),
+    ("score", "score", ".3f", False),
+    ("pareto_front", "front", "d", True),
+    ("energy_above_hull", "E hull\n/meV/atom", "meV", False),
+    ("band_gap", "gap\n/eV", ".2f", False),
+    ("reduction_limit", "red.\n/V", ".2f", True),
+    ("oxidation_limit", "ox.\n/V", ".2f", True),
+    ("migration_barrier_3d", "barrier\n3D /eV", ".2f", True),
+    ("cost_per_kg", "cost\n/USD/kg", ".0f", True),
+    ("density", "density\n/g/cm3", ".2f", True),
+    ("candidate_id", "candidate", "", False),
 )
+WIDE = 130
 
 
 def read_ranked(folder: Path) -> pd.DataFrame:
@@ -50,23 +55,41 @@ def caution(folder: Path) -> str | None:
     """What to say when the results may be of earlier settings: a later run has started and not finished."""
     if read_json(folder / "manifest.json").get("finished"):
         return None
-    return "the last run in this folder has not finished: the ranked table, where there is one, is of an earlier run"
+    what = "a run is at work in this folder" if is_held(folder) else "the last run in this folder has not finished"
+    return f"{what}: the ranked table, where there is one, is of an earlier run"
 
 
-def ranked_table(ranked: pd.DataFrame, count: int) -> Table:
-    """The first rows as a table: units in the header, marks in the last column."""
+def as_json(records: Any) -> str:
+    """JSON with null for what is missing or not finite, numbers in full."""
+    return json.dumps(_finite(records), indent=1, allow_nan=False, default=str)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def ranked_table(ranked: pd.DataFrame, count: int, width: int = WIDE) -> Table:
+    """The first rows as a table: units in the header, marks in the last column; fewer columns when it is narrow."""
     table = Table(title=None, header_style="bold", pad_edge=False, box=None)
-    shown = [entry for entry in _TOP if entry[0] in ranked.columns]
-    for name, title, form in shown:
-        table.add_column(
-            title,
-            justify="right" if form else "left",
-            no_wrap=True,
-            overflow="fold" if name == "candidate_id" else "ellipsis",
-        )
-    table.add_column("marks", no_wrap=True)
-    for row in ranked.head(count).to_dict("records"):
-        table.add_row(*(_cell(row[name], form) for name, _, form in shown), marks(row))
+    shown = [entry for entry in _TOP if entry[0] in ranked.columns and (width >= WIDE or not entry[3])]
+    rows = [
+        [*(_cell(row[name], form) for name, _, form, _ in shown), marks(row)]
+        for row in ranked.head(count).to_dict("records")
+    ]
+    titles = [title for _, title, _, _ in shown] + ["marks"]
+    for i, title in enumerate(titles):
+        longest = max([len(row[i]) for row in rows] + [len(line) for line in title.split("\n")])
+        number = i < len(shown) and bool(shown[i][2])
+        fixed = None if title == "marks" else longest
+        table.add_column(title, justify="right" if number else "left", min_width=fixed, no_wrap=title != "marks")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
@@ -141,6 +164,17 @@ def unfinished_work(folder: Path) -> list[tuple[str, int, int]]:
     planned = len(read_json(plan).get("units", []))
     done = len(list(plan.parent.glob("part-*.parquet")))
     return [(str(current["step"]), done, planned)] if done < planned else []
+
+
+def candidate_of_rank(folder: Path, text: str) -> str:
+    """The candidate_id that was meant: the text itself, or that of a rank."""
+    if not text.isdigit():
+        return text
+    ranked = read_ranked(folder)
+    found = ranked.loc[ranked["rank"] == int(text), "candidate_id"]
+    if not len(found):
+        raise ConfigError([Problem(str(folder), f"has no rank {text}; its last one is {len(ranked)}")])
+    return str(found.iloc[0])
 
 
 def everything_about(folder: Path, candidate: str) -> dict[str, Any]:

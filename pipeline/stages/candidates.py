@@ -249,6 +249,7 @@ def _rows(
                 chemsys,
                 prototype.n_sites,
                 prototype.prototype_id,
+                prototype.source_id,
                 prototype.formula,
                 prototype.spacegroup_number,
                 " ".join(_ion_text(int(z), int(q)) for z, q in zip(elements[k], charges[k], strict=True)),

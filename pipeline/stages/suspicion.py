@@ -1,4 +1,4 @@
-"""Too good is suspect: signs that a potential was used where it has a hole (DESIGN.md, section 2)."""
+"""Too good is suspect: signs that a potential was used where it has a hole."""
 
 from __future__ import annotations
 
