@@ -36,7 +36,7 @@ def fragile_stage() -> Callable[[StageSettings, pd.DataFrame, str], UnitResult]:
             os.kill(os.getpid(), signal.SIGKILL)
         if "raises" in ids:
             raise RuntimeError("singular matrix")
-        frame = part.assign(density=2.0, cost_per_kg=1.0, is_known=False, in_database=False)
+        frame = part.assign(**dict.fromkeys(c.name for c in schema.columns_of("practicality")))
         frame = frame.assign(practicality_status="ok", practicality_error="")
         columns = result_columns("practicality", frame)
         return UnitResult(schema.to_arrow(frame, columns), {"seconds": 0.1, "rows": len(part)})
