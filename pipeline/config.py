@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
+from pipeline.problems import ConfigError, Problem, placed_problem, read_yaml
 from pipeline.settings import (
+    STAGES,
     AnyStage,
     BandGapSettings,
     CandidateGates,
@@ -50,25 +51,6 @@ __all__ = [
     "json_schema",
     "load_campaign",
 ]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a configuration or its data: where, and what to do."""
-
-    place: str
-    message: str
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.message}"
-
-
-class ConfigError(Exception):
-    """Bad configuration or data; holds every problem found, not only the first."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(str(p) for p in problems))
 
 
 class PotentialSettings(Settings):
@@ -252,7 +234,7 @@ def _step_problems(campaign: Campaign) -> Iterator[str]:
     for name in sorted({s for s in steps if steps.count(s) > 1}):
         yield f"steps must have different names; give the second {name!r} its own 'name'"
     for stage in campaign.stages:
-        if stage.name is not None and stage.name != stage.stage and stage.name in (*_RESERVED, *_STAGE_TAGS):
+        if stage.name is not None and stage.name != stage.stage and stage.name in (*_RESERVED, *STAGES):
             yield f"a {stage.stage} step can't be named {stage.name!r}: that name stands for something else"
     if "window" in kinds and "stability" not in kinds[: kinds.index("window")]:
         yield "stage window needs formation energies; put stability before it"
@@ -310,85 +292,14 @@ def load_campaign(path: str | Path) -> Campaign:
         With every problem, each placed by file, line and key.
     """
     path = Path(path)
-    data, lines = _read_yaml(path)
+    data, lines = read_yaml(path)
     try:
         return Campaign.model_validate(data)
     except ValidationError as error:
         items = [dict(item) for item in error.errors()]
         # When every stage is wrong, pydantic also complains that none is left: that says nothing new.
         wrong = [item for item in items if item["type"] != "too_short" or len(items) == 1]
-        raise ConfigError([_problem(path, lines, item) for item in wrong]) from None
-
-
-def _read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([Problem(str(path), f"can't be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError([Problem(str(path), f"is not UTF-8 text (byte {error.start})")]) from None
-    try:
-        tree = YAML(typ="rt", pure=True).load(text)
-        data = YAML(typ="safe", pure=True).load(text)
-        lines: dict[tuple[str | int, ...], int] = {}
-        _collect_lines(tree, (), lines)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([Problem(f"{path}:{line}", f"not valid YAML: {error.problem}")]) from None
-    except RecursionError:
-        raise ConfigError([Problem(str(path), "an alias (*) refers to itself, or the nesting is too deep")]) from None
-    except (YAMLError, ValueError) as error:
-        raise ConfigError([Problem(str(path), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
-    if not isinstance(data, dict):
-        raise ConfigError([Problem(str(path), "a campaign is a mapping of keys such as name, candidates, stages")])
-    return data, lines
-
-
-def _collect_lines(node: Any, place: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
-    position = getattr(node, "lc", None)
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        at = (
-            (position.key(key) if isinstance(node, dict) else position.item(key))
-            if position and position.data
-            else None
-        )
-        if at is not None:
-            lines[(*place, key)] = at[0] + 1
-        _collect_lines(value, (*place, key), lines)
-
-
-def _problem(path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str, Any]) -> Problem:
-    # The tag of a discriminated union stands in pydantic's location and not in the file: drop what can't be found.
-    place: tuple[str | int, ...] = ()
-    for part in item["loc"]:
-        if (*place, part) in lines or item["type"] in ("extra_forbidden", "missing") or isinstance(part, int):
-            place = (*place, part)
-    place = tuple(p for i, p in enumerate(place) if not (i == 2 and place[0] == "stages" and p in _STAGE_TAGS))
-    line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
-    key = ".".join(str(p) for p in place) or "campaign"
-    return Problem(f"{path}:{line}", f"{key}: {_message(item)}")
-
-
-_STAGE_TAGS = tuple(get_args(c.model_fields["stage"].annotation)[0] for c in get_args(get_args(AnyStage)[0]))
-
-
-def _message(item: dict[str, Any]) -> str:
-    if item["type"] == "extra_forbidden":
-        return "unknown key; see `ionsieve schema` for the keys that exist here"
-    if item["type"] == "missing":
-        return "is missing"
-    if item["type"] == "union_tag_invalid":
-        return f"unknown stage {item['input'].get('stage')!r}; there are {', '.join(_STAGE_TAGS)}"
-    if item["type"] == "union_tag_not_found":
-        return f"a stage needs 'stage', one of {', '.join(_STAGE_TAGS)}"
-    text: str = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "value_error" or isinstance(item["input"], (dict, list, tuple)):
-        return text
-    return f"{text[0].lower()}{text[1:]}, got {item['input']!r}"
+        raise ConfigError([placed_problem(path, lines, item) for item in wrong]) from None
 
 
 def json_schema() -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -286,3 +286,6 @@ AnyStage = Annotated[
     EstimateSettings | StabilitySettings | BandGapSettings | WindowSettings | ConductionSettings | PracticalitySettings,
     Field(discriminator="stage"),
 ]
+
+STAGES = tuple(get_args(c.model_fields["stage"].annotation)[0] for c in get_args(get_args(AnyStage)[0]))
+"""Names of the stages a config may list."""
