@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def run_campaign(
     except (OSError, ValueError) as error:
         text = f"the run folder can't be written ({error}); choose another with --folder"
         raise ConfigError([Problem(str(folder), text)]) from None
-    with RunLock(folder), _terminated_like_interrupted():
+    with RunLock(folder), _interruptible():
         started = time.time()
         view.say(f"{campaign.name}: {campaign.description}" if campaign.description else campaign.name)
         for note in inputs.notes:
@@ -170,14 +171,17 @@ def _has_cuda() -> bool:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C: schedulers send it before they kill."""
+def _interruptible() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C (schedulers send it before they kill), and let neither print a traceback."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        # A call into Dask that is cut short logs an error of its own clean-up, which says nothing to a user.
+        logging.getLogger("tornado.application").setLevel(logging.CRITICAL + 1)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
