@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pipeline.config import ConfigError, Problem
+from pipeline.reference.cache_folder import cache_folder
 from pipeline.reference.prototype_library import LIBRARY_VERSION, PrototypeLibrary
 from pipeline.reference.prototypes import build_library
 from workflows.files import digest_of, digest_of_file
@@ -28,7 +29,7 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
     source = _digest_of_source(inputs.prototypes)
     key = digest_of([LIBRARY_VERSION, settings.model_dump(mode="json", exclude={"path"}), source])[:16]
     name = f"prototypes-{key}.parquet"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ionsieve" / "prototypes"
+    cache = cache_folder() / "prototypes"
     places = [place for place in (folder, cache) if place is not None]
     library = _kept(places, name)
     if library is None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from pipeline.reference.cache_folder import cache_folder
 from pipeline.surrogates.entries import (
     CATALOGUE,
     CONVENTIONS,
@@ -49,9 +50,8 @@ def _sha256(path: Path) -> str:
 
 
 def user_cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """Folder that ``ionsieve data fetch`` fills with models: ``$XDG_CACHE_HOME`` or ``~/.cache``, below ionsieve/."""
-    root = environ.get("XDG_CACHE_HOME")
-    return (Path(root) if root else Path.home() / ".cache") / "ionsieve" / "models"
+    """Folder that ``ionsieve data fetch`` fills with models, in the user's cache."""
+    return cache_folder(environ) / "models"
 
 
 def _candidate_folders(name_or_path: str, environ: Mapping[str, str]) -> list[tuple[str, Path]]:
