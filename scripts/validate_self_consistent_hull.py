@@ -35,6 +35,7 @@ from pipeline.energetics import formation_energy_per_atom, self_consistent_forma
 from pipeline.reference import PhaseReference
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.formulas import structure_formula
+from pipeline.reference.hull_comparison import Disagreement, PhaseEnergies, cause, complete_height
 from pipeline.reference.labelled_crystals import STRUCTURE_FILES, read_structures
 from pipeline.reference.self_consistent import write_self_consistent_reference
 from pipeline.settings import StabilitySettings
@@ -44,7 +45,13 @@ from pipeline.surrogates import load_potential
 
 SYMBOL = re.compile(r"[A-Z][a-z]?")
 MOBILE = frozenset(["Li", "Na", "K", "Mg", "Ca", "Zn", "Al"])
-CATIONS = MOBILE | frozenset("Rb Cs Sr Ba Ga In Sc Y La Zr Hf Ti Nb Ta Si Ge Sn P B Cd Sb Bi".split())
+CATIONS = (
+    MOBILE
+    | frozenset(
+        ["Rb", "Cs", "Sr", "Ba", "Cd", "Sc", "Y", "La", "Ti", "Zr", "Hf", "Nb", "Ta", "B", "Ga", "In", "Si", "Ge", "Sn"]
+    )
+    | frozenset(["P", "Sb", "Bi"])
+)
 STRATA = {(3, "F"): 4, (3, "Cl"): 3, (3, "Br"): 3, (3, "I"): 3, (3, "O"): 6, (3, "S"): 5} | {
     (4, "F"): 1,
     (4, "O"): 3,
@@ -88,6 +95,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--max-sites", type=int, default=30, help="largest candidate, atoms")
     parser.add_argument("--least", type=int, default=4, help="crystals a system must have")
     parser.add_argument("--most", type=int, default=12, help="candidates taken from a system")
+    parser.add_argument("--polymorphs", type=int, default=2, help="candidates taken of one composition")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -126,7 +134,7 @@ def draw_candidates(root: Path, systems: list[str], table: PhaseReference, optio
     """Rows of crystals of each system, at least half of them near the table's hull before relaxation, at random."""
     kept = (
         options.work
-        / f"candidates-{_digest([*systems, vars(options)['most'], options.max_sites, options.seed])}.parquet"
+        / f"candidates-{_digest([*systems, options.polymorphs, options.most, options.max_sites, options.seed])}.parquet"
     )
     if kept.exists():
         return pd.read_parquet(kept)
@@ -142,13 +150,25 @@ def draw_candidates(root: Path, systems: list[str], table: PhaseReference, optio
     chosen: list[str] = []
     for system in systems:
         own = [m for m in known.loc[known["chemsys"] == system, "material_id"] if m in heights]
-        shuffled = [own[i] for i in generator.permutation(len(own))]
+        shuffled = _few_of_each([own[i] for i in generator.permutation(len(own))], found, options.polymorphs)
         near = [m for m in shuffled if heights[m] < NEAR][: options.most]
         far = [m for m in shuffled if heights[m] >= NEAR][: min(len(near), options.most // 2)]
         chosen += [*near[: options.most - len(far)], *far]
     rows = pd.DataFrame([{"candidate_id": m, **_crystal_columns(found[m])} for m in chosen])
     rows.to_parquet(kept)
     return rows
+
+
+def _few_of_each(materials: list[str], found: dict[str, Structure], most: int) -> list[str]:
+    """Keep at most so many crystals of a composition: polymorphs are not decided independently."""
+    counts: Counter[str] = Counter()
+    kept = []
+    for material in materials:
+        formula = structure_formula(found[material])
+        counts[formula] += 1
+        if counts[formula] <= most:
+            kept.append(material)
+    return kept
 
 
 def _crystal_columns(structure: Structure) -> dict[str, Any]:
@@ -186,7 +206,7 @@ def relaxed(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
 
 
 def _relax(rows: list[dict[str, Any]], model: str, work: Path) -> None:
-    """Relax one batch as the stability stage does, and keep it; a crystal that fails keeps its start, without energy."""
+    """Relax one batch as the stability stage does, and keep it; a crystal that fails has no energy."""
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     potential = _potential(model)
     starts = [structure_from_row(row) for row in rows]
@@ -222,8 +242,7 @@ def decide_by_table(candidates: pd.DataFrame, table: PhaseReference, options: ar
 def own_reference(n: int, systems: list[str], options: argparse.Namespace) -> tuple[PhaseReference, pd.DataFrame]:
     """Self-consistent reference of all the systems with phases of at most n elements, and its relaxed rows."""
     settings = ReferenceSettings(source="prototypes", max_elements=n)
-    listed = [competing_phases(tuple(s.split("-")), settings) for s in systems]
-    rows = pd.concat(listed).drop_duplicates("candidate_id")
+    rows = _competing(systems, settings, options)
     results = relaxed(rows, options)
     potential = _potential(options.model)
     phases, elements = write_self_consistent_reference(results, potential)
@@ -235,25 +254,27 @@ def own_reference(n: int, systems: list[str], options: argparse.Namespace) -> tu
     return reference, results
 
 
+def _competing(systems: list[str], settings: ReferenceSettings, options: argparse.Namespace) -> pd.DataFrame:
+    kept = options.work / f"competing-{_digest([*systems, settings.model_dump_json()])}.parquet"
+    if not kept.exists():
+        listed = [competing_phases(tuple(s.split("-")), settings) for s in systems]
+        pd.concat(listed).drop_duplicates("candidate_id").to_parquet(kept)
+    return pd.read_parquet(kept)
+
+
 def decide_by_reference(
     candidates: pd.DataFrame, reference: PhaseReference, options: argparse.Namespace
-) -> NDArray[np.float64]:
-    """eV/atom above the self-consistent hull, shape (n,)."""
+) -> pd.DataFrame:
+    """Add ``own_formation`` (eV/atom, relative to the potential's elements) and ``by_reference``."""
+    potential, elements = _potential(options.model), reference.elemental_energies or {}
     formations = [
-        own_formation(structure_from_row(row), row, reference, options) for row in candidates.to_dict("records")
+        self_consistent_formation_energy_per_atom(
+            structure_from_row(row), row["energy_per_atom"] * row["nsites"], potential, elements
+        )
+        for row in candidates.to_dict("records")
     ]
-    heights: NDArray[np.float64] = reference.energy_above_hull(candidates["formula_pretty"].tolist(), formations)
-    return heights
-
-
-def own_formation(structure: Structure, row: Any, reference: PhaseReference, options: argparse.Namespace) -> float:
-    """Formation energy (eV/atom) relative to the elements of a self-consistent reference."""
-    return self_consistent_formation_energy_per_atom(
-        structure,
-        row["energy_per_atom"] * len(structure),
-        _potential(options.model),
-        reference.elemental_energies or {},
-    )
+    heights = reference.energy_above_hull(candidates["formula_pretty"].tolist(), formations)
+    return candidates.assign(own_formation=formations, by_reference=heights)
 
 
 def balanced_accuracy(truth: NDArray[np.bool_], decision: NDArray[np.bool_]) -> float:
@@ -279,30 +300,102 @@ def interval(
 
 
 def _one_reference(
-    n: int,
-    systems: list[str],
-    candidates: pd.DataFrame,
+    n: int, systems: list[str], candidates: pd.DataFrame, table: PhaseReference, root: Path, options: argparse.Namespace
+) -> float:
+    """Decide with phases of at most n elements, print how well, and return the balanced accuracy."""
+    reference, rows = own_reference(n, systems, options)
+    decided = decide_by_reference(candidates, reference, options)
+    truth = (decided["by_table"] < options.gate).to_numpy()
+    decision = (decided["by_reference"] < options.gate).to_numpy()
+    accuracy = balanced_accuracy(truth, decision)
+    low, high = interval(truth, decision, decided["chemsys"].tolist(), options.seed)
+    failed = int(rows["energy_per_atom"].isna().sum())
+    print(
+        f"\nself-consistent reference, max_elements {n}: {len(rows)} crystals relaxed ({failed} failed), "
+        f"{len(reference)} compositions"
+    )
+    print(f"                         reference below   above   (gate {1e3 * options.gate:g} meV/atom)")
+    print(f"  table below the gate   {(truth & decision).sum():15d}   {(truth & ~decision).sum():5d}")
+    print(f"  table above the gate   {(~truth & decision).sum():15d}   {(~truth & ~decision).sum():5d}")
+    print(f"  balanced accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}")
+    shift = 1e3 * (decided["by_reference"] - decided["by_table"])
+    quartiles = np.percentile(shift, [25, 50, 75])
+    print("  reference minus table, meV/atom: quartiles " + ", ".join(f"{q:+.0f}" for q in quartiles))
+    explain(decided[truth != decision], reference, table, root, options)
+    return accuracy
+
+
+def explain(
+    disagreements: pd.DataFrame,
+    reference: PhaseReference,
     table: PhaseReference,
     root: Path,
     options: argparse.Namespace,
-) -> float:
-    reference, rows = own_reference(n, systems, options)
-    heights = decide_by_reference(candidates, reference, options)
-    truth = (candidates["by_table"] < options.gate).to_numpy()
-    decision = heights < options.gate
-    accuracy = balanced_accuracy(truth, decision)
-    low, high = interval(truth, decision, candidates["chemsys"].tolist(), options.seed)
-    print(f"\nself-consistent reference, max_elements {n}: {len(rows)} crystals, {len(reference)} compositions")
-    print(f"                       reference: below   above   (gate {1e3 * options.gate:g} meV/atom)")
-    print(f"  table below the gate   {(truth & decision).sum():12d}   {(truth & ~decision).sum():5d}")
-    print(f"  table above the gate   {(~truth & decision).sum():12d}   {(~truth & ~decision).sum():5d}")
-    print(f"  balanced accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}")
-    shift = heights - candidates["by_table"].to_numpy()
-    print(
-        f"  reference minus table, meV/atom: median {1e3 * np.median(shift):+.0f}, "
-        f"quartiles {1e3 * np.percentile(shift, 25):+.0f} to {1e3 * np.percentile(shift, 75):+.0f}"
+) -> None:
+    """Print each disagreement with its cause, and how often each cause occurs."""
+    cases = {
+        row["candidate_id"]: (
+            row["formula_pretty"],
+            Disagreement(
+                row["own_formation"],
+                row["by_table"],
+                row["by_reference"],
+                options.gate,
+                table.decomposition(row["formula_pretty"]),
+                reference.decomposition(row["formula_pretty"]),
+            ),
+        )
+        for row in disagreements.to_dict("records")
+    }
+    energies = _phase_energies(
+        {f for _, c in cases.values() for f in c.table_products}, reference, table, root, options
     )
-    return accuracy
+    causes = {name: cause(case, energies) for name, (_, case) in cases.items()}
+    for name, (formula, case) in sorted(cases.items(), key=lambda item: (causes[item[0]], item[1][0])):
+        kind, phases = causes[name]
+        complete = complete_height(case, energies)
+        heights = f"table {1e3 * case.by_table:+5.0f}, reference {1e3 * case.by_reference:+5.0f}"
+        heights += "" if complete is None else f", complete {1e3 * complete:+5.0f}"
+        print(f"  {formula:16s} {name:12s} {heights}  {kind}: {phases}")
+    print("  causes: " + ", ".join(f"{n} {kind}" for kind, n in Counter(k for k, _ in causes.values()).most_common()))
+
+
+def _phase_energies(
+    wanted: set[str], reference: PhaseReference, table: PhaseReference, root: Path, options: argparse.Namespace
+) -> PhaseEnergies:
+    """Energies of the table's products: the table's, the reference's, and the potential's in the known crystals."""
+    crystals = _smallest_crystals(root, wanted)
+    found = dict(read_structures([root / n for n in STRUCTURE_FILES], sorted(crystals)))
+    potential = _potential(options.model)
+    own, theirs = reference.elemental_energies or {}, table.elemental_energies or {}
+    true_crystal: dict[str, float] = {}
+    for (material, structure), result in zip(found.items(), potential.evaluate(list(found.values())), strict=True):
+        if result.error is None:
+            energy = self_consistent_formation_energy_per_atom(structure, result.energy, potential, own)
+            formula = crystals[material]
+            true_crystal[formula] = min(energy, true_crystal.get(formula, np.inf))
+    return PhaseEnergies(
+        table=_energies(root / "phases.csv.gz"),
+        reference=_energies(Path(reference.source)),
+        true_crystal=true_crystal,
+        elements={e: own[e] - theirs[e] for e in own if e in theirs},
+    )
+
+
+def _energies(path: Path) -> dict[str, float]:
+    listed = pd.read_csv(path, keep_default_na=False)
+    energies = listed.groupby("formula")["formation_energy_per_atom"].min()
+    return {str(formula): float(energy) for formula, energy in energies.items()}
+
+
+def _smallest_crystals(root: Path, formulas: set[str]) -> dict[str, str]:
+    """Formula by material_id: at most eight crystals of each, of a hundred atoms at most, observed ones first."""
+    columns = ["material_id", "formula", "n_sites", "experimentally_observed"]
+    known = pd.concat([pd.read_parquet(root / name, columns=columns) for name in STRUCTURE_FILES])
+    known = known[known["formula"].isin(formulas) & (known["n_sites"] <= 100)]
+    known = known.sort_values(["experimentally_observed", "n_sites", "material_id"], ascending=[False, True, True])
+    known = known.groupby("formula").head(8)
+    return dict(zip(known["material_id"], known["formula"], strict=True))
 
 
 if __name__ == "__main__":
