@@ -14,11 +14,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import re
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -26,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pymatgen.core import Structure
 
 from pipeline.config import ReferenceSettings
@@ -35,15 +32,27 @@ from pipeline.energetics import formation_energy_per_atom, self_consistent_forma
 from pipeline.reference import PhaseReference
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.formulas import structure_formula
-from pipeline.reference.hull_comparison import Disagreement, PhaseEnergies, cause, complete_height
-from pipeline.reference.labelled_crystals import STRUCTURE_FILES, read_structures
+from pipeline.reference.hull_comparison import (
+    Disagreement,
+    PhaseEnergies,
+    balanced_accuracy,
+    cause,
+    complete_height,
+    interval,
+)
+from pipeline.reference.labelled_crystals import (
+    STRUCTURE_FILES,
+    known_crystals,
+    lowest_energies,
+    read_structures,
+    smallest_crystals,
+)
 from pipeline.reference.self_consistent import write_self_consistent_reference
 from pipeline.settings import StabilitySettings
 from pipeline.stages.relaxing import relax_crystals, relaxation_columns
 from pipeline.stages.rows import Failure
 from pipeline.surrogates import load_potential
 
-SYMBOL = re.compile(r"[A-Z][a-z]?")
 MOBILE = frozenset(["Li", "Na", "K", "Mg", "Ca", "Zn", "Al"])
 CATIONS = (
     MOBILE
@@ -105,15 +114,6 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _known_crystals(root: Path, max_sites: int) -> pd.DataFrame:
-    """Columns material_id and chemsys of every crystal that is small enough."""
-    columns = ["material_id", "formula", "n_sites"]
-    known = pd.concat([pd.read_parquet(root / name, columns=columns) for name in STRUCTURE_FILES])
-    known = known[known["n_sites"] <= max_sites]
-    known["chemsys"] = ["-".join(sorted(set(SYMBOL.findall(f)))) for f in known["formula"]]
-    return known.sort_values("material_id")
-
-
 def _stratum(chemsys: str) -> tuple[int, str] | None:
     elements = set(chemsys.split("-"))
     anions = elements - CATIONS
@@ -124,7 +124,7 @@ def _stratum(chemsys: str) -> tuple[int, str] | None:
 
 def draw_systems(root: Path, options: argparse.Namespace) -> list[str]:
     """Chemical systems by the seeded rule: one halogen, oxygen or sulfur, a mobile ion, and crystals enough."""
-    counts = Counter(_known_crystals(root, options.max_sites)["chemsys"])
+    counts = Counter(known_crystals(root, options.max_sites)["chemsys"])
     rich = sorted(s for s, n in counts.items() if n >= options.least)
     order = [rich[i] for i in np.random.default_rng(options.seed).permutation(len(rich))]
     return [s for stratum, wanted in STRATA.items() for s in [s for s in order if _stratum(s) == stratum][:wanted]]
@@ -138,7 +138,7 @@ def draw_candidates(root: Path, systems: list[str], table: PhaseReference, optio
     )
     if kept.exists():
         return pd.read_parquet(kept)
-    known = _known_crystals(root, options.max_sites)
+    known = known_crystals(root, options.max_sites)
     known = known[known["chemsys"].isin(systems)]
     found = dict(read_structures([root / n for n in STRUCTURE_FILES], known["material_id"].tolist()))
     identifiers = sorted(found)
@@ -277,28 +277,6 @@ def decide_by_reference(
     return candidates.assign(own_formation=formations, by_reference=heights)
 
 
-def balanced_accuracy(truth: NDArray[np.bool_], decision: NDArray[np.bool_]) -> float:
-    """Mean of the two shares decided alike: of those below the gate, and of those above; NaN without both."""
-    if truth.all() or not truth.any():
-        return float("nan")
-    return float((decision[truth].mean() + (~decision[~truth]).mean()) / 2)
-
-
-def interval(
-    truth: NDArray[np.bool_], decision: NDArray[np.bool_], groups: Sequence[str], seed: int
-) -> tuple[float, float]:
-    """95 % bootstrap interval of the balanced accuracy; whole chemical systems are drawn."""
-    generator = np.random.default_rng(seed)
-    names = sorted(set(groups))
-    members = [np.flatnonzero(np.asarray(groups) == name) for name in names]
-    values = []
-    for _ in range(2000):
-        chosen = np.concatenate([members[i] for i in generator.integers(len(names), size=len(names))])
-        values.append(balanced_accuracy(truth[chosen], decision[chosen]))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def _one_reference(
     n: int, systems: list[str], candidates: pd.DataFrame, table: PhaseReference, root: Path, options: argparse.Namespace
 ) -> float:
@@ -364,7 +342,7 @@ def _phase_energies(
     wanted: set[str], reference: PhaseReference, table: PhaseReference, root: Path, options: argparse.Namespace
 ) -> PhaseEnergies:
     """Energies of the table's products: the table's, the reference's, and the potential's in the known crystals."""
-    crystals = _smallest_crystals(root, wanted)
+    crystals = smallest_crystals(root, wanted)
     found = dict(read_structures([root / n for n in STRUCTURE_FILES], sorted(crystals)))
     potential = _potential(options.model)
     own, theirs = reference.elemental_energies or {}, table.elemental_energies or {}
@@ -375,27 +353,11 @@ def _phase_energies(
             formula = crystals[material]
             true_crystal[formula] = min(energy, true_crystal.get(formula, np.inf))
     return PhaseEnergies(
-        table=_energies(root / "phases.csv.gz"),
-        reference=_energies(Path(reference.source)),
+        table=lowest_energies(root / "phases.csv.gz"),
+        reference=lowest_energies(Path(reference.source)),
         true_crystal=true_crystal,
         elements={e: own[e] - theirs[e] for e in own if e in theirs},
     )
-
-
-def _energies(path: Path) -> dict[str, float]:
-    listed = pd.read_csv(path, keep_default_na=False)
-    energies = listed.groupby("formula")["formation_energy_per_atom"].min()
-    return {str(formula): float(energy) for formula, energy in energies.items()}
-
-
-def _smallest_crystals(root: Path, formulas: set[str]) -> dict[str, str]:
-    """Formula by material_id: at most eight crystals of each, of a hundred atoms at most, observed ones first."""
-    columns = ["material_id", "formula", "n_sites", "experimentally_observed"]
-    known = pd.concat([pd.read_parquet(root / name, columns=columns) for name in STRUCTURE_FILES])
-    known = known[known["formula"].isin(formulas) & (known["n_sites"] <= 100)]
-    known = known.sort_values(["experimentally_observed", "n_sites", "material_id"], ascending=[False, True, True])
-    known = known.groupby("formula").head(8)
-    return dict(zip(known["material_id"], known["formula"], strict=True))
 
 
 if __name__ == "__main__":

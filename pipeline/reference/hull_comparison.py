@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 LOWER_BY = 0.010
 """eV/atom: a phase or element that moves a hull by less is not named."""
@@ -69,7 +72,7 @@ def cause(case: Disagreement, energies: PhaseEnergies) -> tuple[str, str]:
     table_below = case.by_table < case.gate
     if not table_below and complete >= case.gate:
         return "missing competitor", "; ".join(_gaps(compounds, energies)) or "small gaps of several phases"
-    elements = [f"{f} {1e3 * energies.elements[f]:+.0f}" for f in case.table_products if _is_off(f, energies)]
+    elements = [f"{f} {1e3 * shift:+.0f}" for f in case.table_products if abs(shift := _shift(f, energies)) > LOWER_BY]
     if elements:
         return "element", ", ".join(elements)
     return "potential", "; ".join(_errors(case, energies)) or "small errors of several phases"
@@ -94,8 +97,9 @@ def _is_element(formula: str) -> bool:
     return formula.rstrip("0123456789").isalpha() and sum(c.isupper() for c in formula) == 1
 
 
-def _is_off(formula: str, energies: PhaseEnergies) -> bool:
-    return _is_element(formula) and abs(energies.elements.get(formula.rstrip("0123456789"), 0.0)) > LOWER_BY
+def _shift(formula: str, energies: PhaseEnergies) -> float:
+    """The potential's energy of an element minus the table's, eV/atom; zero for a compound."""
+    return energies.elements.get(formula.rstrip("0123456789"), 0.0) if _is_element(formula) else 0.0
 
 
 def _gaps(compounds: Mapping[str, float], energies: PhaseEnergies) -> list[str]:
@@ -123,3 +127,25 @@ def _errors(case: Disagreement, energies: PhaseEnergies) -> list[str]:
         elif mine is not None and abs(mine - theirs) > LOWER_BY:
             found.append(f"{formula} {1e3 * (mine - theirs):+.0f}")
     return found
+
+
+def balanced_accuracy(truth: NDArray[np.bool_], decision: NDArray[np.bool_]) -> float:
+    """Mean of the two shares decided alike: of those below the gate, and of those above; NaN without both."""
+    if truth.all() or not truth.any():
+        return float("nan")
+    return float((decision[truth].mean() + (~decision[~truth]).mean()) / 2)
+
+
+def interval(
+    truth: NDArray[np.bool_], decision: NDArray[np.bool_], groups: Sequence[str], seed: int
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the balanced accuracy; whole chemical systems are drawn."""
+    generator = np.random.default_rng(seed)
+    names = sorted(set(groups))
+    members = [np.flatnonzero(np.asarray(groups) == name) for name in names]
+    values = []
+    for _ in range(2000):
+        chosen = np.concatenate([members[i] for i in generator.integers(len(names), size=len(names))])
+        values.append(balanced_accuracy(truth[chosen], decision[chosen]))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
