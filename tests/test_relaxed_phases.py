@@ -10,10 +10,11 @@ import pytest
 from distributed import Client
 from rich.console import Console
 
-from pipeline.config import ReferenceSettings, load_campaign
+from pipeline.config import ClusterSettings, ReferenceSettings, load_campaign
 from pipeline.reference.cache_folder import cache_folder
 from pipeline.reference.competing import competing_phases
 from tests.campaigns import events
+from workflows.cluster import connect
 from workflows.preflight import find_inputs
 from workflows.progress import ProgressView
 from workflows.relaxed_phases import RelaxedPhases, cut_by_system, first_tries
@@ -93,7 +94,7 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None) as connected:
+    with connect(ClusterSettings(kind="local", workers=1)) as connected:
         yield connected
 
 
