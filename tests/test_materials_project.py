@@ -129,6 +129,30 @@ def test_an_energy_that_is_no_number_is_named(server: Server, environ: dict[str,
     refused(environ, "mp-11", "formation_energy_per_atom", repr(energy))
 
 
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"chemsys": None}, "chemical system"),
+        ({"formula_pretty": "Li?"}, "formula"),
+        ({"formula_pretty": "KCl"}, "system"),
+    ],
+)
+def test_a_row_that_cannot_be_read_is_refused(
+    server: Server, environ: dict[str, str], change: dict[str, str | None], word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materials_project, "_MOST_ELEMENTS_LISTED", 0)  # the whole collection, so that the row comes
+    server.rows[7].update(change)
+    refused(environ, word, "mp-11")
+
+
+def test_rows_of_other_elements_need_no_readable_formula(
+    server: Server, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(materials_project, "_MOST_ELEMENTS_LISTED", 0)
+    server.rows.append({**row("mp-98", "LiH", -0.4, -3.1), "formula_pretty": "LiD", "chemsys": "D-Li"})
+    assert len(fetch_phases(ELEMENTS, environ).phases) == 5
+
+
 def test_no_compound_at_all_is_an_error(environ: dict[str, str]) -> None:
     refused(environ, "no compound of Li", elements=("Li",))
 

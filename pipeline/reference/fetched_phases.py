@@ -70,7 +70,7 @@ def checked(rows: list[dict[str, Any]], elements: tuple[str, ...], version: str,
     Parameters
     ----------
     rows
-        Dictionaries with material_id, formula_pretty, thermo_type, formation_energy_per_atom and
+        Dictionaries with material_id, formula_pretty, chemsys, thermo_type, formation_energy_per_atom and
         uncorrected_energy_per_atom (eV/atom), last_updated. Rows with other elements are passed over.
     elements
         Symbols, alphabetical.
@@ -85,6 +85,7 @@ def checked(rows: list[dict[str, Any]], elements: tuple[str, ...], version: str,
     """
     kept = [row for row in rows if _symbols(row) <= set(elements)]
     for row, count in zip(kept, _times_seen(kept), strict=True):
+        _check_formula(row)
         _refuse_wrong_row(row, count)
     pure = [row for row in kept if len(_symbols(row)) == 1]
     compounds = [row for row in kept if len(_symbols(row)) > 1]
@@ -126,13 +127,27 @@ def _refuse_wrong_row(row: Mapping[str, Any], times_seen: int) -> None:
 
 
 def _symbols(row: Mapping[str, Any]) -> set[str]:
+    """Elements by the row's chemical system: rows of others, deuterides say, need no readable formula."""
     try:
-        return {symbol for symbol, _ in composition_key(str(row["formula_pretty"]))}
-    except (ValueError, KeyError, TypeError):
-        raise MaterialsProjectError(
-            f"the Materials Project sent a row without a readable formula ({shortened(str(row))}); run the same "
-            "command again, and update mp-api if it stays so"
-        ) from None
+        return set(row["chemsys"].split("-"))
+    except (AttributeError, KeyError, TypeError):
+        raise _unreadable(row, "chemical system") from None
+
+
+def _check_formula(row: Mapping[str, Any]) -> None:
+    try:
+        symbols = {symbol for symbol, _ in composition_key(str(row["formula_pretty"]))}
+    except (ValueError, KeyError):
+        raise _unreadable(row, "formula") from None
+    if symbols != _symbols(row):
+        raise _unreadable(row, "formula of its chemical system")
+
+
+def _unreadable(row: Any, what: str) -> MaterialsProjectError:
+    return MaterialsProjectError(
+        f"the Materials Project sent a row without a readable {what} ({shortened(str(row))}); run the same command "
+        "again, and update mp-api if it stays so"
+    )
 
 
 def _energy(row: Mapping[str, Any], field: str) -> float:

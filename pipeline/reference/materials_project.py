@@ -20,6 +20,7 @@ KEY_PAGE = "https://materialsproject.org/api"
 _FIELDS = (
     "material_id",
     "formula_pretty",
+    "chemsys",
     "thermo_type",
     "formation_energy_per_atom",
     "uncorrected_energy_per_atom",
