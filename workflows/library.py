@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from pipeline.cache import user_cache
 from pipeline.config import ConfigError, Problem
 from pipeline.reference.prototype_library import LIBRARY_VERSION, PrototypeLibrary
 from pipeline.reference.prototypes import build_library
@@ -28,7 +29,7 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
     source = _digest_of_source(inputs.prototypes)
     key = digest_of([LIBRARY_VERSION, settings.model_dump(mode="json", exclude={"path"}), source])[:16]
     name = f"prototypes-{key}.parquet"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ionsieve" / "prototypes"
+    cache = user_cache() / "prototypes"
     places = [place for place in (folder, cache) if place is not None]
     library = _kept(places, name)
     if library is None:
