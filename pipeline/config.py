@@ -88,7 +88,7 @@ class ReferenceSettings(Settings):
     path: str | None = Field(None, description="table: CSV with formula and formation_energy_per_atom (eV/atom)")
     elemental_references: str | None = Field(None, description="table: CSV with element and energy_per_atom (eV/atom)")
     scheme: Literal["mp2020"] = Field("mp2020", description="table: the energy scheme of its formation energies")
-    max_elements: int = Field(2, ge=1, le=3, description="prototypes: elements a competing phase may have")
+    max_elements: int = Field(3, ge=1, le=3, description="prototypes: elements a competing phase may have")
     max_sites: int = Field(16, ge=1, le=64, description="prototypes: atoms a competing phase may have in its cell")
     chunk_size: int = Field(32, ge=1, le=10_000, description="prototypes: structures a work unit holds")
 

@@ -95,7 +95,7 @@ def command(*arguments: str | Path) -> list[str]:
 def environment(folder: Path) -> dict[str, str]:
     """Variables for a run: no outside data, a cache of its own."""
     kept = {k: v for k, v in os.environ.items() if k != "IONSIEVE_DATA"}
-    return {**kept, "XDG_CACHE_HOME": str(folder / "cache")}
+    return {**kept, "IONSIEVE_CACHE": str(folder / "cache")}
 
 
 def ionsieve(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:

@@ -1,8 +1,20 @@
-"""Tests marked `data` run whenever IONSIEVE_DATA is set; without it they are left out, and said to be."""
+"""Tests marked `data` run whenever IONSIEVE_DATA is set; without it they are left out, and said to be.
+
+The user's own cache is neither read nor written: all tests share a temporary one.
+"""
 
 import os
+import tempfile
+from collections.abc import Iterator
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests() -> Iterator[None]:
+    with tempfile.TemporaryDirectory(prefix="ionsieve-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IONSIEVE_CACHE", folder)
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

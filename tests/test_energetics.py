@@ -165,6 +165,25 @@ def test_self_consistent_reference_needs_the_elements() -> None:
         write_self_consistent_reference(rows, RAW)
 
 
+def test_a_hole_of_the_potential_is_no_metal_but_a_molecule_is_an_element() -> None:
+    # M3GNet-MP-2021.2.8-PES lets niobium collapse in the alpha-U structure, 3.2 eV/atom below bcc; molecules of oxygen
+    # do lie electronvolts below its dense packings
+    crystals = [("Nb", e, "Nb") for e in (-13.24, -10.06, -10.05, -9.90)]
+    crystals += [("O2", e, "O") for e in (-4.98, -2.1, -1.9, -1.8)]
+    rows = pd.DataFrame(
+        [
+            {
+                "formula_pretty": f,
+                "energy_per_atom": e,
+                **row_from_structure(Structure(Lattice.cubic(3), [s], [[0] * 3])),
+            }
+            for f, e, s in crystals
+        ]
+    )
+    _, elements = write_self_consistent_reference(rows, RAW)
+    assert dict(elements.itertuples(index=False)) == {"Nb": -10.06, "O": -4.98}
+
+
 def test_legacy_shift_of_li3ps4() -> None:
     # Li3PS4 differs by 85 meV/atom between the schemes; a fit to 4,000 crystals, +-10 meV.
     structure = Structure(

@@ -124,4 +124,5 @@ def _joined(job: _Job) -> UnitResult:
     ordered = [result for _, result in sorted(job.results, key=lambda item: item[0])]
     table = pa.concat_tables([r.table for r in ordered], promote_options="permissive")
     seconds = round(sum(r.note["seconds"] for r in ordered), 3)
-    return UnitResult(table, {"seconds": seconds, "rows": table.num_rows})
+    whole = len(ordered) == 1 and bool(ordered[0].note.get("whole"))
+    return UnitResult(table, {"seconds": seconds, "rows": table.num_rows, "whole": whole})

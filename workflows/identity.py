@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline import schema
 from pipeline.config import Campaign
 from pipeline.reference.prototype_library import LIBRARY_VERSION
-from pipeline.settings import StageSettings
+from pipeline.settings import CompetingPhasesSettings, StageSettings
 from pipeline.stages import candidates
 from workflows.files import digest_of
 from workflows.worker import stage_module
@@ -63,6 +64,18 @@ class Digests:
                 "elements": sorted(self._campaign.candidates.elements),
                 "charges": {k: list(v) for k, v in sorted(self._campaign.candidates.charges.items())},
                 "relaxation": self._relaxation(),
+                "potential": self._models["potential"],
+                **self._arithmetic,
+            }
+        )
+
+    def relaxed_phases(self, settings: CompetingPhasesSettings) -> str:
+        """Digest of what a relaxed competing phase depends on beside its unit's crystals: no campaign is in it."""
+        return digest_of(
+            {
+                "version": stage_module("competing_phases").STAGE_VERSION,
+                "columns": [c.name for c in schema.columns_of("competing_phases")],
+                "settings": settings.result_settings(),
                 "potential": self._models["potential"],
                 **self._arithmetic,
             }

@@ -39,6 +39,13 @@ def worker_facts() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}
 
 
+def arithmetic_facts() -> dict[str, str]:
+    """What the last digits of a float32 result hang on here: processor and numerical packages."""
+    packages = ("torch", "matgl", "chgnet", "numpy", "numba")
+    versions = {name: metadata.version(name) for name in packages}
+    return {"machine": platform.machine(), "processor": _processor(), **versions}
+
+
 def model_names(campaign: Campaign) -> set[str]:
     """Names of all models that a campaign uses."""
     names = {campaign.potential.model, campaign.potential.second_opinion}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ from pipeline.references import References
 from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings, StageSettings
 from pipeline.stages import candidates as candidates_source
 from workflows import outputs
-from workflows.engine import compute_rows, compute_units
+from workflows.engine import Committed, compute_rows, compute_units
 from workflows.files import digest_of, digest_of_file, write_json
 from workflows.identity import Digests
 from workflows.progress import ProgressView
+from workflows.provenance import arithmetic_facts
+from workflows.relaxed_phases import RelaxedPhases, cut_by_system, first_tries
 from workflows.steps import Step, step_line
 from workflows.store import RunFolder, StageStore, Unit
 from workflows.worker import UnitResult, run_candidates_unit
@@ -92,7 +94,9 @@ class Run:
         chosen = self.campaign.candidates
         rows = competing_phases(chosen.allowed_elements, self.campaign.reference, chosen.charges)
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
-        table = self._compute(store, "competing_phases", settings, rows)
+        conditions = digest_of([self.digests.relaxed_phases(settings), self._machines()])
+        shared = RelaxedPhases(conditions, self.view.say)
+        table = self._compute(store, "competing_phases", settings, rows, shared)
         try:
             phases, elements = write_self_consistent_reference(table, self.references.potential)
         except ValueError as error:
@@ -105,6 +109,11 @@ class Run:
         out = {"failed": failed} if failed else {}
         step = Step("competing_phases", settings.stage, "", len(rows), failed, len(rows) - failed, out)
         self._record(step, store)
+
+    def _machines(self) -> list[dict[str, str]]:
+        """Kinds of machine and versions of packages among the workers: the last digits of a relaxation hang on them."""
+        found = self.client.run(arithmetic_facts).values()
+        return [dict(kind) for kind in sorted({tuple(sorted(facts.items())) for facts in found})]
 
     def compute(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
         """Give the rows a stage's columns, computing only what is on disk under no part of the same digest."""
@@ -122,7 +131,14 @@ class Run:
         self.failures.append(pd.DataFrame({"candidate_id": failed["candidate_id"], "step": step, "error": errors}))
         return len(failed)
 
-    def _compute(self, store: StageStore, step: str, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
+    def _compute(
+        self,
+        store: StageStore,
+        step: str,
+        settings: StageSettings,
+        rows: pd.DataFrame,
+        shared: RelaxedPhases | None = None,
+    ) -> pd.DataFrame:
         rows = rows.sort_values(["nsites", "candidate_id"], ascending=[False, True]).reset_index(drop=True)
         wanted = list(rows["candidate_id"])
         needed = set(wanted)
@@ -139,22 +155,55 @@ class Run:
         if self.retry_failed and len(done):
             failed = set(done.loc[done[f"{settings.stage}_status"] == "failed", "candidate_id"])
             missing += [candidate for candidate in wanted if candidate in failed - waiting]
+        by_id = rows.set_index("candidate_id", drop=False)
         size = settings.chunk_size
-        new = store.plan(missing[i : i + size] for i in range(0, len(missing), size))
+        works = [missing[i : i + size] for i in range(0, len(missing), size)]
+        new = store.plan(works if shared is None else cut_by_system(by_id.loc[missing].reset_index(drop=True), size))
         units = [unit for unit in (*planned, *new) if not needed.isdisjoint(unit.work)]
         todo = [unit for unit in units if not store.is_done(unit)]
-        by_id = rows.set_index("candidate_id", drop=False)
         # Rows of a planned unit that a tighter gate has dropped meanwhile are left out, and planned again if needed.
         parts = ((unit, by_id.loc[[c for c in unit.work if c in needed]].reset_index(drop=True)) for unit in todo)
         total = sum(len(unit.work) for unit in units)
         self.view.start(step, total, total - sum(len(unit.work) for unit in todo))
-        compute_rows(self.client, store, settings, parts, self._committed(step))
+        committed = self._committed(step)
+        if shared is not None:
+            first = first_tries((*planned, *new))
+            parts = list(self._not_in_cache(store, parts, shared, first))
+            committed = self._kept(
+                shared, {unit.number: part for unit, part in parts if unit.number in first}, committed
+            )
+        compute_rows(self.client, store, settings, parts, committed)
         results = store.results()
         if not len(results):
             return rows.assign(**{c.name: pd.Series(dtype=object) for c in schema.columns_of(settings.stage)})
         results = results[results["candidate_id"].isin(needed)]
         kept = [c for c in rows.columns if c == "candidate_id" or c not in results.columns]
         return rows[kept].merge(results, on="candidate_id", how="left", validate="one_to_one")
+
+    def _not_in_cache(
+        self, store: StageStore, parts: Iterable[tuple[Unit, pd.DataFrame]], shared: RelaxedPhases, first: set[int]
+    ) -> Iterator[tuple[Unit, pd.DataFrame]]:
+        """Commit the units that the cache holds, and pass on the others."""
+        for unit, part in parts:
+            table = shared.find(part) if unit.number in first else None
+            if table is None:
+                yield unit, part
+                continue
+            note = {"seconds": 0.0, "rows": len(part), "from_cache": True}
+            store.commit(unit, table, note)
+            self.view.advance(len(part))
+            self.folder.log("unit from the cache", step=store.step, unit=unit.number, rows=len(part))
+
+    @staticmethod
+    def _kept(shared: RelaxedPhases, parts: dict[int, pd.DataFrame], committed: Committed) -> Committed:
+        """Keep each unit in the cache when it has been committed."""
+
+        def committed_and_kept(unit: Unit, result: UnitResult) -> None:
+            committed(unit, result)
+            if unit.number in parts:
+                shared.keep(parts[unit.number], result)
+
+        return committed_and_kept
 
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
@@ -210,7 +259,7 @@ class Run:
                 self.folder.log("damaged part", step=store.step, unit=unit.number)
         return units
 
-    def _committed(self, step: str, rows: int | None = None) -> Callable[[Unit, UnitResult], None]:
+    def _committed(self, step: str, rows: int | None = None) -> Committed:
         def committed(unit: Unit, result: UnitResult) -> None:
             self._fresh[step] += result.note["rows"]
             self.view.advance(rows or len(unit.work))
@@ -220,7 +269,9 @@ class Run:
 
     def _record(self, step: Step, store: StageStore) -> None:
         step.computed_now = self._fresh[step.step]
-        step.seconds = round(sum(note.get("seconds", 0.0) for note in store.notes()), 1)
+        notes = list(store.notes())
+        step.seconds = round(sum(note.get("seconds", 0.0) for note in notes), 1)
+        step.from_cache = sum(note["rows"] for note in notes if note.get("from_cache"))
         step.digest = store.digest
         self.steps.append(step)
         self.folder.log("step", **vars(step))

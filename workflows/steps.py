@@ -19,6 +19,7 @@ class Step:
     passed: int
     rejected_by: dict[str, int]
     computed_now: int = 0
+    from_cache: int = 0
     seconds: float = 0.0
     digest: str = ""
 
@@ -45,4 +46,6 @@ def step_line(step: Step) -> str:
     effort = "nothing new to compute"
     if step.computed_now:
         effort = f"{step.computed_now} computed now, {step.seconds:.0f} core-s in all"
+    if step.from_cache:
+        effort += f", {step.from_cache} from the cache"
     return f"{step.step}: {step.entered} -> {step.passed} ({share}; out: {reasons or 'none'}; {effort})"

@@ -49,7 +49,7 @@ def worker_references() -> References:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """A computed unit: the declared columns, and a note for the log."""
+    """A computed unit: the declared columns, and a note for the log (``whole``: its rows were computed together)."""
 
     table: pa.Table
     note: dict[str, Any]
@@ -81,7 +81,7 @@ def run_stage_unit(settings: StageSettings, part: pd.DataFrame, workspace: str) 
     if list(result["candidate_id"]) != list(part["candidate_id"]):
         raise RuntimeError(f"stage {settings.stage} changed the rows of its part; a stage must keep them")
     table = schema.to_arrow(result, result_columns(settings.stage, result))
-    return UnitResult(table, {"seconds": round(time.perf_counter() - started, 3), "rows": len(part)})
+    return UnitResult(table, {"seconds": round(time.perf_counter() - started, 3), "rows": len(part), "whole": True})
 
 
 def run_candidates_unit(work: dict[str, Any]) -> UnitResult:

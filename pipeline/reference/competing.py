@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.crystal import STRUCTURE_COLUMNS
+from pipeline.reference.ions import oxidation_states
 from pipeline.reference.protostructure import standardise
 from pipeline.reference.prototype_sources import from_aflow
 from pipeline.reference.prototypes import Prototype, build_library, make_prototype
@@ -44,7 +45,8 @@ def competing_phases(
     settings
         ``max_elements`` of a phase and ``max_sites`` of its primitive cell.
     charges
-        Oxidation states that override the table of ions, as in the campaign's candidates.
+        Oxidation states beside those of the table of ions. All of them are placed, also those that a campaign does not
+        place by default: what it leaves out competes all the same.
 
     Returns
     -------
@@ -79,7 +81,7 @@ def _compounds(
     wanted = CandidateSettings(
         prototypes=prototypes,
         elements=elements,
-        charges={e: q for e, q in charges.items() if e in elements},
+        charges={e: tuple(sorted({*oxidation_states(e), *charges.get(e, ())})) for e in elements},
         substitution="charge_neutral",
         by="element",
         max_elements=settings.max_elements,

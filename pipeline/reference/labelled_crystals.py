@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pymatgen.core import Structure
 
 STRUCTURE_FILES = tuple(f"structures_{name}.parquet" for name in ("observed", "theoretical_1", "theoretical_2"))
@@ -56,3 +57,37 @@ def read_structures(paths: Sequence[Path], wanted: Sequence[str]) -> Iterator[tu
                 lattice = Lattice.from_parameters(*row["cell_parameters"])
                 coords = [row["frac_coords"][i : i + 3] for i in range(0, len(row["frac_coords"]), 3)]
                 yield row["material_id"], Structure(lattice, row["species"], coords)
+
+
+def known_crystals(root: Path, max_sites: int) -> pd.DataFrame:
+    """Columns material_id, formula and chemsys of every crystal of at most ``max_sites`` atoms, by material_id."""
+    known = _listing(root)
+    known = known[known["n_sites"] <= max_sites]
+    symbols = known["formula"].str.findall("[A-Z][a-z]?")
+    known = known.assign(chemsys=["-".join(sorted(set(found))) for found in symbols])
+    return known[["material_id", "formula", "chemsys"]].sort_values("material_id")
+
+
+def smallest_crystals(root: Path, formulas: set[str], each: int = 8, max_sites: int = 100) -> dict[str, str]:
+    """Formula by material_id: the smallest ``each`` crystals of each formula, observed ones first."""
+    known = _listing(root)
+    known = known[known["formula"].isin(formulas) & (known["n_sites"] <= max_sites)]
+    known = known.sort_values(["experimentally_observed", "n_sites", "material_id"], ascending=[False, True, True])
+    known = known.groupby("formula").head(each)
+    return dict(zip(known["material_id"], known["formula"], strict=True))
+
+
+def _listing(root: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = ["material_id", "formula", "n_sites", "experimentally_observed"]
+    return pd.concat([pd.read_parquet(root / name, columns=columns) for name in STRUCTURE_FILES])
+
+
+def lowest_energies(path: Path) -> dict[str, float]:
+    """Lowest formation energy (eV/atom) by formula of a table of phases."""
+    import pandas as pd
+
+    listed = pd.read_csv(path, keep_default_na=False)
+    energies = listed.groupby("formula")["formation_energy_per_atom"].min()
+    return {str(formula): float(energy) for formula, energy in energies.items()}

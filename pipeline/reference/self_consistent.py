@@ -13,6 +13,10 @@ from pipeline.reference.formulas import CompositionKey, composition_key, reduced
 if TYPE_CHECKING:
     import pandas as pd
 
+METAL_SPREAD = 1.0
+"""eV/atom: a metal's true structure lies less below the median of the common elemental structures (tungsten, with the
+largest known preference, bcc over fcc, by half of it: Grimvall et al., Rev. Mod. Phys. 2012, 84, 945)."""
+
 
 def write_self_consistent_reference(
     rows: pd.DataFrame, surrogate: str | Surrogate
@@ -35,7 +39,8 @@ def write_self_consistent_reference(
         ``formula``, ``formation_energy_per_atom`` (eV/atom), ``scheme``; one row a composition, the lowest,
         sorted by formula. Phases above their elements stay in: they are known entries.
     elements : pandas.DataFrame
-        ``element``, ``energy_per_atom`` (eV/atom), the lowest of each, sorted.
+        ``element``, ``energy_per_atom`` (eV/atom), the lowest of each that is believed, sorted: of a metal,
+        structures more than 1 eV/atom below the median of all are holes of the potential.
 
     Raises
     ------
@@ -46,11 +51,11 @@ def write_self_consistent_reference(
 
     usable = [row for row in rows.to_dict("records") if np.isfinite(row["energy_per_atom"])]
     keyed = [(composition_key(str(row["formula_pretty"])), row) for row in usable]
-    elements: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     for key, row in keyed:
         if len(key) == 1:
-            symbol = key[0][0]
-            elements[symbol] = min(float(row["energy_per_atom"]), elements.get(symbol, np.inf))
+            found.setdefault(key[0][0], []).append(float(row["energy_per_atom"]))
+    elements = {symbol: _lowest_believed(symbol, values) for symbol, values in found.items()}
     if not elements:
         raise ValueError(
             f"none of the {len(rows)} reference crystals is a relaxed element; a self-consistent reference needs "
@@ -69,3 +74,13 @@ def write_self_consistent_reference(
     phases["scheme"] = self_consistent_scheme(surrogate)
     table = pd.DataFrame(sorted(elements.items()), columns=["element", "energy_per_atom"])
     return phases, table
+
+
+def _lowest_believed(symbol: str, energies: list[float]) -> float:
+    """Lowest energy of an element's crystals, holes left out."""
+    from pymatgen.core import Element
+
+    if not Element(symbol).is_metal:
+        return min(energies)  # molecules do lie electronvolts below the dense packings among the prototypes
+    floor = float(np.median(energies)) - METAL_SPREAD
+    return min(e for e in energies if e >= floor)

@@ -1,0 +1,120 @@
+"""Relaxed competing phases that the campaigns of one user share: whole work units, in the user's cache.
+
+A crystal's float32 result moves in its last digits with its companions in the batch. So what is kept is a work unit,
+named by the digest of all its starting crystals and of the conditions: whoever relaxed it, it has the same bytes, and a
+run that finds units here ends like one that relaxes them itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.cache import user_cache
+from pipeline.crystal import STRUCTURE_COLUMNS
+from workflows.files import digest_of, write_atomically
+from workflows.store import Unit
+from workflows.worker import UnitResult
+
+_METADATA_KEY = b"ionsieve"
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
+
+
+class RelaxedPhases:
+    """Units of relaxed competing phases, in a folder that holds those of one set of conditions.
+
+    File names are hexadecimal digests: nothing that a user names can lead out of the folder.
+    """
+
+    def __init__(self, conditions: str, say: Callable[[str], None]) -> None:
+        """Open the folder of some conditions.
+
+        Parameters
+        ----------
+        conditions
+            Digest of what a relaxed phase depends on beside the starting crystals of its unit.
+        say
+            Takes a line for the user: a damaged file, a folder that can't be written.
+        """
+        self._conditions = digest_of(conditions)
+        self.folder = user_cache() / "competing_phases" / self._conditions[:16]
+        self._say = say
+        self._writable = True
+
+    def path_of(self, part: pd.DataFrame) -> Path:
+        """Where the unit of these starting crystals lies."""
+        return self.folder / f"{self._key(part)}.parquet"
+
+    def _key(self, part: pd.DataFrame) -> str:
+        crystals = [
+            [row["candidate_id"], *([float(x) for x in row[name]] for name in STRUCTURE_COLUMNS)]
+            for row in part.to_dict("records")
+        ]
+        return digest_of([self._conditions, crystals])
+
+    def find(self, part: pd.DataFrame) -> pa.Table | None:
+        """Result of a unit that was relaxed before; None when there is none, or none that can be read."""
+        path = self.path_of(part)
+        if not path.exists():
+            return None
+        try:
+            table = pq.read_table(path, page_checksum_verification=True)
+            stamp = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+            if stamp == _stamp(path, table):
+                return table.replace_schema_metadata(None)
+        except (OSError, pa.ArrowException, ValueError, KeyError, AttributeError):
+            pass
+        self._say(f"{path} is damaged; its phases are relaxed again")
+        return None
+
+    def keep(self, part: pd.DataFrame, result: UnitResult) -> None:
+        """Keep a unit's result, unless it had to be cut or ran out of memory: then another run would get another."""
+        if not self._writable or not result.note.get("whole") or _ran_out_of_memory(result.table):
+            return
+        path = self.path_of(part)
+        stamp = json.dumps(_stamp(path, result.table)).encode()
+        stamped = result.table.replace_schema_metadata({_METADATA_KEY: stamp})
+        try:
+            write_atomically(path, lambda stream: pq.write_table(stamped, stream, write_page_checksum=True))
+        except OSError as error:
+            self._writable = False
+            self._say(f"{self.folder} can't be written ({error.strerror}); relaxed phases are not kept for other runs")
+
+
+def _stamp(path: Path, table: pa.Table) -> dict[str, str]:
+    """Which unit it is, and the digest of its rows: Parquet's own checksums leave parts of a file unchecked."""
+    return {"unit": path.stem, "rows": digest_of(table.to_pydict())}
+
+
+def _ran_out_of_memory(table: pa.Table) -> bool:
+    errors = table.column("competing_phases_error").to_pylist()
+    return any(str(error).startswith(_OUT_OF_MEMORY) for error in errors)
+
+
+def cut_by_system(rows: pd.DataFrame, size: int) -> list[list[str]]:
+    """Cut rows into units of at most ``size`` candidates of one chemical system, in the order of the rows.
+
+    What a unit holds then depends on its own system, not on the other elements of the campaign.
+    """
+    works: list[list[str]] = []
+    for _, group in rows.groupby("chemsys", sort=False):
+        ids = group["candidate_id"].tolist()
+        works.extend(ids[i : i + size] for i in range(0, len(ids), size))
+    return works
+
+
+def first_tries(units: Iterable[Unit]) -> set[int]:
+    """Numbers of the units that hold no candidate of an earlier one: a retry must compute, and is nobody else's."""
+    seen: set[Any] = set()
+    first: set[int] = set()
+    for unit in units:
+        if seen.isdisjoint(unit.work):
+            first.add(unit.number)
+        seen.update(unit.work)
+    return first
