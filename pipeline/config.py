@@ -80,9 +80,10 @@ class PotentialSettings(Settings):
 class ReferenceSettings(Settings):
     """Competing phases, from which the hull is made."""
 
-    source: Literal["table", "prototypes"] = Field(
-        description="table: a file of formation energies; prototypes: elements and common prototypes relaxed with "
-        "the same surrogate before stability"
+    source: Literal["table", "mp_api", "prototypes"] = Field(
+        description="table: a file of formation energies; mp_api: fetched from the Materials Project with your key "
+        "(MP_API_KEY), once, then cached; prototypes: elements and common prototypes relaxed with the same surrogate "
+        "before stability"
     )
     path: str | None = Field(None, description="table: CSV with formula and formation_energy_per_atom (eV/atom)")
     elemental_references: str | None = Field(None, description="table: CSV with element and energy_per_atom (eV/atom)")
@@ -95,8 +96,10 @@ class ReferenceSettings(Settings):
     def _path_given(self) -> Self:
         if self.source == "table" and (self.path is None or self.elemental_references is None):
             raise ValueError("reference source 'table' needs 'path' and 'elemental_references'")
-        if self.source == "prototypes" and (self.path is not None or self.elemental_references is not None):
-            raise ValueError("reference source 'prototypes' makes its own table; leave out the paths, or write 'table'")
+        if self.source != "table" and (self.path is not None or self.elemental_references is not None):
+            raise ValueError(
+                f"reference source {self.source!r} has its own table; leave out the paths, or write 'table'"
+            )
         return self
 
 
@@ -251,8 +254,9 @@ def _ion_problems(campaign: Campaign) -> Iterator[str]:
     absent = [e for e in campaign.mobile_ions if chosen.elements and e not in chosen.allowed_elements]
     if absent:
         yield f"mobile ion {', '.join(absent)} is not among the candidates' elements; add it there"
-    if campaign.reference.source == "prototypes" and not chosen.elements:
-        yield "reference source 'prototypes' needs candidates.elements: the elements of its competing phases"
+    if campaign.reference.source != "table" and not chosen.elements:
+        source = campaign.reference.source
+        yield f"reference source {source!r} needs candidates.elements: the elements of its competing phases"
     for stage in campaign.stages:
         if stage.stage != "window":
             continue

@@ -10,8 +10,8 @@ import pytest
 from distributed import Client
 from rich.console import Console
 
+from pipeline.cache import user_cache
 from pipeline.config import ClusterSettings, ReferenceSettings, load_campaign
-from pipeline.reference.cache_folder import cache_folder
 from pipeline.reference.competing import competing_phases
 from tests.campaigns import events
 from workflows.cluster import connect
@@ -112,7 +112,7 @@ def alone(client: Client, tmp_path_factory: pytest.TempPathFactory) -> Reference
 @pytest.fixture
 def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
-    return cache_folder() / "competing_phases"
+    return user_cache() / "competing_phases"
 
 
 def test_one_element_more_relaxes_the_new_systems_only_and_changes_no_byte(
@@ -179,7 +179,7 @@ def test_a_unit_is_found_by_its_crystals_and_conditions_alone(part: pd.DataFrame
 
 def test_names_of_files_are_digests(part: pd.DataFrame) -> None:
     path = RelaxedPhases("../../elsewhere", print).path_of(part.assign(candidate_id="../../etc/passwd"))
-    assert path.parent.parent == cache_folder() / "competing_phases"
+    assert path.parent.parent == user_cache() / "competing_phases"
     assert set(path.stem) | set(path.parent.name) <= set("0123456789abcdef")
 
 
@@ -230,6 +230,6 @@ def test_a_retry_is_no_first_try() -> None:
 
 
 def test_folder_follows_the_environment(tmp_path: Path) -> None:
-    assert cache_folder({"IONSIEVE_CACHE": str(tmp_path), "XDG_CACHE_HOME": "/elsewhere"}) == tmp_path
-    assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "ionsieve"
-    assert cache_folder({}) == Path.home() / ".cache" / "ionsieve"
+    assert user_cache({"IONSIEVE_CACHE": str(tmp_path), "XDG_CACHE_HOME": "/elsewhere"}) == tmp_path
+    assert user_cache({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "ionsieve"
+    assert user_cache({}) == Path.home() / ".cache" / "ionsieve"

@@ -16,7 +16,7 @@ from pipeline.surrogates import (
     locate,
     model_digest,
 )
-from pipeline.surrogates.catalogue import resolve_convention, user_cache
+from pipeline.surrogates.catalogue import resolve_convention
 from pipeline.surrogates.entries import ENERGY_SCHEMES
 
 
@@ -48,7 +48,7 @@ def test_looking_things_up_imports_no_torch():
 
 def test_order_is_path_then_data_then_cache(tmp_path):
     environ = {"IONSIEVE_DATA": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    in_cache = _checkpoint(user_cache(environ) / "mine", b"cache")
+    in_cache = _checkpoint(tmp_path / "cache" / "ionsieve" / "models" / "mine", b"cache")
     assert locate("mine", environ).files["state.pt"].parent == in_cache
     in_data = _checkpoint(tmp_path / "data" / "models" / "mine", b"data")
     assert locate("mine", environ).files["state.pt"].parent == in_data

@@ -104,7 +104,7 @@ def validate(config: ConfigFile) -> None:
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    inputs = find_inputs(load_campaign(config), config)
+    inputs = find_inputs(load_campaign(config), config, say=say)
     for note in inputs.notes:
         say(note)
     campaign = inputs.campaign

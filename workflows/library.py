@@ -7,8 +7,8 @@ from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
+from pipeline.cache import user_cache
 from pipeline.config import ConfigError, Problem
-from pipeline.reference.cache_folder import cache_folder
 from pipeline.reference.prototype_library import LIBRARY_VERSION, PrototypeLibrary
 from pipeline.reference.prototypes import build_library
 from workflows.files import digest_of, digest_of_file
@@ -29,7 +29,7 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
     source = _digest_of_source(inputs.prototypes)
     key = digest_of([LIBRARY_VERSION, settings.model_dump(mode="json", exclude={"path"}), source])[:16]
     name = f"prototypes-{key}.parquet"
-    cache = cache_folder() / "prototypes"
+    cache = user_cache() / "prototypes"
     places = [place for place in (folder, cache) if place is not None]
     library = _kept(places, name)
     if library is None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.reference import PhaseReference
+from pipeline.reference.fetched_phases import MaterialsProjectError
 from pipeline.reference.ions import allowed_ions
 from pipeline.reference.legacy_shift import legacy_shift
 from pipeline.reference.prototypes import observed_formulas
 from pipeline.references import resolve_path
 from pipeline.surrogates import catalogue
 from workflows.files import digest_of, digest_of_file
+from workflows.phase_cache import CachedPhases, materials_project_phases
 
 OBSERVED = "data/materials_project/structures_observed.parquet"
 
@@ -30,10 +33,12 @@ class Inputs:
     elements: Path | None
     models: dict[str, str]
     notes: tuple[str, ...]
+    fetched: dict[str, Any] = field(default_factory=dict)
+    """Database version, date, query and counts of phases that were fetched; empty when they were not."""
 
     @property
     def table_digest(self) -> str | None:
-        """Digest of the configured table of phases and its elements; None for the self-consistent reference."""
+        """Digest of the table of phases and its elements, fetched ones too; None for the self-consistent reference."""
         if self.table is None or self.elements is None:
             return None
         return digest_of([digest_of_file(self.table), digest_of_file(self.elements)])
@@ -44,8 +49,13 @@ class Inputs:
         return digest_of_file(self.observed) if self.observed else ""
 
 
-def find_inputs(campaign: Campaign, config_path: Path, environ: Mapping[str, str] = os.environ) -> Inputs:
-    """Find models, tables and prototypes.
+def find_inputs(
+    campaign: Campaign,
+    config_path: Path,
+    environ: Mapping[str, str] = os.environ,
+    say: Callable[[str], None] = lambda _: None,
+) -> Inputs:
+    """Find models, tables and prototypes; with reference source ``mp_api``, fetch what the cache lacks.
 
     Raises
     ------
@@ -82,7 +92,29 @@ def find_inputs(campaign: Campaign, config_path: Path, environ: Mapping[str, str
         problems += [Problem(where, text) for text in _scheme_conflicts(campaign, environ)]
     if problems:
         raise ConfigError(problems)
-    return Inputs(campaign, prototypes_path, observed, table, elements, models, tuple(notes))
+    fetched: dict[str, Any] = {}
+    # Last, so that a mistake elsewhere costs no requests.
+    if campaign.reference.source == "mp_api":
+        cached = _fetched_phases(campaign, where, environ, say)
+        table, elements, fetched = cached.phases, cached.elements, cached.source
+        notes.append(
+            f"competing phases: {fetched['phases']:,} from the Materials Project, database "
+            f"{fetched['database_version']}, fetched {fetched['fetched']}; delete {cached.folder} to fetch them anew"
+        )
+    return Inputs(campaign, prototypes_path, observed, table, elements, models, tuple(notes), fetched)
+
+
+def _fetched_phases(
+    campaign: Campaign, where: str, environ: Mapping[str, str], say: Callable[[str], None]
+) -> CachedPhases:
+    """Phases of every element that a candidate or an electrode may have."""
+    electrodes = {s.reference_electrode for s in campaign.stages if s.stage == "window" and s.reference_electrode}
+    try:
+        return materials_project_phases(
+            {*campaign.candidates.elements, *campaign.mobile_ions, *electrodes}, environ, say
+        )
+    except MaterialsProjectError as error:
+        raise ConfigError([Problem(where, f"reference: {error}")]) from None
 
 
 def _find_models(
@@ -187,9 +219,9 @@ def _scheme_conflicts(campaign: Campaign, environ: Mapping[str, str]) -> list[st
             "PBE/PBE+U totals of the Materials Project), mp2020 (with its 2020 corrections) or matpes_pbe"
         )
     comparable = ("mp_raw", "mp2020")
-    if campaign.reference.source == "table" and scheme not in (*comparable, None):
+    if campaign.reference.source != "prototypes" and scheme not in (*comparable, None):
         conflicts.append(
-            f"potential.model: energies of {potential.model} (scheme {scheme}) can't be compared with a table of "
+            f"potential.model: energies of {potential.model} (scheme {scheme}) can't be compared with phases of "
             f"scheme {campaign.reference.scheme}; use reference source 'prototypes'"
         )
     second = potential.second_opinion
@@ -199,7 +231,7 @@ def _scheme_conflicts(campaign: Campaign, environ: Mapping[str, str]) -> list[st
             "energy scheme; leave it out"
         )
     if campaign.reference.source == "prototypes" and any(s.stage == "estimate" for s in campaign.stages):
-        conflicts.append("stages: estimate needs reference source 'table'; leave it out with 'prototypes'")
+        conflicts.append("stages: estimate needs reference source 'table' or 'mp_api'; leave it out with 'prototypes'")
     return conflicts
 
 

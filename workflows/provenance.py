@@ -91,6 +91,7 @@ def manifest_of(inputs: Inputs, references: References) -> dict[str, object]:
         },
         "models": {name: located_model(name) for name in sorted(model_names(campaign))},
         "notes": list(inputs.notes),
+        "reference": {"source": campaign.reference.source, "digest": inputs.table_digest, **inputs.fetched},
         "library": {"digest": references.library.digest, "counts": dict(references.library.counts)},
         "citations": _citations(campaign),
     }
@@ -100,7 +101,8 @@ def _citations(campaign: Campaign) -> list[str]:
     entries = {listing.entry.name: listing.entry for listing in catalogue.list_models()}
     cited = [f"{name}: {entries[name].citation}" for name in sorted(model_names(campaign)) if name in entries]
     cited.append("Chen, Nguyen, Lee et al., J. Am. Chem. Soc. 2024, 146, 20009 (the funnel)")
-    if campaign.candidates.prototypes.source == "materials_project" or campaign.reference.source == "table":
+    phases_of_mp = campaign.reference.source in ("table", "mp_api")
+    if campaign.candidates.prototypes.source == "materials_project" or phases_of_mp:
         cited.append("Materials Project data: Jain et al., APL Materials 2013, 1, 011002; CC BY 4.0")
     if campaign.candidates.prototypes.source == "aflow" or campaign.reference.source == "prototypes":
         cited.append("AFLOW prototypes: Mehl et al., Comput. Mater. Sci. 2017, 136, S1")
@@ -110,7 +112,7 @@ def _citations(campaign: Campaign) -> list[str]:
     if campaign.candidates.substitution != "none":
         cited.append("ionic radii: Shannon, Acta Cryst. A 1976, 32, 751")
         cited.append("substitution probabilities: Hautier et al., Inorg. Chem. 2011, 50, 656")
-    if campaign.reference.source == "table":
+    if phases_of_mp:
         cited.append("MP2020 corrections: Wang et al., Sci. Rep. 2021, 11, 15496")
     return cited
 

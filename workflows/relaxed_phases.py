@@ -16,8 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.cache import user_cache
 from pipeline.crystal import STRUCTURE_COLUMNS
-from pipeline.reference.cache_folder import cache_folder
 from workflows.files import digest_of, write_atomically
 from workflows.store import Unit
 from workflows.worker import UnitResult
@@ -43,7 +43,7 @@ class RelaxedPhases:
             Takes a line for the user: a damaged file, a folder that can't be written.
         """
         self._conditions = digest_of(conditions)
-        self.folder = cache_folder() / "competing_phases" / self._conditions[:16]
+        self.folder = user_cache() / "competing_phases" / self._conditions[:16]
         self._say = say
         self._writable = True
 

@@ -17,7 +17,7 @@ from distributed import Client
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.references import References
 from workflows.cluster import connect
-from workflows.files import digest_of, read_json, write_json, write_text
+from workflows.files import digest_of, read_json, write_atomically, write_json, write_text
 from workflows.funnel import screen
 from workflows.identity import Digests
 from workflows.library import prototype_library
@@ -52,7 +52,7 @@ def run_campaign(
     KeyboardInterrupt
         On Ctrl-C or SIGTERM; what was committed stays, and the same command goes on from there.
     """
-    inputs = find_inputs(campaign, config_path)
+    inputs = find_inputs(campaign, config_path, say=view.say)
     folder = folder.resolve()  # workers may have another working directory
     run_folder = RunFolder(folder)
     try:
@@ -111,6 +111,9 @@ def open_references(inputs: Inputs, run_folder: RunFolder, view: ProgressView) -
     )
     if inputs.table is not None and inputs.elements is not None:
         phases, elements = inputs.table, inputs.elements
+        if inputs.fetched:
+            # The cache is this user's on this machine; workers see the run folder.
+            phases, elements = (_copied(path, run_folder.path / "reference") for path in (phases, elements))
     else:
         home = run_folder.stage("competing_phases", digests.competing_phases()).folder
         phases, elements = home / "phases.csv", home / "elements.csv"
@@ -122,6 +125,14 @@ def open_references(inputs: Inputs, run_folder: RunFolder, view: ProgressView) -
         observed_path=inputs.observed,
     )
     return references, digests
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    target = folder / path.name
+    content = path.read_bytes()
+    if not target.exists() or target.read_bytes() != content:
+        write_atomically(target, lambda stream: stream.write(content) and None)
+    return target
 
 
 def _prepare_workers(client: Client, references: References, inputs: Inputs) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from math import gcd
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -63,6 +65,57 @@ def composition_key(formula: str) -> CompositionKey:
     if divisor == 0 or min(amounts.values()) <= 0:
         raise ValueError(f"formula {formula!r} has an amount of zero")
     return tuple((symbol, amounts[symbol] // divisor) for symbol in sorted(amounts))
+
+
+def composition_keys(formulas: Sequence[str]) -> list[CompositionKey]:
+    """Read many formulas at once, each as `composition_key` reads it.
+
+    Formulas without brackets, decimals and repeated elements, which are nearly all, are read as one text.
+
+    Parameters
+    ----------
+    formulas
+        n formulas.
+
+    Returns
+    -------
+    list
+        n keys, in order.
+
+    Raises
+    ------
+    ValueError
+        As `composition_key`, for the first formula that can't be read.
+    """
+    plain = [i for i, f in enumerate(formulas) if isinstance(f, str) and _PLAIN.fullmatch(f)]
+    keys = _plain_keys([formulas[i] for i in plain]) if plain else None
+    if keys is None:  # an unknown element, an amount of zero or an element named twice: told one by one
+        return [composition_key(f) for f in formulas]
+    if len(plain) == len(formulas):
+        return keys
+    found = dict(zip(plain, keys, strict=True))
+    return [found[i] if i in found else composition_key(f) for i, f in enumerate(formulas)]
+
+
+def _plain_keys(formulas: list[str]) -> list[CompositionKey] | None:
+    text = "\n".join(formulas)
+    terms = _TERM.findall(text)
+    symbols = sorted(element_symbols())
+    number_of = {symbol: i for i, symbol in enumerate(symbols)}
+    elements = np.array([number_of.get(symbol, -1) for symbol, _ in terms])
+    amounts = np.array([int(number) if number else 1 for _, number in terms])
+    letters = np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    formula_of = np.cumsum(letters == ord("\n"))[(letters >= ord("A")) & (letters <= ord("Z"))]
+    order = np.lexsort((elements, formula_of))
+    elements, amounts = elements[order], amounts[order]
+    twice = (np.diff(elements) == 0) & (np.diff(formula_of) == 0)
+    if elements.min() < 0 or amounts.min() <= 0 or twice.any():
+        return None
+    starts = np.flatnonzero(np.diff(formula_of, prepend=-1))
+    ends = np.append(starts[1:], len(elements))
+    amounts = amounts // np.repeat(np.gcd.reduceat(amounts, starts), ends - starts)
+    pairs = [(symbols[e], n) for e, n in zip(elements.tolist(), amounts.tolist(), strict=True)]
+    return [tuple(pairs[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
 def _multiplied(group: re.Match[str]) -> str:

@@ -1,109 +1,23 @@
-"""Competing phases: a table of formation energies, indexed by chemical system, and the lower hull over it.
-
-The hull energy at a composition c (atom fractions) is the linear program
-
-    E(c) = min  sum_i x_i E_i   subject to   sum_i x_i n_i = c,  x_i >= 0
-
-over the phases i of the chemical system, with n_i their atom fractions and E_i their formation energies per atom
-(Akbarzadeh, Ozoliņš and Wolverton, Adv. Mater. 2007, 19, 3233). It is solved by HiGHS, one program a composition.
-"""
+"""Competing phases of one energy scheme: hull distances, decompositions, windows and reactions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.reference.formulas import CompositionKey, composition_key, element_symbols, named_amounts
+from pipeline.reference.formulas import CompositionKey, composition_key, composition_keys, named_amounts
+from pipeline.reference.phase_system import Assemblage, PhaseIndex, PhaseSystem, atom_fractions
 from pipeline.reference.tables import PhaseTable, read_elemental_references, read_phase_table
 
 if TYPE_CHECKING:
-    from pipeline.reference.window import ElectrochemicalWindow
+    from pipeline.reference.reaction import MutualReaction
+    from pipeline.reference.window import ElectrochemicalWindow, VoltageProfile
 
 DEFAULT_SCHEME = "mp2020"
-_SYSTEMS_KEPT = 4096
-# Amounts below this are rounding of the linear program (its feasibility tolerance is 1e-7).
-AMOUNT_TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True)
-class PhaseSystem:
-    """The phases of one chemical system.
-
-    Attributes
-    ----------
-    elements
-        n symbols, alphabetical.
-    keys
-        Compositions of the m phases; the first n are the elements.
-    fractions
-        Atom fractions, shape (m, n).
-    energies
-        Formation energies, eV/atom, shape (m,); zero for the elements.
-    """
-
-    elements: tuple[str, ...]
-    keys: tuple[CompositionKey, ...]
-    fractions: NDArray[np.float64]
-    energies: NDArray[np.float64]
-
-    def with_phase(self, key: CompositionKey, energy: float) -> PhaseSystem:
-        """Return the same system with one phase more."""
-        return PhaseSystem(
-            self.elements,
-            (*self.keys, key),
-            np.vstack([self.fractions, atom_fractions(key, self.elements)]),
-            np.append(self.energies, energy),
-        )
-
-
-@dataclass(frozen=True)
-class Assemblage:
-    """Phases in equilibrium at a composition: rows of a ``PhaseSystem`` and their atom fractions."""
-
-    phases: NDArray[np.int64]
-    amounts: NDArray[np.float64]
-    energy: float
-
-
-def atom_fractions(key: CompositionKey, elements: Sequence[str]) -> NDArray[np.float64]:
-    """Atom fractions of a composition over ``elements``; shape (len(elements),)."""
-    amounts = dict(key)
-    vector = np.array([amounts.get(e, 0) for e in elements], dtype=float)
-    fractions: NDArray[np.float64] = vector / sum(amounts.values())
-    return fractions
-
-
-def equilibrium(system: PhaseSystem, target: NDArray[np.float64]) -> Assemblage:
-    """Phases of lowest energy at a composition.
-
-    Parameters
-    ----------
-    system
-        Phases to choose from.
-    target
-        Atom fractions over ``system.elements``, shape (n,).
-
-    Raises
-    ------
-    RuntimeError
-        When HiGHS finds no solution, with its own message.
-    """
-    from scipy.optimize import linprog
-
-    solution = linprog(system.energies, A_eq=system.fractions.T, b_eq=target, bounds=(0, None), method="highs-ds")
-    if solution.x is None:
-        raise RuntimeError(f"HiGHS found no hull energy in {'-'.join(system.elements)}: {solution.message}")
-    phases = np.flatnonzero(solution.x > AMOUNT_TOLERANCE)
-    # The basis is known; solving it directly gives the amounts to rounding instead of to the program's tolerance.
-    amounts = np.asarray(np.linalg.lstsq(system.fractions[phases].T, target, rcond=None)[0], dtype=np.float64)
-    return Assemblage(phases, amounts, float(amounts @ system.energies[phases]))
 
 
 class PhaseReference:
@@ -148,13 +62,7 @@ class PhaseReference:
         self.scheme = scheme
         self.digest = digest
         self.source = source
-        self._bits = {symbol: 1 << i for i, symbol in enumerate(sorted(element_symbols()))}
-        self._by_mask: dict[int, list[CompositionKey]] = {}
-        for key, energy in self._energies.items():
-            # A phase above its elements is never on the hull.
-            if len(key) > 1 and energy < 0.0:
-                self._by_mask.setdefault(self._mask(key), []).append(key)
-        self._systems: OrderedDict[tuple[str, ...], PhaseSystem] = OrderedDict()
+        self._index = PhaseIndex(self._energies)
 
     @classmethod
     def from_table(
@@ -260,8 +168,16 @@ class PhaseReference:
         values = np.asarray(formation_energies, dtype=float)
         if values.shape != (len(formulas),):
             raise ValueError(f"{len(formulas)} formulas and formation_energies of shape {values.shape}")
-        hull: dict[str, float] = {f: self.hull_energy(f) for f in dict.fromkeys(formulas)}
-        return values - np.array([hull[f] for f in formulas], dtype=float)
+        keys = composition_keys(formulas)
+        by_system: dict[tuple[str, ...], list[int]] = {}
+        for i, key in enumerate(keys):
+            by_system.setdefault(tuple([symbol for symbol, _ in key]), []).append(i)
+        hull = np.empty(len(keys))
+        for elements, members in by_system.items():
+            # Keys name their elements in the order of the system's.
+            amounts = np.array([[n for _, n in keys[i]] for i in members], dtype=float)
+            hull[members] = self.system(elements).hull_energies(amounts / amounts.sum(axis=1, keepdims=True))
+        return values - hull
 
     def hull_energy(self, formula: str) -> float:
         """Formation energy of the stable phases at a composition, eV/atom."""
@@ -289,11 +205,29 @@ class PhaseReference:
 
         return electrochemical_window(self, formula, ion, formation_energy)
 
+    def voltage_profile(self, formula: str, ion: str = "Li", formation_energy: float | None = None) -> VoltageProfile:
+        """Content of the ion and phases in equilibrium at every voltage against the ion's metal.
+
+        See `pipeline.reference.window.voltage_profile`.
+        """
+        from pipeline.reference.window import voltage_profile
+
+        return voltage_profile(self, formula, ion, formation_energy)
+
+    def mutual_reaction(self, formula: str, partner: str, formation_energy: float | None = None) -> MutualReaction:
+        """Reaction of largest driving force between a composition and a partner, such as a cathode.
+
+        See `pipeline.reference.reaction.mutual_reaction`.
+        """
+        from pipeline.reference.reaction import mutual_reaction
+
+        return mutual_reaction(self, formula, partner, formation_energy)
+
     def assemblage(self, formula: str) -> tuple[PhaseSystem, Assemblage]:
         """Phases of the chemical system, and those in equilibrium at the composition."""
         key = composition_key(formula)
         system = self.system(symbol for symbol, _ in key)
-        return system, equilibrium(system, atom_fractions(key, system.elements))
+        return system, system.equilibrium(atom_fractions(key, system.elements))
 
     def system(self, elements: Iterable[str]) -> PhaseSystem:
         """Phases made of these elements, the elements first.
@@ -303,35 +237,14 @@ class PhaseReference:
         ValueError
             When an element is not among the references, naming it.
         """
-        chosen = tuple(sorted(set(elements)))
-        if chosen in self._systems:
-            self._systems.move_to_end(chosen)
-            return self._systems[chosen]
-        unknown = [e for e in chosen if e not in self.elements]
+        chosen = set(elements)
+        unknown = sorted(chosen - self.elements)
         if unknown:
             raise ValueError(
                 f"element {', '.join(unknown)} has no reference energy in {self.source}; leave it out of the "
                 "campaign or add it to the elemental references"
             )
-        full = sum(self._bits[e] for e in chosen)
-        keys: list[CompositionKey] = [((e, 1),) for e in chosen]
-        part = full
-        while part:
-            keys.extend(self._by_mask.get(part, ()))
-            part = (part - 1) & full
-        system = PhaseSystem(
-            chosen,
-            tuple(keys),
-            np.array([atom_fractions(key, chosen) for key in keys]),
-            np.array([0.0 if len(key) == 1 else self._energies[key] for key in keys]),
-        )
-        self._systems[chosen] = system
-        if len(self._systems) > _SYSTEMS_KEPT:
-            self._systems.popitem(last=False)
-        return system
-
-    def _mask(self, key: CompositionKey) -> int:
-        return sum(self._bits[symbol] for symbol, _ in key)
+        return self._index.system(chosen)
 
 
 def _agreed_scheme(table: PhaseTable, asked: str | None) -> str:

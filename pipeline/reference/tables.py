@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.reference.formulas import CompositionKey, composition_key, element_symbols
+from pipeline.reference.formulas import CompositionKey, composition_key, composition_keys, element_symbols
 
 
 @dataclass(frozen=True)
@@ -46,25 +45,33 @@ def read_phase_table(path: str | Path) -> PhaseTable:
     """
     path = Path(path)
     raw, rows = _read_csv(path, ("formula", "formation_energy_per_atom"))
+    keys = _keys(path, rows)
     energies: dict[CompositionKey, float] = {}
-    declared: set[str] = set()
-    for line, row in rows:
-        try:
-            key = composition_key(row["formula"].strip())
-        except ValueError as error:
-            raise ValueError(f"{path}, line {line}: {error}") from None
+    for (line, row), key in zip(rows, keys, strict=True):
         energy = _number(path, line, "formation_energy_per_atom", row["formation_energy_per_atom"])
         if len(key) == 1 and energy < 0.0:
             raise ValueError(
                 f"{path}, line {line}: element {key[0][0]} has formation energy {energy:g} eV/atom; "
                 "the most stable form of an element is zero by definition"
             )
-        if energy < energies.get(key, np.inf):
+        if energy < energies.get(key, math.inf):
             energies[key] = energy
-        declared.add(row.get("scheme", ""))
+    declared = {row.get("scheme", "") for _, row in rows}
     if len(declared) > 1:
         raise ValueError(f"{path} mixes energy schemes {sorted(declared)}; one table has one scheme")
     return PhaseTable(path, raw, energies, declared.pop() or None)
+
+
+def _keys(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[CompositionKey]:
+    try:
+        return composition_keys([row["formula"].strip() for _, row in rows])
+    except ValueError:
+        for line, row in rows:
+            try:
+                composition_key(row["formula"].strip())
+            except ValueError as error:
+                raise ValueError(f"{path}, line {line}: {error}") from None
+        raise
 
 
 def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]]:
@@ -125,6 +132,6 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError(f"{path}, line {line}: {name} must be a finite number in eV/atom, got {text!r}")
     return value

@@ -1,13 +1,13 @@
-"""Electrochemical window by the grand potential of the mobile ion's metal.
+"""Voltage profile and electrochemical window by the grand potential of the mobile ion's metal.
 
 A solid in contact with a reservoir of M (Li metal, say) at chemical potential mu feels the voltage
 V = -(mu - mu0) / (z e) against that metal (Ong, Wang, Kang and Ceder, Chem. Mater. 2008, 20, 1798; Zhu, He and Mo,
-ACS Appl. Mater. Interfaces 2015, 7, 23685). On the hull, the chemical potentials that hold a composition in
-equilibrium are the optimal dual solutions mu of its linear program: n_i . mu <= E_i for every phase i, with equality
-for the phases that are there. The window is the range of mu_M over them:
+ACS Appl. Mater. Interfaces 2015, 7, 23685). With all other elements held, the phases in equilibrium are those of
+lowest grand potential E - mu n_M, and their content of M can only fall as the voltage rises: a staircase. Where a
+composition's own content lies on it is its window:
 
-- reduction limit: the highest mu_M, above which the composition takes up M;
-- oxidation limit: the lowest mu_M, below which it gives M off.
+- reduction limit: the voltage below which the staircase lies higher, so that the composition takes up M;
+- oxidation limit: the voltage above which it lies lower, so that the composition gives M off.
 """
 
 from __future__ import annotations
@@ -20,17 +20,63 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reference.formulas import composition_key, named_amounts
+from pipeline.reference.formulas import CompositionKey, composition_key, named_amounts
+from pipeline.reference.phase_system import AMOUNT_TOLERANCE, PhaseSystem, atom_fractions
 
 if TYPE_CHECKING:
-    from pipeline.reference.phases import Assemblage, PhaseReference, PhaseSystem
+    from pipeline.reference.phases import PhaseReference
 
 ION_CHARGES: Mapping[str, int] = MappingProxyType({"Li": 1, "Na": 1, "K": 1, "Mg": 2, "Ca": 2, "Zn": 2, "Al": 3})
 """Charge z of each mobile ion in V = -(mu - mu0)/(z e)."""
 
-# eV: the open system is looked at this far beyond a limit, above the solver's tolerance of 1e-7 eV/atom.
-_BEYOND = 1e-5
-_AMOUNT_TOLERANCE = 1e-6
+# Contents (ions an atom) that differ by less are equal.
+_SAME_CONTENT = 1e-8
+
+
+@dataclass(frozen=True)
+class VoltageStep:
+    """A stretch of voltage over which one set of phases is in equilibrium.
+
+    Attributes
+    ----------
+    voltage
+        V against the ion's metal at which it begins; the next step's is where it ends.
+    content
+        Ions in these phases, per formula unit of the composition that was asked for.
+    phases
+        Their atom fractions (sum 1, the metal of the reservoir not counted).
+    """
+
+    voltage: float
+    content: float
+    phases: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class VoltageProfile:
+    """What a composition turns into at every voltage from the ion's metal upwards.
+
+    Attributes
+    ----------
+    ion
+        The mobile ion; voltages are against its metal.
+    formula_content
+        Ions in one formula unit of the composition itself.
+    steps
+        From 0 V upwards; contents fall from step to step, and the last step has no end.
+    """
+
+    ion: str
+    formula_content: float
+    steps: tuple[VoltageStep, ...]
+
+    @property
+    def text(self) -> str:
+        """Contents and, between them, the voltages at which they change: ``6 <0.62 V> 3 <4.26 V> 0``."""
+        words = [f"{self.steps[0].content:.4g}"]
+        for step in self.steps[1:]:
+            words += [f"<{step.voltage:.2f} V>", f"{step.content:.4g}"]
+        return " ".join(words)
 
 
 @dataclass(frozen=True)
@@ -82,7 +128,7 @@ def electrochemical_window(
         Competing phases.
     formula
         The candidate's composition. It may lack the ion: then it can only take it up, and its oxidation limit
-        is NaN.
+        is NaN. The metal itself is in equilibrium at 0 V alone.
     ion
         One of Li, Na, K, Mg, Ca, Zn, Al.
     formation_energy
@@ -95,80 +141,94 @@ def electrochemical_window(
     ValueError
         For an unknown ion or element, an unreadable formula, or a formation energy that is no finite number.
     """
+    return window_of(voltage_profile(reference, formula, ion, formation_energy))
+
+
+def window_of(profile: VoltageProfile) -> ElectrochemicalWindow:
+    """Limits of the composition that a profile was made for."""
+    own = profile.formula_content
+    tolerance = _SAME_CONTENT * max(profile.steps[0].content, 1.0)
+    contents = np.array([step.content for step in profile.steps])
+    at = int(np.argmax(contents <= own + tolerance))  # first step that holds no more than the composition
+    steps = profile.steps
+    gives_off = own > 0.0
+    below = int(np.argmax(contents < own - tolerance)) if gives_off else 0  # first step that holds less
+    return ElectrochemicalWindow(
+        profile.ion,
+        steps[at].voltage,
+        steps[below].voltage if gives_off else float("nan"),
+        steps[at - 1].phases if at else {},
+        steps[below].phases if gives_off else {},
+    )
+
+
+def voltage_profile(
+    reference: PhaseReference, formula: str, ion: str = "Li", formation_energy: float | None = None
+) -> VoltageProfile:
+    """Phases in equilibrium and their content of the ion at every voltage against the ion's metal.
+
+    Parameters
+    ----------
+    reference, formula, ion, formation_energy
+        As `electrochemical_window`.
+
+    Raises
+    ------
+    ValueError
+        As `electrochemical_window`.
+    RuntimeError
+        When the simplex method fails, naming the chemical system.
+    """
+    from kernels.open_hull import reservoir_profile
+
     charge = ion_charge(ion)
     if formation_energy is not None and not np.isfinite(formation_energy):
         raise ValueError(f"formation energy of {formula} must be a finite number in eV/atom, got {formation_energy}")
-    system, target, found = _equilibrium(reference, formula, ion, formation_energy)
-    metal = system.elements.index(ion)
-    contains_ion = bool(target[metal] > 0.0)
-    highest = min(_extreme_potential(system, found, metal, highest=True), 0.0)
-    reduction_products: dict[str, float] = {}
-    if highest < -_BEYOND:
-        reduction_products = _open_products(system, target, metal, highest + _BEYOND)
-    if not contains_ion:
-        return ElectrochemicalWindow(ion, -highest / charge + 0.0, float("nan"), reduction_products)
-    lowest = min(_extreme_potential(system, found, metal, highest=False), highest)
-    return ElectrochemicalWindow(
-        ion,
-        -highest / charge + 0.0,
-        -lowest / charge + 0.0,
-        reduction_products,
-        _open_products(system, target, metal, lowest - _BEYOND),
-    )
-
-
-def _equilibrium(
-    reference: PhaseReference, formula: str, ion: str, formation_energy: float | None
-) -> tuple[PhaseSystem, NDArray[np.float64], Assemblage]:
-    from pipeline.reference.phases import atom_fractions, equilibrium
-
     key = composition_key(formula)
-    system = reference.system([symbol for symbol, _ in key] + [ion])
-    target = atom_fractions(key, system.elements)
-    found = equilibrium(system, target)
-    if formation_energy is not None and formation_energy < found.energy:
-        system = system.with_phase(key, formation_energy)
-        found = equilibrium(system, target)
-    return system, target, found
-
-
-def _extreme_potential(system: PhaseSystem, found: Assemblage, metal: int, *, highest: bool) -> float:
-    """Largest or smallest mu_M (eV) among the chemical potentials that keep ``found`` in equilibrium."""
-    from scipy.optimize import linprog
-
-    objective = np.zeros(len(system.elements))
-    objective[metal] = -1.0 if highest else 1.0
-    others = np.setdiff1d(np.arange(len(system.keys)), found.phases)
-    solution = linprog(
-        objective,
-        A_ub=system.fractions[others],
-        b_ub=system.energies[others],
-        A_eq=system.fractions[found.phases],
-        b_eq=system.energies[found.phases],
-        bounds=(None, None),
-        method="highs-ds",
-    )
-    if solution.x is None:
-        raise RuntimeError(f"HiGHS found no chemical potentials in {'-'.join(system.elements)}: {solution.message}")
-    return float(solution.x[metal])
-
-
-def _open_products(system: PhaseSystem, target: NDArray[np.float64], metal: int, potential: float) -> dict[str, float]:
-    """Phases of lowest grand potential E - mu_M n_M at the composition of all other elements."""
-    from scipy.optimize import linprog
-
+    atoms = sum(amount for _, amount in key)
+    if len(key) == 1 and key[0][0] == ion:
+        return _profile_of_the_metal(ion)
+    system, target = _system_with_candidate(reference, key, ion, formation_energy)
+    metal = system.elements.index(ion)
     others = np.delete(np.arange(len(system.elements)), metal)
     # The metal itself is the reservoir, not a product.
     products = np.delete(np.arange(len(system.keys)), metal)
-    solution = linprog(
-        system.energies[products] - potential * system.fractions[products, metal],
-        A_eq=system.fractions[np.ix_(products, others)].T,
-        b_eq=target[others],
-        bounds=(0, None),
-        method="highs-ds",
+    potentials, contents, bases, amounts = reservoir_profile(
+        np.ascontiguousarray(system.fractions[np.ix_(products, others)]),
+        system.energies[products],
+        np.ascontiguousarray(system.fractions[products, metal]),
+        target[others],
     )
-    if solution.x is None:
-        raise RuntimeError(f"HiGHS found no products in {'-'.join(system.elements)}: {solution.message}")
-    amounts = solution.x / solution.x.sum()
-    present = np.flatnonzero(amounts > _AMOUNT_TOLERANCE)
-    return named_amounts((system.keys[products[i]], amounts[i]) for i in present)
+    if not len(potentials):
+        raise RuntimeError(f"the simplex method found no voltage profile of {formula} in {'-'.join(system.elements)}")
+    return VoltageProfile(
+        ion,
+        float(target[metal] * atoms),
+        tuple(
+            VoltageStep(-potential / charge + 0.0, content * atoms, _named(system, products[basis], shares))
+            for potential, content, basis, shares in zip(
+                potentials.tolist(), contents.tolist(), bases, amounts, strict=True
+            )
+        ),
+    )
+
+
+def _profile_of_the_metal(ion: str) -> VoltageProfile:
+    """The metal is given off at any voltage above its own."""
+    return VoltageProfile(ion, 1.0, (VoltageStep(0.0, 0.0, {}),))
+
+
+def _system_with_candidate(
+    reference: PhaseReference, key: CompositionKey, ion: str, formation_energy: float | None
+) -> tuple[PhaseSystem, NDArray[np.float64]]:
+    system = reference.system([*(symbol for symbol, _ in key), ion])
+    target = atom_fractions(key, system.elements)
+    if formation_energy is not None and formation_energy < system.hull_energies(target[None, :])[0]:
+        system = system.with_phase(key, formation_energy)
+    return system, target
+
+
+def _named(system: PhaseSystem, rows: NDArray[np.int64], amounts: NDArray[np.float64]) -> dict[str, float]:
+    shares = amounts / amounts.sum()
+    present = np.flatnonzero(shares > AMOUNT_TOLERANCE)
+    return named_amounts((system.keys[rows[i]], shares[i]) for i in present)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-from pipeline.reference.cache_folder import cache_folder
+from pipeline.cache import user_cache
 from pipeline.surrogates.entries import (
     CATALOGUE,
     CONVENTIONS,
@@ -37,7 +37,6 @@ __all__ = [
     "locate",
     "model_digest",
     "resolve_convention",
-    "user_cache",
 ]
 
 
@@ -49,11 +48,6 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def user_cache(environ: Mapping[str, str] = os.environ) -> Path:
-    """Folder that ``ionsieve data fetch`` fills with models, in the user's cache."""
-    return cache_folder(environ) / "models"
-
-
 def _candidate_folders(name_or_path: str, environ: Mapping[str, str]) -> list[tuple[str, Path]]:
     """Where to look, best first: (what it is, folder)."""
     folders = [("the path itself", Path(name_or_path))]
@@ -62,7 +56,7 @@ def _candidate_folders(name_or_path: str, environ: Mapping[str, str]) -> list[tu
     data = environ.get("IONSIEVE_DATA")
     if data:
         folders.append(("$IONSIEVE_DATA/models", Path(data) / "models" / name_or_path))
-    folders.append(("the user's cache", user_cache(environ) / name_or_path))
+    folders.append(("the user's cache", user_cache(environ) / "models" / name_or_path))
     return folders
 
 

@@ -1,4 +1,4 @@
-"""Where ionsieve keeps what any campaign of this user can use again."""
+"""The user's cache: what is costly to make or fetch, and may be deleted at any time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Folder of the user's cache: ``$IONSIEVE_CACHE``, else ``ionsieve`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+def user_cache(environ: Mapping[str, str] = os.environ) -> Path:
+    """Folder of the cache: ``$IONSIEVE_CACHE``, else ``ionsieve`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
     own = environ.get("IONSIEVE_CACHE")
     if own:
         return Path(own).expanduser()
