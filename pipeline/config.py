@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
+from pipeline.consistency import inconsistencies
 from pipeline.problems import ConfigError, Problem, placed_problem, read_yaml
 from pipeline.settings import (
-    STAGES,
     AnyStage,
     BandGapSettings,
     CandidateGates,
@@ -22,6 +21,7 @@ from pipeline.settings import (
     EstimateSettings,
     PracticalitySettings,
     PrototypeSettings,
+    ReactivitySettings,
     Settings,
     StabilitySettings,
     StageSettings,
@@ -43,6 +43,7 @@ __all__ = [
     "Problem",
     "PrototypeSettings",
     "RankingSettings",
+    "ReactivitySettings",
     "ReferenceSettings",
     "StabilitySettings",
     "StageSettings",
@@ -219,72 +220,23 @@ class Campaign(Settings):
         check_elements(value)
         return value
 
+    @property
+    def reference_elements(self) -> frozenset[str]:
+        """Every element that the competing phases must know: of candidates, electrodes and partners."""
+        found = {*self.candidates.elements, *self.mobile_ions}
+        for stage in self.stages:
+            if stage.stage == "window" and stage.reference_electrode:
+                found.add(stage.reference_electrode)
+            if stage.stage == "reactivity":
+                found |= stage.partner_elements
+        return frozenset(found)
+
     @model_validator(mode="after")
     def _steps_fit_together(self) -> Self:
-        problems = [*_step_problems(self), *_ion_problems(self), *_ranking_problems(self)]
+        problems = inconsistencies(self)
         if problems:
             raise ValueError("; ".join(problems))
         return self
-
-
-# Names that a step can't have: they stand for other things in a run folder.
-_RESERVED = ("candidates", "competing_phases", "reference", "ranking")
-
-
-def _step_problems(campaign: Campaign) -> Iterator[str]:
-    steps = [s.step for s in campaign.stages]
-    kinds = [s.stage for s in campaign.stages]
-    for name in sorted({s for s in steps if steps.count(s) > 1}):
-        yield f"steps must have different names; give the second {name!r} its own 'name'"
-    for stage in campaign.stages:
-        if stage.name is not None and stage.name != stage.stage and stage.name in (*_RESERVED, *STAGES):
-            yield f"a {stage.stage} step can't be named {stage.name!r}: that name stands for something else"
-    if "window" in kinds and "stability" not in kinds[: kinds.index("window")]:
-        yield "stage window needs formation energies; put stability before it"
-    if campaign.reference.source == "prototypes" and "stability" not in kinds:
-        yield "reference source 'prototypes' relaxes as stability does; add that stage"
-    if kinds.count("stability") > 1:
-        yield "stage stability may occur once"
-
-
-def _ion_problems(campaign: Campaign) -> Iterator[str]:
-    from pipeline.reference.window import ION_CHARGES
-
-    chosen = campaign.candidates
-    absent = [e for e in campaign.mobile_ions if chosen.elements and e not in chosen.allowed_elements]
-    if absent:
-        yield f"mobile ion {', '.join(absent)} is not among the candidates' elements; add it there"
-    if campaign.reference.source != "table" and not chosen.elements:
-        source = campaign.reference.source
-        yield f"reference source {source!r} needs candidates.elements: the elements of its competing phases"
-    for stage in campaign.stages:
-        if stage.stage != "window":
-            continue
-        metals = (stage.reference_electrode,) if stage.reference_electrode else campaign.mobile_ions
-        unknown = [e for e in metals if e not in ION_CHARGES]
-        if unknown:
-            yield f"stage window knows the charges of {', '.join(ION_CHARGES)}, not of {', '.join(unknown)}"
-        for column in stage.gates:
-            ion = column.removeprefix("reduction_limit_").removeprefix("oxidation_limit_")
-            if ion != column and ion not in (*campaign.mobile_ions, *metals):
-                yield f"gate {stage.step}.{column}: {ion} is no mobile ion of this campaign"
-
-
-def _ranking_problems(campaign: Campaign) -> Iterator[str]:
-    kinds = [s.stage for s in campaign.stages]
-    produced = {c.name for kind in ("candidates", *kinds) for c in schema.columns_of(kind)}
-    if "window" in kinds:
-        produced |= {f"{limit}_limit_{ion}" for limit in ("reduction", "oxidation") for ion in campaign.mobile_ions}
-    columns = [*(d.column for d in campaign.ranking.score), *(o.column for o in campaign.ranking.pareto)]
-    for wanted in dict.fromkeys(columns):
-        stage = schema.column(wanted).stage
-        if stage == "ranking":
-            yield f"ranking uses {wanted!r}, which the ranking itself makes"
-        elif wanted not in produced:
-            yield (
-                f"ranking uses {wanted!r}, which stage {stage!r} makes for this campaign's ions; list that stage, or "
-                "set ranking.score and ranking.pareto"
-            )
 
 
 def load_campaign(path: str | Path) -> Campaign:

@@ -202,7 +202,27 @@ COLUMNS: tuple[Column, ...] = (
     _c("window_ion", "string", "", "window", "ions whose limits were taken for reduction and oxidation"),
     _c("reduction_products", "string", "", "window", "phases that form at the reduction limit"),
     _c("oxidation_products", "string", "", "window", "phases that form at the oxidation limit"),
+    _c(
+        "voltage_profile",
+        "string",
+        "",
+        "window",
+        "ions a formula unit holds, and the voltages at which they change: '6 <0.62 V> 3 <4.26 V> 0' vs each metal",
+    ),
     *_status("window"),
+    # reactivity
+    _c(
+        "reaction_energy",
+        "float64",
+        "eV/atom",
+        "reactivity",
+        "driving force of the mutual reaction with the worst of the partners; 0: none",
+        (-10.0, 0.0),
+    ),
+    _c("reaction_partner", "string", "", "reactivity", "that partner; empty when none reacts"),
+    _c("reaction_share", "float64", "", "reactivity", "atom fraction of the candidate in the reacting mixture"),
+    _c("reaction_products", "string", "", "reactivity", "phases that form with that partner, with atom fractions"),
+    *_status("reactivity"),
     # conduction
     _c(
         "migration_barrier_1d",
@@ -303,6 +323,8 @@ def column(name: str) -> Column:
     base = _BY_NAME.get(head)
     if base is not None and head in ("reduction_limit", "oxidation_limit") and tail.isalpha():
         return Column(name, base.dtype, base.unit, base.stage, f"{head} vs {tail} metal", base.gate)
+    if base is not None and head == "reaction_energy" and tail[:1].isupper():
+        return Column(name, base.dtype, base.unit, base.stage, f"driving force of the reaction with {tail}", base.gate)
     if name.startswith("pass_"):
         return Column(name, "bool", "", "gates", f"passed the gates of {name[5:]}")
     raise KeyError(f"column {name!r} is not declared in pipeline/schema.py")

@@ -26,6 +26,18 @@ def check_elements(symbols: list[str] | tuple[str, ...]) -> None:
         raise ValueError(f"unknown element {', '.join(repr(s) for s in unknown)}; use symbols such as Li or Cl")
 
 
+def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the formulas; raise ValueError naming the first that can't be read."""
+    from pipeline.reference.formulas import composition_key
+
+    for formula in formulas:
+        try:
+            composition_key(formula)
+        except ValueError as error:
+            raise ValueError(f"{formula!r} is no formula: {error}") from error
+    return formulas
+
+
 class PrototypeSettings(Settings):
     """Which crystals are substituted."""
 
@@ -250,6 +262,28 @@ class WindowSettings(StageSettings):
         return value
 
 
+class ReactivitySettings(StageSettings):
+    """Chemical stability against partners: mutual reaction energies."""
+
+    stage: Literal["reactivity"] = "reactivity"
+    partners: tuple[str, ...] = Field(
+        min_length=1, description="formulas of what the candidate touches, e.g. [Li, LiCoO2]"
+    )
+    chunk_size: int = Field(256, ge=1, le=100_000)
+
+    @field_validator("partners")
+    @classmethod
+    def _formulas(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return check_formulas(value)
+
+    @property
+    def partner_elements(self) -> frozenset[str]:
+        """Elements of all partners."""
+        from pipeline.reference.formulas import composition_key
+
+        return frozenset(symbol for formula in self.partners for symbol, _ in composition_key(formula))
+
+
 class ConductionSettings(StageSettings):
     """Bond-valence migration barriers."""
 
@@ -272,18 +306,17 @@ class PracticalitySettings(StageSettings):
     @field_validator("known_formulas")
     @classmethod
     def _formulas(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        from pipeline.reference.formulas import composition_key
-
-        for formula in value:
-            try:
-                composition_key(formula)
-            except ValueError as error:
-                raise ValueError(f"{formula!r} is no formula: {error}") from error
-        return value
+        return check_formulas(value)
 
 
 AnyStage = Annotated[
-    EstimateSettings | StabilitySettings | BandGapSettings | WindowSettings | ConductionSettings | PracticalitySettings,
+    EstimateSettings
+    | StabilitySettings
+    | BandGapSettings
+    | WindowSettings
+    | ReactivitySettings
+    | ConductionSettings
+    | PracticalitySettings,
     Field(discriminator="stage"),
 ]
 

@@ -122,3 +122,27 @@ def test_window_knows_which_metals_it_can_measure_against(tmp_path: Path) -> Non
     assert "K is no mobile ion of this campaign" in problem
     silver = GOOD.replace("ranking:", "  - stage: window\n    reference_electrode: Ag\nranking:")
     assert "not of Ag" in problems_of(tmp_path, silver)[0]
+
+
+WITH_PARTNERS = GOOD.replace(
+    "ranking:",
+    """\
+  - stage: reactivity
+    partners: [Li, LiCl]
+    gates: {reaction_energy: {above: -0.1}, reaction_energy_Li: {above: -0.2}}
+ranking:""",
+)
+
+
+def test_partners_are_formulas_of_known_elements(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(WITH_PARTNERS, encoding="utf-8")
+    assert load_campaign(path).reference_elements == {"Li", "Cl"}
+    (unknown,) = problems_of(tmp_path, WITH_PARTNERS.replace("[Li, LiCl]", "[Li, LiCoO2]"))
+    assert "Co, O (of an electrode or partner) is not among the candidates' elements" in unknown
+    (unreadable,) = problems_of(tmp_path, WITH_PARTNERS.replace("[Li, LiCl]", "[Li, cathode]"))
+    assert "'cathode' is no formula" in unreadable
+    (foreign,) = problems_of(tmp_path, WITH_PARTNERS.replace("reaction_energy_Li:", "reaction_energy_Na:"))
+    assert "Na is no partner of this stage" in foreign
+    late = WITH_PARTNERS.replace("  - stage: stability\n    gates: {energy_above_hull: {below: 0.05}}\n", "")
+    assert any("stage reactivity needs formation energies" in text for text in problems_of(tmp_path, late))

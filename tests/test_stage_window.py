@@ -55,6 +55,7 @@ def test_closed_form_and_products(tmp_path: Path) -> None:
     # Li3YCl6 + 3 Li -> 6 LiCl (12 atoms) + Y (1 atom).
     assert first["reduction_products"] == "LiCl 0.92; Y 0.08"
     assert first["oxidation_products"].count("Cl2") == 1
+    assert first["voltage_profile"] == "Li: 6 <0.87 V> 3 <4.20 V> 0"
     assert salt["reduction_limit"] == 0.0
     assert salt["reduction_products"] == ""
     assert np.isnan(sodium["reduction_limit_Li"])

@@ -108,7 +108,7 @@ class Digests:
         place = self._campaign.stages.index(settings)  # type: ignore[arg-type]
         relaxed = next((s for s in self._campaign.stages[:place] if s.stage == "stability"), None)
         uses: dict[str, Any] = {}
-        if settings.stage in ("estimate", "stability", "window", "practicality"):
+        if settings.stage in ("estimate", "stability", "window", "reactivity", "practicality"):
             uses["phases"] = self._phases
         if settings.stage == "stability":
             uses["potential"] = self._models["potential"]

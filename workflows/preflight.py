@@ -108,11 +108,8 @@ def _fetched_phases(
     campaign: Campaign, where: str, environ: Mapping[str, str], say: Callable[[str], None]
 ) -> CachedPhases:
     """Phases of every element that a candidate or an electrode may have."""
-    electrodes = {s.reference_electrode for s in campaign.stages if s.stage == "window" and s.reference_electrode}
     try:
-        return materials_project_phases(
-            {*campaign.candidates.elements, *campaign.mobile_ions, *electrodes}, environ, say
-        )
+        return materials_project_phases(set(campaign.reference_elements), environ, say)
     except MaterialsProjectError as error:
         raise ConfigError([Problem(where, f"reference: {error}")]) from None
 
@@ -180,9 +177,10 @@ def _unreadable_data(
     if table is not None and elements is not None and table.is_file() and elements.is_file():
         try:
             known = PhaseReference.from_table(table, elemental_references=elements).elements
-            absent = sorted(set(campaign.candidates.elements) - known)
-            if absent:
-                problems.append(Problem(where, f"candidates.elements: {', '.join(absent)} not in {elements}"))
+            own = set(campaign.candidates.elements)
+            for key, wanted in (("candidates.elements", own), ("stages", campaign.reference_elements - own)):
+                if absent := sorted(wanted - known):
+                    problems.append(Problem(where, f"{key}: {', '.join(absent)} not in {elements}"))
         except (ValueError, OSError) as error:
             problems.append(Problem(where, f"reference: {error}"))
     if observed is not None:

@@ -47,12 +47,7 @@ def composition_key(formula: str) -> CompositionKey:
     if not isinstance(formula, str) or not formula:
         raise ValueError(f"{formula!r} is no chemical formula")
     amounts: dict[str, int] = {}
-    plain = formula
-    while "(" in plain:
-        expanded = _GROUP.sub(_multiplied, plain)
-        if expanded == plain:
-            break
-        plain = expanded
+    plain = _without_brackets(formula)
     if _PLAIN.fullmatch(plain):
         known = element_symbols()
         for symbol, number in _TERM.findall(plain):
@@ -70,7 +65,7 @@ def composition_key(formula: str) -> CompositionKey:
 def composition_keys(formulas: Sequence[str]) -> list[CompositionKey]:
     """Read many formulas at once, each as `composition_key` reads it.
 
-    Formulas without brackets, decimals and repeated elements, which are nearly all, are read as one text.
+    Formulas without decimals and repeated elements, which are nearly all, are read as one text.
 
     Parameters
     ----------
@@ -87,8 +82,9 @@ def composition_keys(formulas: Sequence[str]) -> list[CompositionKey]:
     ValueError
         As `composition_key`, for the first formula that can't be read.
     """
-    plain = [i for i, f in enumerate(formulas) if isinstance(f, str) and _PLAIN.fullmatch(f)]
-    keys = _plain_keys([formulas[i] for i in plain]) if plain else None
+    texts = [_without_brackets(f) if isinstance(f, str) else "" for f in formulas]
+    plain = [i for i, text in enumerate(texts) if _PLAIN.fullmatch(text)]
+    keys = _plain_keys([texts[i] for i in plain]) if plain else None
     if keys is None:  # an unknown element, an amount of zero or an element named twice: told one by one
         return [composition_key(f) for f in formulas]
     if len(plain) == len(formulas):
@@ -116,6 +112,16 @@ def _plain_keys(formulas: list[str]) -> list[CompositionKey] | None:
     amounts = amounts // np.repeat(np.gcd.reduceat(amounts, starts), ends - starts)
     pairs = [(symbols[e], n) for e, n in zip(elements.tolist(), amounts.tolist(), strict=True)]
     return [tuple(pairs[start:end]) for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+
+
+def _without_brackets(formula: str) -> str:
+    """Multiply brackets out, as far as they can be read."""
+    while "(" in formula:
+        expanded = _GROUP.sub(_multiplied, formula)
+        if expanded == formula:
+            break
+        formula = expanded
+    return formula
 
 
 def _multiplied(group: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import NamedTuple
 
@@ -56,26 +57,32 @@ class PhaseSystem:
     ----------
     elements
         n symbols, alphabetical.
-    keys
-        Compositions of the m phases; the first n are the elements.
     fractions
-        Atom fractions, shape (m, n).
+        Atom fractions, shape (m, n); the first n phases are the elements.
     energies
         Formation energies, eV/atom, shape (m,); zero for the elements.
+    members
+        Compositions and energies of the compounds, in blocks.
     """
 
     elements: tuple[str, ...]
-    keys: Sequence[CompositionKey]
     fractions: NDArray[np.float64]
     energies: NDArray[np.float64]
+    members: Sequence[Sequence[tuple[CompositionKey, float]]]
+
+    @cached_property
+    def keys(self) -> list[CompositionKey]:
+        """Compositions of the m phases."""
+        elements: list[CompositionKey] = [((symbol, 1),) for symbol in self.elements]
+        return elements + [key for block in self.members for key, _ in block]
 
     def with_phase(self, key: CompositionKey, energy: float) -> PhaseSystem:
         """Return the same system with one phase more."""
         return PhaseSystem(
             self.elements,
-            [*self.keys, key],
             np.vstack([self.fractions, atom_fractions(key, self.elements)]),
             np.append(self.energies, energy),
+            [*self.members, [(key, energy)]],
         )
 
     def hull_energies(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -152,16 +159,18 @@ class PhaseIndex:
             for places in combinations(range(n), size)
             if (part := tuple([chosen[i] for i in places])) in self._members
         ]
-        keys: list[CompositionKey] = [((symbol, 1),) for symbol in chosen]
-        fractions, energies = [np.eye(n)], [np.zeros(n)]
+        fractions = np.zeros((n + sum([len(self._members[part]) for part, _ in parts]), n))
+        energies = np.zeros(len(fractions))
+        fractions[:n] = np.eye(n)
+        row = n
         for part, places in parts:
             block, values = self._block(part)
-            spread = np.zeros((len(values), n))
-            spread[:, places] = block
-            keys.extend([key for key, _ in self._members[part]])
-            fractions.append(spread)
-            energies.append(values)
-        system = PhaseSystem(chosen, keys, np.concatenate(fractions), np.concatenate(energies))
+            rows = slice(row, row + len(values))
+            fractions[rows, places] = block
+            energies[rows] = values
+            row = rows.stop
+        members = [self._members[part] for part, _ in parts]
+        system = PhaseSystem(chosen, fractions, energies, members)
         self._systems[chosen] = system
         if len(self._systems) > _SYSTEMS_KEPT:
             self._systems.popitem(last=False)

@@ -44,11 +44,11 @@ def read_phase_table(path: str | Path) -> PhaseTable:
         When the file is missing, unreadable, truncated, or a row is bad; names the path, line and value.
     """
     path = Path(path)
-    raw, rows = _read_csv(path, ("formula", "formation_energy_per_atom"))
-    keys = _keys(path, rows)
+    raw, lines, columns = _read_csv(path, ("formula", "formation_energy_per_atom"))
+    keys = _keys(path, lines, columns["formula"])
     energies: dict[CompositionKey, float] = {}
-    for (line, row), key in zip(rows, keys, strict=True):
-        energy = _number(path, line, "formation_energy_per_atom", row["formation_energy_per_atom"])
+    for line, key, text in zip(lines, keys, columns["formation_energy_per_atom"], strict=True):
+        energy = _number(path, line, "formation_energy_per_atom", text)
         if len(key) == 1 and energy < 0.0:
             raise ValueError(
                 f"{path}, line {line}: element {key[0][0]} has formation energy {energy:g} eV/atom; "
@@ -56,19 +56,19 @@ def read_phase_table(path: str | Path) -> PhaseTable:
             )
         if energy < energies.get(key, math.inf):
             energies[key] = energy
-    declared = {row.get("scheme", "") for _, row in rows}
+    declared = set(columns.get("scheme", [""]))
     if len(declared) > 1:
         raise ValueError(f"{path} mixes energy schemes {sorted(declared)}; one table has one scheme")
     return PhaseTable(path, raw, energies, declared.pop() or None)
 
 
-def _keys(path: Path, rows: list[tuple[int, dict[str, str]]]) -> list[CompositionKey]:
+def _keys(path: Path, lines: list[int], formulas: list[str]) -> list[CompositionKey]:
     try:
-        return composition_keys([row["formula"].strip() for _, row in rows])
+        return composition_keys([formula.strip() for formula in formulas])
     except ValueError:
-        for line, row in rows:
+        for line, formula in zip(lines, formulas, strict=True):
             try:
-                composition_key(row["formula"].strip())
+                composition_key(formula.strip())
             except ValueError as error:
                 raise ValueError(f"{path}, line {line}: {error}") from None
         raise
@@ -83,20 +83,20 @@ def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]
         As `PhaseReference.from_table`.
     """
     path = Path(path)
-    raw, rows = _read_csv(path, ("element", "energy_per_atom"))
+    raw, lines, columns = _read_csv(path, ("element", "energy_per_atom"))
     energies: dict[str, float] = {}
-    for line, row in rows:
-        symbol = row["element"].strip()
+    for line, cell, text in zip(lines, columns["element"], columns["energy_per_atom"], strict=True):
+        symbol = cell.strip()
         if symbol not in element_symbols():
             raise ValueError(f"{path}, line {line}: {symbol!r} is no element")
         if symbol in energies:
             raise ValueError(f"{path}, line {line}: element {symbol} occurs twice")
-        energies[symbol] = _number(path, line, "energy_per_atom", row["energy_per_atom"])
+        energies[symbol] = _number(path, line, "energy_per_atom", text)
     return raw, energies
 
 
-def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[tuple[int, dict[str, str]]]]:
-    """Raw bytes, and each row with its line number; every cell stays text, so that sodium nitride stays NaN."""
+def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[int], dict[str, list[str]]]:
+    """Raw bytes, the rows' line numbers, and the columns; every cell stays text, so that sodium nitride stays NaN."""
     try:
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
@@ -106,7 +106,8 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[tuple[in
         raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
     reader = csv.reader(io.StringIO(text))
     header: list[str] | None = None
-    rows: list[tuple[int, dict[str, str]]] = []
+    lines: list[int] = []
+    rows: list[list[str]] = []
     for cells in reader:
         if not cells or (header is None and cells[0].startswith("#")):
             continue
@@ -121,10 +122,11 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[tuple[in
                 f"{path}, line {reader.line_num}: {len(cells)} values where {len(header)} are expected: "
                 f"{','.join(cells)!r}; the file may be truncated"
             )
-        rows.append((reader.line_num, dict(zip(header, cells, strict=True))))
-    if not rows:
+        lines.append(reader.line_num)
+        rows.append(cells)
+    if header is None or not rows:
         raise ValueError(f"{path} holds no rows; columns {', '.join(needed)} are expected")
-    return raw, rows
+    return raw, lines, {name: [cells[i] for cells in rows] for i, name in enumerate(header)}
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:

@@ -12,7 +12,7 @@ composition's own content lies on it is its window:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -34,27 +34,8 @@ _SAME_CONTENT = 1e-8
 
 
 @dataclass(frozen=True)
-class VoltageStep:
-    """A stretch of voltage over which one set of phases is in equilibrium.
-
-    Attributes
-    ----------
-    voltage
-        V against the ion's metal at which it begins; the next step's is where it ends.
-    content
-        Ions in these phases, per formula unit of the composition that was asked for.
-    phases
-        Their atom fractions (sum 1, the metal of the reservoir not counted).
-    """
-
-    voltage: float
-    content: float
-    phases: Mapping[str, float]
-
-
-@dataclass(frozen=True)
 class VoltageProfile:
-    """What a composition turns into at every voltage from the ion's metal upwards.
+    """What a composition turns into at every voltage from the ion's metal upwards, in s steps.
 
     Attributes
     ----------
@@ -62,20 +43,27 @@ class VoltageProfile:
         The mobile ion; voltages are against its metal.
     formula_content
         Ions in one formula unit of the composition itself.
-    steps
-        From 0 V upwards; contents fall from step to step, and the last step has no end.
+    voltages
+        V at which each step begins, shape (s,), from 0 upwards; the last step has no end.
+    contents
+        Ions in the phases of each step, per formula unit of the composition; falling.
+    phases_of
+        Gives the phases of a step by its number, with their atom fractions (sum 1, the metal of the reservoir not
+        counted).
     """
 
     ion: str
     formula_content: float
-    steps: tuple[VoltageStep, ...]
+    voltages: NDArray[np.float64]
+    contents: NDArray[np.float64]
+    phases_of: Callable[[int], dict[str, float]]
 
     @property
     def text(self) -> str:
         """Contents and, between them, the voltages at which they change: ``6 <0.62 V> 3 <4.26 V> 0``."""
-        words = [f"{self.steps[0].content:.4g}"]
-        for step in self.steps[1:]:
-            words += [f"<{step.voltage:.2f} V>", f"{step.content:.4g}"]
+        words = [f"{self.contents[0]:.4g}"]
+        for voltage, content in zip(self.voltages[1:], self.contents[1:], strict=True):
+            words += [f"<{voltage:.2f} V>", f"{content:.4g}"]
         return " ".join(words)
 
 
@@ -146,19 +134,17 @@ def electrochemical_window(
 
 def window_of(profile: VoltageProfile) -> ElectrochemicalWindow:
     """Limits of the composition that a profile was made for."""
-    own = profile.formula_content
-    tolerance = _SAME_CONTENT * max(profile.steps[0].content, 1.0)
-    contents = np.array([step.content for step in profile.steps])
+    own, contents = profile.formula_content, profile.contents
+    tolerance = _SAME_CONTENT * max(contents[0], 1.0)
     at = int(np.argmax(contents <= own + tolerance))  # first step that holds no more than the composition
-    steps = profile.steps
     gives_off = own > 0.0
     below = int(np.argmax(contents < own - tolerance)) if gives_off else 0  # first step that holds less
     return ElectrochemicalWindow(
         profile.ion,
-        steps[at].voltage,
-        steps[below].voltage if gives_off else float("nan"),
-        steps[at - 1].phases if at else {},
-        steps[below].phases if gives_off else {},
+        float(profile.voltages[at]),
+        float(profile.voltages[below]) if gives_off else float("nan"),
+        profile.phases_of(at - 1) if at else {},
+        profile.phases_of(below) if gives_off else {},
     )
 
 
@@ -192,7 +178,7 @@ def voltage_profile(
     metal = system.elements.index(ion)
     others = np.delete(np.arange(len(system.elements)), metal)
     # The metal itself is the reservoir, not a product.
-    products = np.delete(np.arange(len(system.keys)), metal)
+    products = np.delete(np.arange(len(system.energies)), metal)
     potentials, contents, bases, amounts = reservoir_profile(
         np.ascontiguousarray(system.fractions[np.ix_(products, others)]),
         system.energies[products],
@@ -204,18 +190,15 @@ def voltage_profile(
     return VoltageProfile(
         ion,
         float(target[metal] * atoms),
-        tuple(
-            VoltageStep(-potential / charge + 0.0, content * atoms, _named(system, products[basis], shares))
-            for potential, content, basis, shares in zip(
-                potentials.tolist(), contents.tolist(), bases, amounts, strict=True
-            )
-        ),
+        -potentials / charge + 0.0,
+        contents * atoms,
+        lambda step: _named(system, products[bases[step]], amounts[step]),
     )
 
 
 def _profile_of_the_metal(ion: str) -> VoltageProfile:
     """The metal is given off at any voltage above its own."""
-    return VoltageProfile(ion, 1.0, (VoltageStep(0.0, 0.0, {}),))
+    return VoltageProfile(ion, 1.0, np.zeros(1), np.zeros(1), lambda step: {})
 
 
 def _system_with_candidate(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.settings import WindowSettings
 
 NAME = "window"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def run(part: pd.DataFrame, settings: WindowSettings, refs: References, workspace: Path) -> pd.DataFrame:
@@ -58,15 +58,17 @@ _LIMITS = ("reduction", "oxidation")
 
 def _record(phases: PhaseReference, row: Mapping[str, Any], ions: tuple[str, ...], forced: bool) -> dict[str, Any]:
     from pipeline.reference.formulas import composition_key
+    from pipeline.reference.window import window_of
 
     formula, energy = str(row["formula_pretty"]), float(row["formation_energy_per_atom"])
     if not np.isfinite(energy):
         raise ValueError(f"{formula} has no formation energy ({energy}); stability has to succeed first")
     present = {symbol for symbol, _ in composition_key(formula)}
-    windows = [phases.electrochemical_window(formula, ion, energy) for ion in ions if forced or ion in present]
-    if not windows:
+    profiles = [phases.voltage_profile(formula, ion, energy) for ion in ions if forced or ion in present]
+    if not profiles:
         return {"window_status": "skipped"}
-    return _worst(windows)
+    text = "; ".join(f"{profile.ion}: {profile.text}" for profile in profiles)
+    return {**_worst([window_of(profile) for profile in profiles]), "voltage_profile": text}
 
 
 def _worst(windows: list[ElectrochemicalWindow]) -> dict[str, Any]:
