@@ -243,3 +243,29 @@ def lower_hull(
             total += amounts[t, i] * costs[bases[t, i]]
         energies[t] = total
     return bases, amounts, potentials, energies
+
+
+@jit
+def gather_points(
+    rows: IntArray, starts: IntArray, coordinates: IntArray, values: FloatArray, place: IntArray, n: int
+) -> FloatArray:
+    """Dense points (n + len(rows), n): the unit vectors, then some rows of a sparse table.
+
+    Parameters
+    ----------
+    rows
+        Rows of the table, shape (m,).
+    starts
+        Where each row of the table begins in ``coordinates`` and ``values``, and the end of the last.
+    coordinates, values
+        Coordinates that a row has, and their values.
+    place
+        Column of each coordinate in the result.
+    """
+    points = np.zeros((n + rows.shape[0], n))
+    for i in range(n):
+        points[i, i] = 1.0
+    for i in range(rows.shape[0]):
+        for entry in range(starts[rows[i]], starts[rows[i] + 1]):
+            points[n + i, place[coordinates[entry]]] = values[entry]
+    return points

@@ -137,6 +137,16 @@ def test_compiled_equals_interpreted() -> None:
             np.testing.assert_allclose(compiled, plain, atol=1e-12)
 
 
+def test_points_of_a_sparse_table() -> None:
+    # rows (0: 1/4 of coordinate 2, 3/4 of 5), (1: all of 7), (2: 1/2 each of 5 and 7)
+    table = np.array([0, 2, 3, 5]), np.array([2, 5, 7, 5, 7]), np.array([0.25, 0.75, 1.0, 0.5, 0.5])
+    place = np.array([0, 0, 1, 0, 0, 0, 0, 2])
+    rows = np.array([2, 0])
+    expected = [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0, 0.5], [0.75, 0.25, 0]]
+    assert hull.gather_points(rows, *table, place, 3).tolist() == expected
+    assert hull.gather_points.py_func(rows, *table, place, 3).tolist() == expected
+
+
 def test_a_singular_basis_is_told() -> None:
     points = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
     assert not hull.invert(points, np.array([2, 3]), np.empty((2, 2)))

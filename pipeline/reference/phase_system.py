@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.reference.formulas import CompositionKey
 
-FACETS_KEPT = 64
+FACETS_KEPT = 1024
 """Facets of one system that are remembered for its other compositions (scripts/benchmark_hull.py --facets)."""
 
 AMOUNT_TOLERANCE = 1e-6
@@ -57,32 +56,26 @@ class PhaseSystem:
     ----------
     elements
         n symbols, alphabetical.
+    keys
+        Compositions of the m phases; the first n are the elements.
     fractions
-        Atom fractions, shape (m, n); the first n phases are the elements.
+        Atom fractions, shape (m, n).
     energies
         Formation energies, eV/atom, shape (m,); zero for the elements.
-    members
-        Compositions and energies of the compounds, in blocks.
     """
 
     elements: tuple[str, ...]
+    keys: Sequence[CompositionKey]
     fractions: NDArray[np.float64]
     energies: NDArray[np.float64]
-    members: Sequence[Sequence[tuple[CompositionKey, float]]]
-
-    @cached_property
-    def keys(self) -> list[CompositionKey]:
-        """Compositions of the m phases."""
-        elements: list[CompositionKey] = [((symbol, 1),) for symbol in self.elements]
-        return elements + [key for block in self.members for key, _ in block]
 
     def with_phase(self, key: CompositionKey, energy: float) -> PhaseSystem:
         """Return the same system with one phase more."""
         return PhaseSystem(
             self.elements,
+            [*self.keys, key],
             np.vstack([self.fractions, atom_fractions(key, self.elements)]),
             np.append(self.energies, energy),
-            [*self.members, [(key, energy)]],
         )
 
     def hull_energies(self, targets: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,53 +132,49 @@ class PhaseIndex:
     """
 
     def __init__(self, energies: Mapping[CompositionKey, float]) -> None:
-        self._members: dict[tuple[str, ...], list[tuple[CompositionKey, float]]] = {}
-        for key, energy in energies.items():
-            if len(key) > 1 and energy < 0.0:
-                self._members.setdefault(tuple([symbol for symbol, _ in key]), []).append((key, energy))
-        self._blocks: dict[tuple[str, ...], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self._keys = [key for key, energy in energies.items() if len(key) > 1 and energy < 0.0]
+        self._energies = np.array([energies[key] for key in self._keys], dtype=float)
+        sizes = np.array([len(key) for key in self._keys], dtype=np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        amounts = np.array([n for key in self._keys for _, n in key], dtype=float)
+        totals = np.add.reduceat(amounts, self._starts[:-1]) if len(amounts) else amounts
+        self._fractions = amounts / np.repeat(totals, sizes)
+        symbols = [symbol for key in self._keys for symbol, _ in key]
+        self._number_of = {symbol: i for i, symbol in enumerate(sorted(set(symbols)))}
+        self._elements = np.array([self._number_of[symbol] for symbol in symbols], dtype=np.int64)
+        self._members: dict[tuple[str, ...], list[int]] = {}
+        for row, (start, stop) in enumerate(pairwise(self._starts.tolist())):
+            self._members.setdefault(tuple(symbols[start:stop]), []).append(row)
         self._systems: OrderedDict[tuple[str, ...], PhaseSystem] = OrderedDict()
 
     def system(self, elements: Iterable[str]) -> PhaseSystem:
         """Phases made of these elements, the elements first."""
+        from kernels.hull import gather_points
+
         chosen = tuple(sorted(set(elements)))
         if chosen in self._systems:
             self._systems.move_to_end(chosen)
             return self._systems[chosen]
         n = len(chosen)
-        parts = [
-            (part, places)
-            for size in range(2, n + 1)
-            for places in combinations(range(n), size)
-            if (part := tuple([chosen[i] for i in places])) in self._members
-        ]
-        fractions = np.zeros((n + sum([len(self._members[part]) for part, _ in parts]), n))
-        energies = np.zeros(len(fractions))
-        fractions[:n] = np.eye(n)
-        row = n
-        for part, places in parts:
-            block, values = self._block(part)
-            rows = slice(row, row + len(values))
-            fractions[rows, places] = block
-            energies[rows] = values
-            row = rows.stop
-        members = [self._members[part] for part, _ in parts]
-        system = PhaseSystem(chosen, fractions, energies, members)
+        rows: list[int] = []
+        for size in range(2, n + 1):
+            for part in combinations(chosen, size):
+                rows.extend(self._members.get(part, ()))
+        place = np.zeros(len(self._number_of), dtype=np.int64)
+        for column, symbol in enumerate(chosen):
+            if symbol in self._number_of:
+                place[self._number_of[symbol]] = column
+        members = np.array(rows, dtype=np.int64)
+        system = PhaseSystem(
+            chosen,
+            [*(((symbol, 1),) for symbol in chosen), *[self._keys[row] for row in rows]],
+            gather_points(members, self._starts, self._elements, self._fractions, place, n),
+            np.concatenate([np.zeros(n), self._energies[members]]),
+        )
         self._systems[chosen] = system
         if len(self._systems) > _SYSTEMS_KEPT:
             self._systems.popitem(last=False)
         return system
-
-    def _block(self, part: tuple[str, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Atom fractions (k, size) and energies (k,) of the phases of exactly these elements."""
-        if part not in self._blocks:
-            members = self._members[part]
-            amounts = np.array([[n for _, n in key] for key, _ in members], dtype=float)
-            self._blocks[part] = (
-                amounts / amounts.sum(axis=1, keepdims=True),
-                np.array([energy for _, energy in members]),
-            )
-        return self._blocks[part]
 
 
 def atom_fractions(key: CompositionKey, elements: Sequence[str]) -> NDArray[np.float64]:
