@@ -14,6 +14,7 @@ from distributed import Client
 from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.polymorphs import energy_above_hull_with_candidates, polymorph_of
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
 from pipeline.references import References
@@ -113,7 +114,7 @@ class Run:
         self._note_failures(settings.step, settings, table)
         if settings.stage == "stability":
             believed = (table["stability_status"] == "ok") & ~table["suspect"].fillna(True).astype(bool)
-            self._competitors = table.loc[believed, ["formula_pretty", "formation_energy_per_atom"]]
+            self._competitors = table.loc[believed, ["candidate_id", "formula_pretty", "formation_energy_per_atom"]]
         return table
 
     def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
@@ -188,11 +189,10 @@ class Run:
         """
         ranked = ranking_rules.rank(survivors, self.campaign.ranking)
         if self._competitors is not None:
-            formulas, energies = (self._competitors[c].tolist() for c in self._competitors.columns)
-            together = self.references.phases.with_phases(formulas, energies)
-            ranked["energy_above_hull_with_candidates"] = together.energy_above_hull(
-                ranked["formula_pretty"].tolist(), ranked["formation_energy_per_atom"].to_numpy(dtype=float)
+            ranked["energy_above_hull_with_candidates"] = energy_above_hull_with_candidates(
+                ranked, self._competitors, self.references.phases
             )
+            ranked["polymorph_of"] = polymorph_of(ranked, self._competitors)
         return ranked
 
     def write_results(self, ranking: pd.DataFrame) -> None:
