@@ -143,6 +143,14 @@ COLUMNS: tuple[Column, ...] = (
         (0.0, 10.0),
     ),
     _c(
+        "energy_above_hull_error",
+        "float64",
+        "eV/atom",
+        "stability",
+        "half of the interval with 68 % of the surrogate's errors on known phases like this; NaN when unknown",
+        (0.0, 10.0),
+    ),
+    _c(
         "decomposition",
         "string",
         "",
@@ -292,6 +300,13 @@ COLUMNS: tuple[Column, ...] = (
         "",
         "ranking",
         "lowest candidate of the same composition, suspects excepted; empty for the lowest itself",
+    ),
+    _c(
+        "stability_probability",
+        "float64",
+        "",
+        "ranking",
+        "chance that the true energy_above_hull passes its gate; NaN without a gate or when the error is unknown",
     ),
     _c("is_control", "bool", "", "ranking", "known compound or parent: ranked, kept out of the shortlist"),
     _c("shortlisted", "bool", "", "ranking", "on the shortlist"),
