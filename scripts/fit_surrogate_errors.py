@@ -32,6 +32,7 @@ TRAINED_UNTIL = frozenset(["M3GNet-MP-2021.2.8-PES"])
 HEAVIER_HALIDES = ("Cl", "Br", "I", "mixed halide")
 """Fitted together where one of them has fewer than ``LEAST`` crystals: their chemistry is near, labels are few."""
 LEAST = 30
+ID_EDGES = (0, 100_000, 600_000, 900_000, LAST_OF_MPF_2021_2_8, 1_110_000, 1_200_000, 1_220_000, 3_000_000)
 GATES = (0.025, 0.05, 0.1)
 # Gates up to this far from the true energy on either side, eV/atom: known phases crowd on the hull, candidates don't.
 ANYWHERE = 0.1
@@ -43,6 +44,7 @@ def main() -> None:
     table = pd.read_csv(options.energies, keep_default_na=False, na_values=[""]).dropna(subset=list(MODELS))
     table["disagreement"] = (table[MODELS[0]] - table[MODELS[1]]).abs()
     print_errors(table)
+    print_by_id(table)
     half = np.random.default_rng(options.seed).permutation(len(table)) < len(table) // 2
     content: dict[str, Any] = {
         "generated_by": "scripts/measure_surrogate_errors.py, scripts/fit_surrogate_errors.py",
@@ -165,6 +167,17 @@ def print_errors(table: pd.DataFrame) -> None:
             numbers = "  ".join(f"{np.median(s):4.0f} {np.percentile(s, 90):4.0f}" for s in sizes)
             cells.append(f"{len(part):4d}  {numbers}")
         print(f"{kind:13s} " + " | ".join(cells))
+
+
+def print_by_id(table: pd.DataFrame) -> None:
+    """Print the median errors along the material ids: they jump where a model's training data ends."""
+    print("\nmedian |error|, meV/atom, by material id")
+    print("up to           n  M3GNet  CHGNet")
+    ids = table["material_id"].str.rpartition("-")[2].astype(int)
+    for low, high in pairwise(ID_EDGES):
+        part = table[(ids > low) & (ids <= high)]
+        numbers = "  ".join(f"{1e3 * (part[m] - part['label']).abs().median():6.0f}" for m in MODELS)
+        print(f"{high:9d}  {len(part):6d}  {numbers}")
 
 
 def print_fit(model: str, fitted: dict[str, Any]) -> None:
