@@ -36,6 +36,17 @@ def test_known_salts_lie_near_the_hull(undisturbed: Path) -> None:
     assert (table["surrogate"] == "CHGNet").all()
 
 
+def test_confidence_and_polymorphs_are_in_the_table(undisturbed: Path) -> None:
+    table = ranked(undisturbed)
+    assert (table["energy_above_hull_error"] > 0.0).all()
+    assert table["stability_probability"].between(0.0, 1.0).all()
+    by_energy = table.sort_values("energy_above_hull")
+    assert by_energy["stability_probability"].is_monotonic_decreasing  # chlorides alike: one bias, one error
+    for _, group in by_energy.groupby("formula_pretty"):
+        first, *others = group["candidate_id"]
+        assert group["polymorph_of"].fillna("").tolist() == ["", *[first] * len(others)]
+
+
 def test_overlapping_atoms_are_a_failed_row_and_the_run_ends(undisturbed: Path) -> None:
     failures = pd.read_csv(undisturbed / "failures.csv")
     stability = failures[failures["step"] == "stability"]
@@ -147,7 +158,8 @@ def test_tighter_gate_recomputes_nothing_and_looser_computes_what_was_missing(
     config = write_campaign(folder, gate=0.05)
     assert ionsieve(folder, "run", config).returncode == 0
     assert len(events(undisturbed, "unit")) == before
-    tight = set(ranked(undisturbed)["candidate_id"])
+    sure = ranked(undisturbed).set_index("candidate_id")["stability_probability"]
+    tight = set(sure.index)
     config = write_campaign(folder, gate=5.0)
     assert ionsieve(folder, "run", config).returncode == 0
     added = events(undisturbed, "unit")[before:]
@@ -158,6 +170,8 @@ def test_tighter_gate_recomputes_nothing_and_looser_computes_what_was_missing(
     assert len(events(undisturbed, "unit")) == before + len(added)
     middle = set(ranked(undisturbed)["candidate_id"])
     assert tight < middle < wide
+    surer = ranked(undisturbed).set_index("candidate_id")["stability_probability"]
+    assert (surer[sorted(tight)] > sure[sorted(tight)]).all()  # the same energies against a looser gate
     assert sum(e["rows"] for e in added if e["step"] == "window") == len(wide - middle)
 
 

@@ -21,6 +21,7 @@ from pipeline import schema
 from pipeline.crystal import row_from_structure
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key
+from pipeline.reference.surrogate_errors import surrogate_errors
 from pipeline.settings import StabilitySettings, SuspectSettings
 from pipeline.stages import stability
 from pipeline.stages.suspicion import closest_pair, suspect_reasons
@@ -126,6 +127,7 @@ def test_energies_equal_ase_and_pymatgen(part: pd.DataFrame, refs: SimpleNamespa
     hull = diagram.get_hull_energy_per_atom(Composition("AuCu3"))
     assert first["energy_above_hull"] == pytest.approx(expected - hull, abs=1e-6)
     assert first["decomposition"] == "Cu 0.50; CuAu 0.50"
+    assert result["energy_above_hull_error"].isna().all()  # nobody measured EMT on known phases
     # Cu3Au, 3.75 Å (Pearson's Handbook); EMT is within 2 % of it.
     assert first["volume"] ** (1 / 3) == pytest.approx(3.75, rel=0.02)
     assert first["volume_change"] == pytest.approx(first["volume"] / 3.9**3 - 1.0)
@@ -262,4 +264,11 @@ def test_yttrium_chlorides_with_m3gnet(tmp_path: Path) -> None:
     above = result["energy_above_hull"].tolist()
     assert above[0] == pytest.approx(0.0, abs=0.003)
     assert above[1] == pytest.approx(0.024, abs=0.005)
+    errors = surrogate_errors(refs.potential.sha256)
+    assert errors is not None
+    assert result["energy_above_hull_error"].tolist() == [errors.of("YCl3").half_width] * 2
+    refs.phases = PhaseReference({}, elemental_energies=phases.elemental_energies, scheme=f"self:{refs.potential.name}")
+    own = stability.run(pd.DataFrame([row(parent)]), StabilitySettings(max_steps=1), refs, tmp_path)
+    assert own["stability_status"].tolist() == ["ok"]
+    assert own["energy_above_hull_error"].isna().all()  # errors of candidate and reference partly cancel
     assert result["decomposition"].iloc[1] == "LiCl 0.60; YCl3 0.40"

@@ -13,12 +13,15 @@ from distributed import Client
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
+from pipeline.confidence import stability_gates, stability_probability
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.polymorphs import energy_above_hull_with_candidates, polymorph_of
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
 from pipeline.references import References
 from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings, StageSettings
 from pipeline.stages import candidates as candidates_source
+from pipeline.surrogates import model_digest
 from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
 from workflows.files import digest_of, digest_of_file, write_json
@@ -122,7 +125,7 @@ class Run:
         self._note_failures(settings.step, settings, table)
         if settings.stage == "stability":
             believed = (table["stability_status"] == "ok") & ~table["suspect"].fillna(True).astype(bool)
-            self._competitors = table.loc[believed, ["formula_pretty", "formation_energy_per_atom"]]
+            self._competitors = table.loc[believed, ["candidate_id", "formula_pretty", "formation_energy_per_atom"]]
         return table
 
     def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
@@ -233,14 +236,19 @@ class Run:
     def rank(self, survivors: pd.DataFrame) -> pd.DataFrame:
         """Rank the survivors (:func:`pipeline.ranking.rank`), with their distance to the hull of this campaign too.
 
-        Every relaxed candidate that is not suspect competes there, also those that a later gate rejected.
+        Every relaxed candidate that is not suspect competes there, also those that a later gate rejected. Added are
+        the lowest polymorph of each composition, and the chance of being as stable as the gate asks.
         """
         ranked = ranking_rules.rank(survivors, self.campaign.ranking)
         if self._competitors is not None:
-            formulas, energies = (self._competitors[c].tolist() for c in self._competitors.columns)
-            together = self.references.phases.with_phases(formulas, energies)
-            ranked["energy_above_hull_with_candidates"] = together.energy_above_hull(
-                ranked["formula_pretty"].tolist(), ranked["formation_energy_per_atom"].to_numpy(dtype=float)
+            ranked["energy_above_hull_with_candidates"] = energy_above_hull_with_candidates(
+                ranked, self._competitors, self.references.phases
+            )
+            ranked["polymorph_of"] = polymorph_of(ranked, self._competitors)
+            # Gates are in no stage's digest: what depends on them is worked out here.
+            second = self.campaign.potential.second_opinion
+            ranked["stability_probability"] = stability_probability(
+                ranked, stability_gates(self.campaign.stages), model_digest(second) if second else None
             )
         return ranked
 

@@ -16,19 +16,22 @@ STRUCTURE_FILES = tuple(f"structures_{name}.parquet" for name in ("observed", "t
 """The structure files of ``$IONSIEVE_DATA/data/materials_project``."""
 
 
-def read_labels(path: Path) -> dict[str, float]:
-    """Formation energy (eV/atom) by material_id, of the rows that are the Materials Project's own MP2020 labels.
+def read_labels(path: Path, source: str = "mp2020") -> dict[str, float]:
+    """Formation energy (eV/atom) by material_id, of the rows of one source.
 
     Parameters
     ----------
     path
         ``phases.csv.gz``, with columns formula, formation_energy_per_atom, material_id and source.
+    source
+        ``mp2020``, the Materials Project's own MP2020 labels, or ``mpf2021_corrected``, its raw energies of 2021 with
+        MP2020 corrections.
     """
     with gzip.open(path, "rt", encoding="utf-8", newline="") as stream:
         return {
             row["material_id"]: float(row["formation_energy_per_atom"])
             for row in csv.DictReader(stream)
-            if row["source"] == "mp2020" and row["material_id"]
+            if row["source"] == source and row["material_id"]
         }
 
 

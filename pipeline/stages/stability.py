@@ -17,6 +17,7 @@ from pipeline.energetics import (
     self_consistent_scheme,
 )
 from pipeline.reference.formulas import structure_formula
+from pipeline.reference.surrogate_errors import surrogate_errors
 from pipeline.stages.relaxing import RelaxedCrystal, relax_crystals, relaxation_columns
 from pipeline.stages.rows import Failure, attempt, attempt_batch, crystals, phases_text, with_columns
 from pipeline.stages.suspicion import suspect_reasons
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "stability"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 FormationEnergy = Callable[["Structure", float], float]
 
@@ -42,7 +43,9 @@ def run(part: pd.DataFrame, settings: StabilitySettings, refs: References, works
     """Relax every row and add its energies, its distance to the hull and whether it is to be believed.
 
     ``energy_disagreement`` is the absolute difference of the two surrogates' formation energies in the MP2020
-    scheme, on the crystal that the first relaxed; NaN without a second opinion.
+    scheme, on the crystal that the first relaxed; NaN without a second opinion. ``energy_above_hull_error`` is how
+    far known phases like this are off; NaN for a surrogate that was never measured, and against a self-consistent
+    reference, whose own errors cancel some of the candidate's.
 
     Parameters
     ----------
@@ -145,6 +148,9 @@ def _record(
         if isinstance(gap, Failure):
             return _failed(gap)
         record["energy_disagreement"] = gap
+    record["energy_above_hull_error"] = _error(
+        structure_formula(relaxed.structure), record.get("energy_disagreement"), potential, phases, second
+    )
     reasons = suspect_reasons(
         settings.suspect,
         structure=relaxed.structure,
@@ -188,3 +194,12 @@ def _disagreement(relaxed: RelaxedCrystal, first: Potential, opinion: Any, secon
     one = mp2020_total_energy(relaxed.structure, relaxed.energy, first)
     other = mp2020_total_energy(relaxed.structure, float(opinion.energy), second)
     return abs(other - one) / len(relaxed.structure)
+
+
+def _error(
+    formula: str, disagreement: float | None, potential: Potential, phases: PhaseReference, second: Potential | None
+) -> float:
+    errors = surrogate_errors(potential.sha256) if phases.scheme == "mp2020" else None
+    if errors is None:
+        return float("nan")
+    return errors.of(formula, disagreement, None if second is None else second.sha256).half_width
