@@ -9,6 +9,7 @@ from pipeline.reference.hull_comparison import (
     balanced_accuracy,
     cause,
     complete_height,
+    confusion_lines,
     interval,
 )
 
@@ -54,3 +55,12 @@ def test_balanced_accuracy_weighs_both_sides_alike() -> None:
     assert np.isnan(balanced_accuracy(truth[:8], truth[:8]))
     low, high = interval(truth, np.ones(10, dtype=bool), ["a", "b"] * 5, seed=0)
     assert low == high == pytest.approx(0.5)
+
+
+def test_the_report_counts_each_decision_where_it_belongs() -> None:
+    by_table, by_reference = np.array([0.01, 0.02, 0.03, 0.20, 0.06]), np.array([0.00, 0.09, 0.01, 0.10, 0.01])
+    accuracy, lines = confusion_lines(by_table, by_reference, GATE, list("abcab"))
+    assert accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert [line.split()[-2:] for line in lines[1:3]] == [["2", "1"], ["1", "1"]]
+    assert "balanced accuracy 0.583" in lines[3]
+    assert lines[4].endswith("-50, -20, -10")

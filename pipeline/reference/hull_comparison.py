@@ -149,3 +149,32 @@ def interval(
         values.append(balanced_accuracy(truth[chosen], decision[chosen]))
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def confusion_lines(
+    by_table: NDArray[np.float64], by_reference: NDArray[np.float64], gate: float, groups: Sequence[str], seed: int = 0
+) -> tuple[float, list[str]]:
+    """Balanced accuracy of a reference, and a report of it.
+
+    Parameters
+    ----------
+    by_table, by_reference
+        (n,) eV/atom above each hull.
+    gate
+        eV/atom.
+    groups
+        (n,) what the bootstrap draws: chemical systems.
+    seed
+        Of the bootstrap.
+    """
+    truth, decision = by_table < gate, by_reference < gate
+    accuracy = balanced_accuracy(truth, decision)
+    low, high = interval(truth, decision, groups, seed)
+    quartiles = np.percentile(1e3 * (by_reference - by_table), [25, 50, 75])
+    return accuracy, [
+        f"                         reference below   above   (gate {1e3 * gate:g} meV/atom)",
+        f"  table below the gate   {(truth & decision).sum():15d}   {(truth & ~decision).sum():5d}",
+        f"  table above the gate   {(~truth & decision).sum():15d}   {(~truth & ~decision).sum():5d}",
+        f"  balanced accuracy {accuracy:.3f}, 95 % interval {low:.3f} to {high:.3f}",
+        "  reference minus table, meV/atom: quartiles " + ", ".join(f"{q:+.0f}" for q in quartiles),
+    ]

@@ -62,13 +62,11 @@ def read_structures(paths: Sequence[Path], wanted: Sequence[str]) -> Iterator[tu
                 yield row["material_id"], Structure(lattice, row["species"], coords)
 
 
-def known_crystals(root: Path, max_sites: int) -> pd.DataFrame:
-    """Columns material_id, formula and chemsys of every crystal of at most ``max_sites`` atoms, by material_id."""
+def known_chemical_systems(root: Path, max_sites: int) -> list[str]:
+    """Chemical system, such as ``Cl-Li-Y``, of every crystal of at most ``max_sites`` atoms."""
     known = _listing(root)
-    known = known[known["n_sites"] <= max_sites]
-    symbols = known["formula"].str.findall("[A-Z][a-z]?")
-    known = known.assign(chemsys=["-".join(sorted(set(found))) for found in symbols])
-    return known[["material_id", "formula", "chemsys"]].sort_values("material_id")
+    symbols = known.loc[known["n_sites"] <= max_sites, "formula"].str.findall("[A-Z][a-z]?")
+    return ["-".join(sorted(set(found))) for found in symbols]
 
 
 def smallest_crystals(root: Path, formulas: set[str], each: int = 8, max_sites: int = 100) -> dict[str, str]:
