@@ -2,7 +2,8 @@
 
 ``agreement``: real crystals of the Materials Project, the peer with all neighbours, on the peer's own grid; where the
 two differ, a plain NumPy sum over images and a flood with bisection decide. ``timing``: LiFePO4 with 28 and 112
-atoms. ``invariance``: the barriers when the cell is turned, permuted, doubled, moved, or the grid is refined.
+atoms. ``cost``: CPU seconds against grid points. ``invariance``: the barriers when the cell is turned, permuted,
+doubled, moved, or the grid is refined.
 """
 
 from __future__ import annotations
@@ -294,6 +295,23 @@ def compare_times(options: argparse.Namespace) -> None:
     print(f"* not measured (at the last row the peer would need {needed:.0f} GiB): its time a point in the row above")
 
 
+def show_cost(options: argparse.Namespace) -> None:
+    structure = olivine(options)
+    _timed(structure, (4, 4, 4), 2, True)
+    print("\nCost, LiFePO4 with 28 atoms, 2 threads: CPU seconds (what other work on the machine doesn't change).")
+    print(f"{'spacing':>7} {'points':>9} {'symmetry':>9} {'us a point':>10} {'no sym':>9} {'us a point':>10}")
+    for spacing in (0.4, 0.3, 0.2, 0.15, 0.1, 0.08):
+        shape = grid_shape(structure, spacing, {"Li"})
+        points = math.prod(shape)
+        seconds = []
+        for use_symmetry in (True, False):
+            started = time.process_time()
+            _timed(structure, shape, 2, use_symmetry)
+            seconds.append(time.process_time() - started)
+        shown = " ".join(f"{t:>9.3f} {1e6 * t / points:>10.2f}" for t in seconds)
+        print(f"{spacing:>7} {points:>9} {shown}", flush=True)
+
+
 def barriers_on(structure: Structure, shape: tuple[int, int, int]) -> np.ndarray:
     framework = framework_ions(structure, charged_species(structure), {"Li"})
     energies = landscape(structure.lattice.matrix, framework, Ion("Li", 1), shape, threads=2)
@@ -345,7 +363,7 @@ def show_invariance(options: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["agreement", "timing", "invariance"])
+    parser.add_argument("parts", nargs="*", default=["agreement", "timing", "cost", "invariance"])
     parser.add_argument("--data", default=os.environ.get("IONSIEVE_DATA"), help="default: $IONSIEVE_DATA")
     parser.add_argument("--structures", type=int, default=20)
     parser.add_argument("--spacing", type=float, default=0.4, help="of the agreement, Å")
@@ -359,6 +377,8 @@ def main() -> int:
     bad = compare_with_peer(options) if "agreement" in options.parts else 0
     if "timing" in options.parts:
         compare_times(options)
+    if "cost" in options.parts:
+        show_cost(options)
     if "invariance" in options.parts:
         show_invariance(options)
     return int(bad > 0)
