@@ -7,17 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels._jit import jit
+from kernels.grid_symmetry import orbit_representatives
+from kernels.pair_energies import PairTables, pair_energy, pair_tables
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 COULOMB_CONSTANT = 14.4
 """e²/(4 pi epsilon_0) in eV Å, rounded as softBV rounds it (14.39964 exactly)."""
 
-NEAREST_DISTANCE = 1e-3
-"""Å. Grid points closer to an ion are treated as being at this distance, so that energies stay finite."""
-
-ERFC_UNDERFLOW = 6.0
-"""erfc(6) = 2e-17: beyond this argument a Coulomb term is below the sum's rounding error and is skipped."""
+CUTOFF_MARGIN = 1e-10
+"""An ion nearer to the cutoff than this part of it counts as being at the cutoff, so that rounding can't
+part points that symmetry makes equal."""
 
 
 def site_energy_grid(
@@ -29,12 +30,14 @@ def site_energy_grid(
     coulomb: FloatArray,
     cutoff: float,
     threads: int = 1,
+    symmetry: tuple[IntArray, IntArray] | None = None,
 ) -> FloatArray:
     """Site energy of a mobile ion at every point of a grid, with all framework ions nearer than the cutoff.
 
     An ion attracts with ``d0/2 ((exp(alpha (r_min - r)) - 1)² - 1)`` or repels with
     ``prefactor/r erfc(r/screening_length)`` (the softBV site energy of Chen, Wong and Adams, Acta Cryst. B
     2019, 75, 18), or both or neither, by which of its parameters are non-zero. Its weight multiplies both.
+    The energy of a pair is read from a table that is right to 1e-11 of it, or of 1 eV (``pair_tables``).
 
     Parameters
     ----------
@@ -53,7 +56,10 @@ def site_energy_grid(
     cutoff : float
         Å; ions at this distance and beyond don't count.
     threads : int
-        Threads that share the grid's planes. The result doesn't depend on it.
+        Threads that share the grid's lines. The result doesn't depend on it.
+    symmetry : ((m, 3, 3) int64, (m, 3) int64), optional
+        A group of rotations and translations in grid steps (see ``orbit_representatives``) that map ions onto
+        equal ions. One point of each orbit is computed and the others get its energy.
 
     Returns
     -------
@@ -63,7 +69,8 @@ def site_energy_grid(
     Raises
     ------
     ValueError
-        When a shape is wrong, a number isn't finite, the cell has no volume, or the cutoff isn't positive.
+        When a shape is wrong, a number isn't finite, the cell has no volume, the cutoff isn't positive, or an
+        operation doesn't map the grid onto itself.
     """
     lattice = np.ascontiguousarray(lattice, dtype=np.float64)
     frac_coords = np.ascontiguousarray(frac_coords, dtype=np.float64).reshape(-1, 3)
@@ -89,63 +96,89 @@ def site_energy_grid(
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
 
+    representatives = None if symmetry is None else orbit_representatives(shape, *symmetry)
+    first, stop = _line_ranges(shape, representatives)
+    limit = cutoff * (1.0 - CUTOFF_MARGIN)
+    kinds, kind_of_ion = np.unique(np.hstack([arrays["morse"][0], arrays["coulomb"][0]]), axis=0, return_inverse=True)
+    tables = pair_tables(kinds, limit)
+    ions = (frac_coords % 1.0, arrays["weights"][0], kind_of_ion.reshape(-1).astype(np.int64))
     energies = np.zeros(shape, dtype=np.float64)
-    ions = (frac_coords % 1.0, arrays["weights"][0], arrays["morse"][0], arrays["coulomb"][0])
-    reach = cutoff * np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    bounds = np.linspace(0, shape[0], min(threads, shape[0]) + 1).astype(np.int64)
+    lines = energies.reshape(-1, shape[2])
+    reach = limit * np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    done = np.concatenate([np.zeros(1, np.int64), np.cumsum(stop - first)])
+    bounds = np.searchsorted(done, np.linspace(0, done[-1], threads + 1))
+    bounds[-1] = len(lines)
 
     def add(block: int) -> None:
-        _add_planes(energies, bounds[block], bounds[block + 1], lattice, *ions, cutoff, reach)
+        part = slice(bounds[block], bounds[block + 1])
+        _add_lines(lines[part], part.start, first[part], stop[part], shape[0], shape[1], lattice, *ions, tables, reach)
 
     if threads == 1:
         add(0)
     else:
         with ThreadPoolExecutor(max_workers=threads) as pool:
-            list(pool.map(add, range(len(bounds) - 1)))
-    return energies
+            list(pool.map(add, range(threads)))
+    return energies if representatives is None else energies.reshape(-1)[representatives].reshape(shape)
+
+
+def _line_ranges(shape: tuple[int, int, int], representatives: IntArray | None) -> tuple[IntArray, IntArray]:
+    """First point and one past the last point to compute on each line along the third axis."""
+    n_lines = shape[0] * shape[1]
+    if representatives is None:
+        return np.zeros(n_lines, np.int64), np.full(n_lines, shape[2], np.int64)
+    wanted = (representatives == np.arange(len(representatives))).reshape(n_lines, shape[2])
+    some = wanted.any(axis=1)
+    first = np.where(some, wanted.argmax(axis=1), 0)
+    return first, np.where(some, shape[2] - wanted[:, ::-1].argmax(axis=1), 0)
 
 
 @jit
-def _add_planes(
-    energies: FloatArray,
-    first: int,
-    last: int,
+def _add_lines(
+    lines: FloatArray,
+    first_line: int,
+    first: IntArray,
+    stop: IntArray,
+    n1: int,
+    n2: int,
     lattice: FloatArray,
     frac_coords: FloatArray,
     weights: FloatArray,
-    morse: FloatArray,
-    coulomb: FloatArray,
-    cutoff: float,
+    kind_of_ion: IntArray,
+    tables: PairTables,
     reach: FloatArray,
 ) -> None:
-    """Add all ions' energies to the planes [first, last) of the grid.
+    """Add all ions' energies to some lines of the grid, each from its point ``first`` to before ``stop``.
 
-    For each ion the grid lines along the third axis that pierce its cutoff sphere are walked from where they
-    enter to where they leave it, in unwrapped indices; ``reach`` holds the sphere's half-widths in fractional
-    coordinates. Each point's sum has the same order however the planes are shared out.
+    For each ion and image of the line, the piece inside the ion's cutoff sphere is walked in unwrapped
+    indices; ``reach`` holds the sphere's half-widths in fractional coordinates. A point's sum has the same
+    order however the lines are shared out.
     """
-    n1, n2, n3 = energies.shape
-    cutoff2 = cutoff * cutoff
+    n3 = lines.shape[1]
+    kinds, limits, coefficients, table_start, table_step, tabulated = tables
+    rows_per_area = 1.0 / table_step
     step_x, step_y, step_z = lattice[2, 0] / n3, lattice[2, 1] / n3, lattice[2, 2] / n3
     step2 = step_x * step_x + step_y * step_y + step_z * step_z
-    for i in range(first, last):
+    for line in range(lines.shape[0]):
+        if first[line] >= stop[line]:
+            continue
+        energies = lines[line]
+        fraction1 = (first_line + line) // n2 / n1
+        fraction2 = (first_line + line) % n2 / n2
         for ion in range(frac_coords.shape[0]):
-            half_d0 = 0.5 * weights[ion] * morse[ion, 0]
-            r_min = morse[ion, 1]
-            alpha = morse[ion, 2]
-            prefactor = weights[ion] * coulomb[ion, 0]
-            screening = coulomb[ion, 1] if prefactor != 0.0 else 1.0
-            r_coulomb = min(cutoff, ERFC_UNDERFLOW * screening) if prefactor != 0.0 else 0.0
-            if half_d0 == 0.0 and prefactor == 0.0:
+            kind = kind_of_ion[ion]
+            weight = weights[ion]
+            pair = kinds[kind]
+            limit2 = limits[kind] * limits[kind]
+            if limit2 == 0.0:
                 continue
-            # without a Morse term nothing is left beyond the end of the screened Coulomb term
-            limit2 = cutoff2 if half_d0 != 0.0 else r_coulomb * r_coulomb
-            offset1 = i / n1 - frac_coords[ion, 0]
+            start2 = table_start if tabulated[kind] else math.inf
+            height = frac_coords[ion, 2] * n3
+            offset1 = fraction1 - frac_coords[ion, 0]
+            offset2 = fraction2 - frac_coords[ion, 1]
             for t1 in range(math.ceil(-reach[0] - offset1), math.floor(reach[0] - offset1) + 1):
                 u = offset1 + t1
-                centre2 = frac_coords[ion, 1] * n2
-                for j_free in range(math.ceil(centre2 - reach[1] * n2), math.floor(centre2 + reach[1] * n2) + 1):
-                    v = j_free / n2 - frac_coords[ion, 1]
+                for t2 in range(math.ceil(-reach[1] - offset2), math.floor(reach[1] - offset2) + 1):
+                    v = offset2 + t2
                     # the line is base + m step, with m the index along it counted from the ion's own height
                     base_x = u * lattice[0, 0] + v * lattice[1, 0]
                     base_y = u * lattice[0, 1] + v * lattice[1, 1]
@@ -155,26 +188,25 @@ def _add_planes(
                     discriminant = along * along - step2 * (base2 - limit2)
                     if discriminant < 0.0:
                         continue
-                    centre3 = frac_coords[ion, 2] * n3 - along / step2
+                    middle = height - along / step2
                     half_width = math.sqrt(discriminant) / step2
-                    j = j_free % n2
-                    k_first = math.ceil(centre3 - half_width)
-                    k = k_first % n3
-                    for k_free in range(k_first, math.floor(centre3 + half_width) + 1):
-                        m = k_free - frac_coords[ion, 2] * n3
-                        x = base_x + m * step_x
-                        y = base_y + m * step_y
-                        z = base_z + m * step_z
-                        r2 = x * x + y * y + z * z
-                        if r2 < limit2:
-                            r = max(math.sqrt(r2), NEAREST_DISTANCE)
-                            energy = 0.0
-                            if half_d0 != 0.0:
-                                bond = math.exp(alpha * (r_min - r))
-                                energy = half_d0 * (bond * bond - 2.0 * bond)
-                            if r < r_coulomb:
-                                energy += prefactor / r * math.erfc(r / screening)
-                            energies[i, j, k] += energy
-                        k += 1
-                        if k == n3:
-                            k = 0
+                    k_low = math.ceil(middle - half_width)
+                    k_stop = math.floor(middle + half_width) + 1
+                    for image in range((k_low - stop[line]) // n3 + 1, (k_stop - 1 - first[line]) // n3 + 1):
+                        shift = image * n3
+                        for k in range(max(first[line], k_low - shift), min(stop[line], k_stop - shift)):
+                            m = k + shift - height
+                            r2 = base2 + m * (2.0 * along + m * step2)
+                            if r2 >= start2:
+                                place = (r2 - table_start) * rows_per_area
+                                row = np.uint32(place)  # unsigned: no check for negative indices
+                                t = place - row
+                                energy = coefficients[kind, row, 4] + t * coefficients[kind, row, 5]
+                                energy = coefficients[kind, row, 2] + t * (coefficients[kind, row, 3] + t * energy)
+                                energy = coefficients[kind, row, 0] + t * (coefficients[kind, row, 1] + t * energy)
+                            else:
+                                x = base_x + m * step_x
+                                y = base_y + m * step_y
+                                z = base_z + m * step_z
+                                energy = pair_energy(x * x + y * y + z * z, pair)
+                            energies[k] += weight * energy

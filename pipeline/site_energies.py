@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.bond_valence import COULOMB_CONSTANT, site_energy_grid
+from pipeline.framework_symmetry import grid_symmetry
 from pipeline.oxidation_states import ChargedSite, OxidationStateError
 from pipeline.reference.bond_valence import Ion, morse_pair, screening_parameters
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 SCREENING_FACTOR = 0.74
 """softBV's f: Coulomb terms decay over f times the sum of both covalent radii (Chen, Wong and Adams 2019)."""
+
+OCCUPANCY_DIGITS = 9
+"""Occupancies equal to so many digits are equal for the symmetry: a difference of 1e-9 in energies."""
 
 MAX_GRID_POINTS = 100_000_000
 MAX_SYMMETRY_GROWTH = 2.0
@@ -93,8 +97,13 @@ def landscape(
     *,
     cutoff: float = 10.0,
     threads: int = 1,
+    use_symmetry: bool = True,
 ) -> npt.NDArray[np.float64]:
     """Site energies (n1, n2, n3), eV: Morse terms with counter-ions, Coulomb terms with ions of like charge.
+
+    Where the grid shares symmetry with the framework (:func:`grid_symmetry`), ions that miss their symmetric
+    places by less than 1e-4 Å are put there, one of the points that are equivalent is computed, and the others
+    get its energy. ``use_symmetry=False`` takes the coordinates as they are and computes all points.
 
     Raises
     ------
@@ -121,9 +130,15 @@ def landscape(
             )
     frac_coords = np.array([site.frac_coords for site in framework], dtype=np.float64)
     weights = np.array([site.occupancy for site in framework], dtype=np.float64)
-    return site_energy_grid(
-        np.asarray(lattice, dtype=np.float64), shape, frac_coords, weights, morse, coulomb, cutoff, threads
-    )
+    lattice = np.asarray(lattice, dtype=np.float64)
+    operations = None
+    if use_symmetry:
+        kinds = [(str(site.ion), round(site.occupancy, OCCUPANCY_DIGITS)) for site in framework]
+        shared = grid_symmetry(lattice, frac_coords, kinds, shape)
+        if shared is not None:
+            lattice, frac_coords = shared.lattice, shared.frac_coords
+            operations = shared.rotations, shared.translations
+    return site_energy_grid(lattice, shape, frac_coords, weights, morse, coulomb, cutoff, threads, operations)
 
 
 def grid_shape(structure: Structure, spacing: float, mobile: Iterable[str] = ()) -> tuple[int, int, int]:

@@ -7,7 +7,8 @@ import pytest
 from scipy.special import erfc
 
 from kernels import bond_valence
-from kernels.bond_valence import COULOMB_CONSTANT, NEAREST_DISTANCE, site_energy_grid
+from kernels.bond_valence import COULOMB_CONSTANT, site_energy_grid
+from kernels.pair_energies import NEAREST_DISTANCE, TABLE_ERROR, TABLE_START, pair_energy, pair_tables
 from pipeline.reference.bond_valence import (
     Ion,
     MissingBondValenceParameterError,
@@ -86,7 +87,7 @@ def test_equals_naive_sum_in_a_skewed_cell(shape, cutoff):
 def test_compiled_equals_interpreted(monkeypatch):
     ions = random_ions(seed=3)
     compiled = site_energy_grid(TRICLINIC, (2, 3, 4), *ions, 7.0)
-    monkeypatch.setattr(bond_valence, "_add_planes", bond_valence._add_planes.py_func)
+    monkeypatch.setattr(bond_valence, "_add_lines", bond_valence._add_lines.py_func)
     # compilers may contract a product and a sum, and differ in the last digit of exp and erfc
     np.testing.assert_allclose(site_energy_grid(TRICLINIC, (2, 3, 4), *ions, 7.0), compiled, rtol=1e-12)
 
@@ -175,3 +176,26 @@ def test_missing_or_unphysical_pairs_are_refused(one, other, message):
 def test_missing_radius_is_refused():
     with pytest.raises(MissingBondValenceParameterError, match=r"no covalent radius for Pu4\+"):
         screening_parameters(Ion("Pu", 4))
+
+
+def test_tabulated_pairs_keep_their_error():
+    real = [morse_pair(Ion(*a), Ion(*b)) for a, b in ((("Li", 1), ("O", -2)), (("Na", 1), ("Cl", -1)))]
+    kinds = np.array([[p.d0, p.r_min, p.alpha, 0.0, 0.0] for p in real] + [[0.0, 0.0, 0.0, 40.0, 1.9]])
+    tables = pair_tables(kinds, 10.0)
+    assert tables.tabulated.all()
+    r2 = np.random.default_rng(0).uniform(TABLE_START, 99.9, 3000)
+    place = (r2 - tables.start) / tables.step
+    row = place.astype(int)
+    for kind, coefficients in zip(kinds, tables.coefficients, strict=True):
+        values = np.polynomial.polynomial.polyval(place - row, coefficients[row].T, tensor=False)
+        exact = np.array([pair_energy(x, kind) for x in r2])
+        assert (np.abs(values - exact) <= TABLE_ERROR * np.maximum(1.0, np.abs(exact))).all()
+
+
+def test_a_pair_too_steep_for_a_table_is_computed():
+    morse, coulomb = np.array([[1.0, 3.0, 40.0]]), np.array([[0.0, 1.0]])
+    kinds = np.hstack([morse, coulomb])
+    assert not pair_tables(kinds, 10.0).tabulated[0]
+    arguments = (np.diag([6.0, 7.0, 8.0]), (2, 2, 5), np.full((1, 3), 0.05), np.ones(1), morse, coulomb, 10.0)
+    # energies up to 1e82 eV near the ion, and far away what the naive formula rounds off
+    np.testing.assert_allclose(site_energy_grid(*arguments), naive_energies(*arguments), rtol=1e-11, atol=1e-11)
