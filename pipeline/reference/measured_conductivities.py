@@ -1,4 +1,4 @@
-"""Measured room-temperature conductivities of lithium electrolytes with their crystals (OBELiX, Therrien et al. 2025)."""
+"""Measured room-temperature conductivities of lithium electrolytes, with crystals (OBELiX, Therrien et al. 2025)."""
 
 from __future__ import annotations
 
