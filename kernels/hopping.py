@@ -20,7 +20,8 @@ class TracerDiffusivity(NamedTuple):
     value : float
         Å²/s. It may be negative within its error where no carrier got away from its traps.
     error : float
-        Standard error from the blocks, Å²/s.
+        Standard error from the blocks, Å²/s, and no less than one carrier's longest hop in the whole time: where
+        carriers only rattle in their traps the blocks agree on zero.
     seconds : float
         Simulated time, s.
     """
@@ -103,8 +104,9 @@ def tracer_diffusivity(
         return TracerDiffusivity(0.0, 0.0, 0.0)
     each = (full[:, 0] - half[:, 0]) / (6.0 * span)
     value = float((each * span).sum() / total)
-    error = math.sqrt(float(((span * (each - value)) ** 2).sum()) * blocks / (blocks - 1)) / total
-    return TracerDiffusivity(value, float(error), float(full[:, 1].sum()))
+    error = math.sqrt(float(((span * (each - value)) ** 2).sum()) * blocks / (blocks - 1)) / float(total)
+    one_hop = float((hops[2] ** 2).sum(axis=1).max()) / (6.0 * carriers * float(total))
+    return TracerDiffusivity(value, max(error, one_hop), float(full[:, 1].sum()))
 
 
 def _check(
@@ -118,7 +120,7 @@ def _check(
     ):
         if shape != expected:
             raise ValueError(f"{name} must have the shape {expected}, got {shape}")
-    if n == 0 or (edges and not (0 <= edge_sites.min() and edge_sites.max() < n)):
+    if n == 0 or (edges and not (edge_sites.min() >= 0 and edge_sites.max() < n)):
         raise ValueError(f"edge_sites names sites {np.unique(edge_sites)} of {n}")
     if not (np.isfinite(edge_rates).all() and (edge_rates >= 0.0).all()):
         raise ValueError("edge_rates holds a rate that is negative or not finite")

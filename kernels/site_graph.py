@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels._jit import jit
-from kernels.percolation import _extend, _find, half_neighbours, points_in_order
+from kernels.percolation import _find, half_neighbours, points_in_order
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
