@@ -11,12 +11,9 @@ import pandas as pd
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
-from pipeline.conduction_paths import ion_landscape
 from pipeline.config import Campaign, ConductionSettings
 from pipeline.crystal import has_structure, structure_from_row
-from pipeline.stages.conduction import crystal_of
 from pipeline.stages.practicality import SYMMETRY_TOLERANCE
-from pipeline.volumes import write_cube
 from workflows.files import write_atomically, write_text
 from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
@@ -129,6 +126,10 @@ def write_volumes(ranking: pd.DataFrame, campaign: Campaign, folder: Path) -> No
 def _write_volume(
     row: dict[Any, Any], settings: ConductionSettings, mobile_ions: tuple[str, ...], stream: BinaryIO
 ) -> None:
+    from pipeline.conduction_paths import ion_landscape
+    from pipeline.stages.conduction import crystal_of
+    from pipeline.volumes import write_cube
+
     structure = crystal_of(row)
     where = ion_landscape(
         structure, row["conduction_ion"], settings.spacing, mobile_ions=mobile_ions, cutoff=settings.cutoff
