@@ -48,14 +48,15 @@ def tracer_diffusivity(
     """Tracer diffusivity from a rejection-free simulation of a supercell.
 
     Each step picks one of the possible hops by its rate and takes the mean residence time of the state (Bortz,
-    Kalos and Lebowitz, J. Comput. Phys. 1975, 17, 10). Carriers start on the lowest sites, and a first block is not
-    counted. In each block the mean square displacement of its first half is subtracted from that of the whole:
-    what carriers move to and fro within a trap cancels, which it wouldn't in MSD/6t.
+    Kalos and Lebowitz, J. Comput. Phys. 1975, 17, 10). A first block is not counted. In each block the mean square
+    displacement of its first half is subtracted from that of the whole: what carriers move to and fro within a
+    trap cancels, which it wouldn't in MSD/6t.
 
     Parameters
     ----------
     site_energies : (s,) float64
-        Of the sites of one cell, in any unit; only their order is used, to place the carriers.
+        Of the sites of one cell, in units of kT. Carriers that exclude each other start on the lowest sites, others
+        by Boltzmann's distribution.
     edge_sites : (e, 2) int64
         Sites that an edge joins.
     edge_cells : (e, 3) int64
@@ -95,8 +96,12 @@ def tracer_diffusivity(
     hops = _directed(edge_sites, np.asarray(edge_cells), np.asarray(edge_vectors), edge_rates, n, repeats)
     generator = np.random.default_rng(seed)
     energy = np.repeat(np.asarray(site_energies, dtype=np.float64), n_sites // n)
-    filling = np.lexsort((generator.random(n_sites), energy))
-    positions = filling[np.arange(carriers) % n_sites].astype(np.int64)
+    if exclusion:
+        positions = np.lexsort((generator.random(n_sites), energy))[:carriers].astype(np.int64)
+    else:
+        # a carrier that started on a high site might stay in a part of the network that is empty in equilibrium
+        shares = np.exp(energy.min() - energy)
+        positions = generator.choice(n_sites, size=carriers, p=shares / shares.sum()).astype(np.int64)
     half, full = _simulate(*hops, positions, exclusion, jumps, blocks, generator)
     span = full[:, 1] - half[:, 1]
     total = span.sum()

@@ -223,7 +223,7 @@ def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionS
         if not 0 < carriers < len(graph.site_energies) * a * b * c:
             return math.nan, math.nan
     found = tracer_diffusivity(
-        graph.site_energies,
+        graph.site_energies / thermal,
         graph.edge_sites,
         graph.edge_cells,
         graph.edge_vectors(where.lattice),

@@ -122,6 +122,20 @@ def test_rattling_in_a_trap_is_no_diffusion():
     assert 0.0 < found.error < 0.02 * RATE / 3.0
 
 
+def test_independent_carriers_keep_to_the_low_network():
+    # two networks that don't touch: a slow one, and a fast one that lies 20 kT higher
+    network = cubic()
+    both = {
+        "site_energies": np.array([0.0, 20.0]),
+        "edge_sites": np.repeat([[0, 0], [1, 1]], 3, axis=0),
+        "edge_cells": np.tile(network["edge_cells"], (2, 1)),
+        "edge_vectors": np.tile(network["edge_vectors"], (2, 1)),
+        "edge_rates": np.repeat([[RATE, RATE], [1e6 * RATE, 1e6 * RATE]], 3, axis=0),
+    }
+    found = tracer_diffusivity(**both, repeats=(1, 1, 1), carriers=64, jumps=100_000, exclusion=False)
+    assert found.value == pytest.approx(RATE * 2.0**2, abs=3 * found.error)
+
+
 def test_full_sublattice_stands_still():
     assert tracer_diffusivity(**cubic(), repeats=(3, 3, 3), carriers=27, jumps=1000) == (0.0, 0.0, 0.0)
 
