@@ -24,11 +24,15 @@ class TracerDiffusivity(NamedTuple):
         carriers only rattle in their traps the blocks agree on zero.
     seconds : float
         Simulated time, s.
+    bottleneck_hops : int
+        Hops over the edges marked as ``bottlenecks``, in the counted blocks. Below one
+        a carrier and block the value is that of short times: too large.
     """
 
     value: float
     error: float
     seconds: float
+    bottleneck_hops: int
 
 
 def tracer_diffusivity(
@@ -44,6 +48,7 @@ def tracer_diffusivity(
     blocks: int = 50,
     seed: int = 0,
     exclusion: bool = True,
+    bottlenecks: npt.NDArray[np.bool_] | None = None,
 ) -> TracerDiffusivity:
     """Tracer diffusivity from a rejection-free simulation of a supercell.
 
@@ -77,6 +82,8 @@ def tracer_diffusivity(
         Of the random numbers; the same seed gives the same result.
     exclusion : bool
         Whether a site holds one carrier at most; otherwise the carriers don't see each other.
+    bottlenecks : (e,) bool or None
+        Edges whose hops are counted (None: all), to tell whether the simulation was long enough.
 
     Raises
     ------
@@ -93,7 +100,10 @@ def tracer_diffusivity(
     if blocks < 2 or jumps < 2 * (blocks + 1):
         raise ValueError(f"{blocks} blocks (at least 2) need {2 * (blocks + 1)} jumps or more, got {jumps}")
 
-    hops = _directed(edge_sites, np.asarray(edge_cells), np.asarray(edge_vectors), edge_rates, n, repeats)
+    marked = (
+        np.ones(len(edge_sites), dtype=np.bool_) if bottlenecks is None else np.asarray(bottlenecks, dtype=np.bool_)
+    )
+    hops = _directed(edge_sites, np.asarray(edge_cells), np.asarray(edge_vectors), edge_rates, marked, n, repeats)
     generator = np.random.default_rng(seed)
     energy = np.repeat(np.asarray(site_energies, dtype=np.float64), n_sites // n)
     if exclusion:
@@ -102,16 +112,16 @@ def tracer_diffusivity(
         # a carrier that started on a high site might stay in a part of the network that is empty in equilibrium
         shares = np.exp(energy.min() - energy)
         positions = generator.choice(n_sites, size=carriers, p=shares / shares.sum()).astype(np.int64)
-    half, full = _simulate(*hops, positions, exclusion, jumps, blocks, generator)
+    half, full, crossed = _simulate(*hops, positions, exclusion, jumps, blocks, generator)
     span = full[:, 1] - half[:, 1]
     total = span.sum()
     if total == 0.0:  # no carrier can move
-        return TracerDiffusivity(0.0, 0.0, 0.0)
+        return TracerDiffusivity(0.0, 0.0, 0.0, 0)
     each = (full[:, 0] - half[:, 0]) / (6.0 * span)
     value = float((each * span).sum() / total)
     error = math.sqrt(float(((span * (each - value)) ** 2).sum()) * blocks / (blocks - 1)) / float(total)
     one_hop = float((hops[2] ** 2).sum(axis=1).max()) / (6.0 * carriers * float(total))
-    return TracerDiffusivity(value, max(error, one_hop), float(full[:, 1].sum()))
+    return TracerDiffusivity(value, max(error, one_hop), float(full[:, 1].sum()), int(crossed))
 
 
 def _check(
@@ -132,9 +142,15 @@ def _check(
 
 
 def _directed(
-    sites: IntArray, cells: IntArray, vectors: FloatArray, rates: FloatArray, n: int, repeats: tuple[int, int, int]
-) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-    """Both directions of every edge, sorted by the site they leave: starts, targets by cell, vectors, rates."""
+    sites: IntArray,
+    cells: IntArray,
+    vectors: FloatArray,
+    rates: FloatArray,
+    marked: npt.NDArray[np.bool_],
+    n: int,
+    repeats: tuple[int, int, int],
+) -> tuple[IntArray, IntArray, FloatArray, FloatArray, npt.NDArray[np.bool_]]:
+    """Both directions of every edge, sorted by the site they leave: starts, targets by cell, vectors, rates, marks."""
     leaving = np.concatenate([sites[:, 0], sites[:, 1]])
     order = np.argsort(leaving, kind="stable")
     starts = np.searchsorted(leaving[order], np.arange(n + 1)).astype(np.int64)
@@ -148,6 +164,7 @@ def _directed(
         np.ascontiguousarray(targets, dtype=np.int64),
         np.concatenate([vectors, -vectors])[order].astype(np.float64),
         np.concatenate([rates[:, 0], rates[:, 1]])[order],
+        np.concatenate([marked, marked])[order],
     )
 
 
@@ -187,13 +204,14 @@ def _simulate(
     targets: IntArray,
     vectors: FloatArray,
     rates: FloatArray,
+    marked: npt.NDArray[np.bool_],
     positions: IntArray,
     exclusion: bool,
     jumps: int,
     blocks: int,
     generator: np.random.Generator,
-) -> tuple[FloatArray, FloatArray]:
-    """Mean square displacement (Å²) and time (s) at half and at the end of each block.
+) -> tuple[FloatArray, FloatArray, int]:
+    """Mean square displacement (Å²) and time (s) at half and at the end of each block; hops over marked edges.
 
     Site s in cell c of the supercell is number ``s * cells + c``; ``targets[hop, c]`` is where a hop from there ends.
     """
@@ -211,12 +229,13 @@ def _simulate(
     half, full = np.zeros((blocks, 2)), np.zeros((blocks, 2))
     moved = np.zeros((carriers, 3))
     length = jumps // (blocks + 1)
+    crossed = 0
     for block in range(-1, blocks):
         moved[:] = 0.0
         time = 0.0
         for step in range(length):
             if tree[1] <= 0.0:
-                return half, full
+                return half, full, crossed
             time += 1.0 / tree[1]
             left = generator.random() * tree[1]
             node = 1
@@ -239,6 +258,8 @@ def _simulate(
                     break
                 left -= rates[hop]
             positions[carrier] = there
+            if block >= 0 and marked[chosen]:
+                crossed += 1
             for axis in range(3):
                 moved[carrier, axis] += vectors[chosen, axis]
             if exclusion:
@@ -254,4 +275,4 @@ def _simulate(
                 half[block] = (moved * moved).sum() / carriers, time
         if block >= 0:
             full[block] = (moved * moved).sum() / carriers, time
-    return half, full
+    return half, full, crossed

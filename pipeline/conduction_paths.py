@@ -48,7 +48,10 @@ PASSES_ABOVE = 12.0
 SUPERCELL_LENGTH = 20.0
 """Å. Shortest edge of the supercell in which carriers exclude each other, three cells along each axis at least."""
 
-INDEPENDENT_CARRIERS = 64
+INDEPENDENT_CARRIERS = 8
+
+BLOCKS = 50
+"""Parts of a simulation, from whose scatter its error is."""
 
 NEAR = 6.0
 """Å. No framework leaves a saddle point with so much room."""
@@ -211,7 +214,8 @@ def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionS
     Returns
     -------
     tuple of float
-        NaN where the carriers exclude each other and every site is taken.
+        NaN where the carriers exclude each other and every site is taken, and where the jumps were too few: with
+        less than one hop over the highest passes for each carrier and block, what is seen is rattling.
     """
     thermal = BOLTZMANN * settings.temperature
     graph = site_graph(where.energies, level + PASSES_ABOVE * thermal, PERSISTENCE, CONNECTIVITY)
@@ -232,8 +236,12 @@ def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionS
         carriers,
         jumps=settings.jumps,
         seed=settings.seed,
+        blocks=BLOCKS,
         exclusion=exclusion,
+        bottlenecks=graph.edge_energies >= graph.site_energies[0] + level - thermal,
     )
+    if found.bottleneck_hops < carriers * BLOCKS:
+        return math.nan, math.nan
     return found.value * CM2_PER_ANGSTROM2, found.error * CM2_PER_ANGSTROM2
 
 

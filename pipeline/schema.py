@@ -291,7 +291,7 @@ COLUMNS: tuple[Column, ...] = (
         "float64",
         "cm2/s",
         "conduction",
-        "tracer diffusivity of ions hopping over the bond-valence barriers; NaN: not asked for, or no site is free",
+        "of ions hopping over the bond-valence barriers (tracer); NaN: not asked for, no site free, or too few jumps",
         (0.0, 1.0),
     ),
     _c(

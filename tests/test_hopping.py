@@ -122,6 +122,15 @@ def test_rattling_in_a_trap_is_no_diffusion():
     assert 0.0 < found.error < 0.02 * RATE / 3.0
 
 
+def test_hops_over_bottlenecks_are_counted():
+    network = chain(RATE, RATE / 9)
+    arguments = network | {"repeats": (1, 1, 1), "carriers": 4, "jumps": 51_000, "exclusion": False}
+    assert tracer_diffusivity(**arguments).bottleneck_hops == 50_000
+    slow = tracer_diffusivity(**arguments, bottlenecks=np.array([False, True])).bottleneck_hops
+    # one hop in ten; binomial, three standard deviations are 200
+    assert slow == pytest.approx(5000, abs=200)
+
+
 def test_independent_carriers_keep_to_the_low_network():
     # two networks that don't touch: a slow one, and a fast one that lies 20 kT higher
     network = cubic()
@@ -137,7 +146,7 @@ def test_independent_carriers_keep_to_the_low_network():
 
 
 def test_full_sublattice_stands_still():
-    assert tracer_diffusivity(**cubic(), repeats=(3, 3, 3), carriers=27, jumps=1000) == (0.0, 0.0, 0.0)
+    assert tracer_diffusivity(**cubic(), repeats=(3, 3, 3), carriers=27, jumps=1000) == (0.0, 0.0, 0.0, 0)
 
 
 def test_same_seed_same_result_and_others_differ():
