@@ -24,10 +24,31 @@ class PercolationThresholds(NamedTuple):
     e3d: float
 
 
+class Percolation(NamedTuple):
+    """Thresholds and where they lie.
+
+    Attributes
+    ----------
+    thresholds : PercolationThresholds
+        Above the field's minimum.
+    saddles : (3, 3) int64
+        Grid indices of the point at which a region's dimensionality became 1, 2 and 3: the saddle point, whose
+        energy is the threshold. -1 where that doesn't happen within the cap.
+    """
+
+    thresholds: PercolationThresholds
+    saddles: IntArray
+
+
 def percolation_thresholds(
     energies: FloatArray, cap: float = math.inf, connectivity: int = 26
 ) -> PercolationThresholds:
-    """Energies at which the region ``energy <= threshold`` first percolates in one, two and three dimensions.
+    """Energies at which the region ``energy <= threshold`` first percolates; see :func:`percolation`."""
+    return percolation(energies, cap, connectivity).thresholds
+
+
+def percolation(energies: FloatArray, cap: float = math.inf, connectivity: int = 26) -> Percolation:
+    """Energies and points at which the region ``energy <= threshold`` first percolates in 1, 2 and 3 dimensions.
 
     Points join in order of energy (union-find). Each point keeps the number of cells between itself and its
     root, so an edge that closes a loop shows by how many cells that loop winds around the torus (the idea of
@@ -50,6 +71,57 @@ def percolation_thresholds(
         When the array isn't three-dimensional, is empty, holds NaN or no finite number, or an argument is
         outside its range.
     """
+    energies, lowest, order = points_in_order(energies, cap, connectivity)
+    levels, saddles, _ = _percolate(
+        energies.reshape(-1), order, np.array(energies.shape), half_neighbours(connectivity), True
+    )
+    places = np.stack(np.unravel_index(np.maximum(saddles, 0), energies.shape), axis=1).astype(np.int64)
+    places[saddles < 0] = -1
+    return Percolation(PercolationThresholds(*(float(level - lowest) for level in levels)), places)
+
+
+def percolating_region(
+    energies: FloatArray, level: float, dimensions: int = 1, connectivity: int = 26
+) -> npt.NDArray[np.bool_]:
+    """Mark the points of every connected region that percolates at an energy.
+
+    Parameters
+    ----------
+    energies : (n1, n2, n3) float64
+        As in :func:`percolation`.
+    level : float
+        eV above the lowest energy; the region holds the points up to it.
+    dimensions : {1, 2, 3}
+        In how many dimensions a region must percolate to be marked.
+    connectivity : {6, 26}
+        Neighbours of a grid point.
+
+    Returns
+    -------
+    (n1, n2, n3) bool
+
+    Raises
+    ------
+    ValueError
+        As :func:`percolation`, and when ``dimensions`` isn't 1, 2 or 3.
+    """
+    if dimensions not in (1, 2, 3):
+        raise ValueError(f"dimensions must be 1, 2 or 3, got {dimensions}")
+    energies, _, order = points_in_order(energies, level, connectivity)
+    _, _, ranks = _percolate(
+        energies.reshape(-1), order, np.array(energies.shape), half_neighbours(connectivity), False
+    )
+    return (ranks >= dimensions).reshape(energies.shape)
+
+
+def points_in_order(energies: FloatArray, cap: float, connectivity: int) -> tuple[FloatArray, float, IntArray]:
+    """Check a field; give it contiguous, its lowest energy, and its points up to the cap in order of energy.
+
+    Raises
+    ------
+    ValueError
+        As :func:`percolation` says.
+    """
     energies = np.ascontiguousarray(energies, dtype=np.float64)
     if energies.ndim != 3 or energies.size == 0:
         raise ValueError(f"energies must be a non-empty array of three dimensions, got the shape {energies.shape}")
@@ -65,10 +137,7 @@ def percolation_thresholds(
 
     flat = energies.reshape(-1)
     allowed = np.flatnonzero((flat <= lowest + cap) & np.isfinite(flat))
-    order = allowed[np.argsort(flat[allowed], kind="stable")]
-    shape = np.array(energies.shape, dtype=np.int64)
-    thresholds = _percolate(flat, order, shape, half_neighbours(connectivity)) - lowest
-    return PercolationThresholds(*(float(value) for value in thresholds))
+    return energies, lowest, allowed[np.argsort(flat[allowed], kind="stable")]
 
 
 def half_neighbours(connectivity: int) -> IntArray:
@@ -124,14 +193,20 @@ def _extend(basis: IntArray, rank: int, w0: int, w1: int, w2: int) -> int:
 
 
 @jit
-def _percolate(energies: FloatArray, order: IntArray, shape: IntArray, offsets: IntArray) -> FloatArray:
-    """Energies at which the rank of a component's winding lattice becomes 1, 2 and 3 (inf: none does).
+def _percolate(
+    energies: FloatArray, order: IntArray, shape: IntArray, offsets: IntArray, stop_at_three: bool
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Energies and points at which the rank of a component's winding lattice becomes 1, 2 and 3.
+
+    Energies are inf and points -1 where that doesn't happen. The third result holds each point's rank (that of
+    its component, -1 outside of the region); it is empty when the pass stops at the third threshold.
 
     ``parent`` is -1 for points that haven't joined. ``shift[p]`` counts the cells to add to p's own to be in
     the frame of its parent. Only components that wind own a row of ``bases``: ``slot`` of their root.
     """
     n1, n2, n3 = shape[0], shape[1], shape[2]
     thresholds = np.full(3, np.inf)
+    saddles = np.full(3, -1, dtype=np.int64)
     parent = np.full(n1 * n2 * n3, -1, dtype=np.int64)
     shift = np.zeros((n1 * n2 * n3, 3), dtype=np.int64)
     size = np.ones(n1 * n2 * n3, dtype=np.int64)
@@ -192,7 +267,13 @@ def _percolate(energies: FloatArray, order: IntArray, shape: IntArray, offsets: 
             if slot[root] >= 0 and ranks[slot[root]] > highest:
                 for dimension in range(highest, ranks[slot[root]]):
                     thresholds[dimension] = energies[point]
+                    saddles[dimension] = point
                 highest = ranks[slot[root]]
-                if highest == 3:
-                    return thresholds
-    return thresholds
+                if highest == 3 and stop_at_three:
+                    return thresholds, saddles, np.empty(0, dtype=np.int64)
+    rank_of_point = np.full(0 if stop_at_three else n1 * n2 * n3, -1, dtype=np.int64)
+    if not stop_at_three:
+        for point in order:
+            root = _find(parent, shift, point)
+            rank_of_point[point] = ranks[slot[root]] if slot[root] >= 0 else 0
+    return thresholds, saddles, rank_of_point

@@ -291,8 +291,27 @@ class ConductionSettings(StageSettings):
     spacing: float = Field(0.25, ge=0.05, le=1.0, description="grid spacing, Å")
     cutoff: float = Field(10.0, ge=4.0, le=20.0, description="neighbours of a grid point, Å")
     energy_cap: float = Field(10.0, gt=0.0, le=50.0, description="eV above the minimum where percolation is given up")
+    dimensionality_window: float = Field(
+        0.1, ge=0.0, le=5.0, description="eV above the lowest barrier within which a dimension counts as conducting"
+    )
+    hopping: bool = Field(False, description="estimate a diffusivity by kinetic Monte Carlo over the barriers")
+    temperature: float = Field(300.0, ge=50.0, le=2000.0, description="of the hopping, K")
+    attempt_frequency: float = Field(1e13, ge=1e10, le=1e15, description="of the hopping, Hz")
+    carriers: Literal["independent", "exclusive"] = Field(
+        "independent", description="of the hopping: one ion alone, or all the crystal's ions, one on a site at most"
+    )
+    jumps: int = Field(1_000_000, ge=1000, le=1_000_000_000, description="hops that are simulated")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of the hopping's random numbers")
+    write_volumes: bool = Field(
+        False, description="write the shortlist's site energies as structures/<candidate_id>.cube"
+    )
     chunk_size: int = Field(16, ge=1, le=100_000)
     required: bool = False
+
+    def result_settings(self) -> dict[str, object]:
+        """Without what only writes files, and without what hopping reads where there is none."""
+        unused = set() if self.hopping else {"temperature", "attempt_frequency", "carriers", "jumps", "seed"}
+        return {k: v for k, v in super().result_settings().items() if k not in {"write_volumes", *unused}}
 
 
 class PracticalitySettings(StageSettings):

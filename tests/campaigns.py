@@ -31,6 +31,7 @@ stages:
   - stage: window
   - stage: conduction
     spacing: 0.4
+    write_volumes: true
   - stage: practicality
 cluster: {{workers: {workers}}}
 run: {{allowed_failed_share: {allowed}}}

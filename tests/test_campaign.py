@@ -69,6 +69,9 @@ def test_funnel_adds_up(undisturbed: Path) -> None:
 def test_every_ranked_candidate_has_a_cif_and_every_column_a_description(undisturbed: Path) -> None:
     table = ranked(undisturbed)
     assert sorted(p.stem for p in (undisturbed / "structures").glob("*.cif")) == sorted(table["candidate_id"])
+    shortlisted = table.loc[table["shortlisted"], "candidate_id"]
+    assert sorted(p.stem for p in (undisturbed / "structures").glob("*.cube")) == sorted(shortlisted)
+    assert len(shortlisted) > 0
     for path in (undisturbed / "structures").glob("*.cif"):
         crystal = Structure.from_file(path)
         row = table.set_index("candidate_id").loc[path.stem]

@@ -2,56 +2,79 @@
 
 import itertools
 import math
-from collections import deque
+from functools import cache
 
+import numba
 import numpy as np
 import pytest
 
-from kernels import percolation
-from kernels.percolation import PercolationThresholds, half_neighbours, percolation_thresholds
+from kernels import percolation as kernel
+from kernels.percolation import (
+    PercolationThresholds,
+    half_neighbours,
+    percolating_region,
+    percolation,
+    percolation_thresholds,
+)
 
 WALL = 9.0
 
 
-def naive_dimensionality(open_points, connectivity):
-    """Highest rank of winding vectors over the components, by breadth-first search in unwrapped space."""
-    shape = np.array(open_points.shape)
-    half = half_neighbours(connectivity)
-    steps = np.concatenate([half, -half])
-    cell_of = {}
-    best = 0
-    for start in map(tuple, np.argwhere(open_points)):
-        if start in cell_of:
+@numba.njit
+def flood(open_points, steps):
+    """Windings (component, w1, w2, w3) by breadth-first search in unwrapped space."""
+    n1, n2, n3 = open_points.shape
+    component = np.full((n1, n2, n3), -1)
+    cell = np.zeros((n1, n2, n3, 3), dtype=np.int64)
+    queue = np.zeros((open_points.size, 3), dtype=np.int64)
+    windings = [(-1, 0, 0, 0)]
+    components = 0
+    for start in np.argwhere(open_points):
+        if component[start[0], start[1], start[2]] >= 0:
             continue
-        cell_of[start] = np.zeros(3, dtype=int)
-        queue = deque([start])
-        windings = [np.zeros(3, dtype=int)]
-        while queue:
-            here = queue.popleft()
+        component[start[0], start[1], start[2]] = components
+        queue[0] = start
+        head, tail = 0, 1
+        while head < tail:
+            i, j, k = queue[head]
+            here = cell[i, j, k]
+            head += 1
             for step in steps:
-                unwrapped = np.array(here) + step
-                there = tuple(unwrapped % shape)
-                cell = cell_of[here] + unwrapped // shape
-                if not open_points[there]:
+                a, b, c = i + step[0], j + step[1], k + step[2]
+                there = np.array([here[0] + a // n1, here[1] + b // n2, here[2] + c // n3])
+                a, b, c = a % n1, b % n2, c % n3
+                if not open_points[a, b, c]:
                     continue
-                if there not in cell_of:
-                    cell_of[there] = cell
-                    queue.append(there)
-                elif (cell != cell_of[there]).any():
-                    windings.append(cell - cell_of[there])
-        best = max(best, int(np.linalg.matrix_rank(np.array(windings))))
-    return best
+                if component[a, b, c] < 0:
+                    component[a, b, c] = components
+                    cell[a, b, c] = there
+                    queue[tail] = np.array([a, b, c])
+                    tail += 1
+                else:
+                    w = there - cell[a, b, c]
+                    if w.any() and (components, w[0], w[1], w[2]) != windings[-1]:
+                        windings.append((components, w[0], w[1], w[2]))
+        components += 1
+    return windings[1:]
+
+
+def naive_dimensionality(open_points, connectivity):
+    """Highest rank of winding vectors over the components."""
+    half = half_neighbours(connectivity)
+    windings = np.array(sorted(set(flood(open_points, np.concatenate([half, -half])))), dtype=int).reshape(-1, 4)
+    return max((np.linalg.matrix_rank(windings[windings[:, 0] == c, 1:]) for c in set(windings[:, 0])), default=0)
 
 
 def naive_thresholds(energies, connectivity):
     """Bisection over the sorted energies for each dimension."""
-    levels = np.unique(energies)
+    levels = np.unique(energies[np.isfinite(energies)])
+    dimensionality = cache(lambda n: naive_dimensionality(energies <= levels[n], connectivity))
     found = []
     for dimension in (1, 2, 3):
         low, high = 0, len(levels)
         while low < high:
             middle = (low + high) // 2
-            if naive_dimensionality(energies <= levels[middle], connectivity) >= dimension:
+            if dimensionality(middle) >= dimension:
                 high = middle
             else:
                 low = middle + 1
@@ -132,25 +155,91 @@ def test_crossed_channels_become_a_plane_and_space_where_bridges_join_them():
     assert percolation_thresholds(energies, connectivity=6) == (0.0, 1.5, 3.0)
 
 
+def noise(rng, shape):
+    return rng.normal(size=shape)
+
+
+def ties(rng, shape):
+    return rng.integers(0, 4, size=shape).astype(float)
+
+
+def sparse(rng, shape):
+    """Mostly walls."""
+    energies = np.where(rng.random(shape) < 0.45, rng.random(shape), np.inf)
+    energies[0, 0, 0] = 0.0
+    return energies
+
+
+def skewed(rng, shape):
+    """A smooth crystal in a skewed cell: the same waves, seen along other lattice vectors.
+
+    A grid knows nothing of angles and lengths; what a skewed cell changes is which points are neighbours.
+    """
+    x = np.stack(np.meshgrid(*(np.arange(n) / n for n in shape), indexing="ij"), axis=-1)
+    skew = np.array([[1, rng.integers(-2, 3), rng.integers(-2, 3)], [0, 1, rng.integers(-2, 3)], [0, 0, 1]])
+    waves = rng.integers(-1, 2, size=(4, 3))
+    return np.cos(2 * np.pi * (x @ skew @ waves.T + rng.random(4))) @ rng.random(4) + 1e-3 * rng.random(shape)
+
+
+def walk(rng, shape, steps):
+    energies = np.full(shape, WALL)
+    for point in np.cumsum(steps, axis=0) % shape:
+        energies[tuple(point)] = 1.0 + rng.random()
+    return energies
+
+
+def channel(rng, shape):
+    """A closed way that winds by up to two cells along each axis, its steps in any order."""
+    winding = rng.integers(-2, 3, size=3)
+    steps = [
+        np.sign(w) * np.eye(3, dtype=int)[axis] for axis, w in enumerate(winding) for _ in range(abs(w) * shape[axis])
+    ]
+    return walk(rng, shape, rng.permutation(np.array(steps or [[0, 0, 0]])))
+
+
+def helix(rng, shape):
+    """Turns around a rectangle while it rises along the third axis."""
+    a, b = (int(rng.integers(1, max(2, n - 1))) for n in shape[:2])
+    ring = np.repeat([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]], [a, b, a, b], axis=0)
+    turns = [ring[n % len(ring)] for n in range(len(ring) * shape[2])]
+    rises = np.linspace(0, len(turns), int(rng.integers(1, 3)) * shape[2], endpoint=False).astype(int)
+    return walk(rng, shape, np.insert(np.array(turns), rises, [0, 0, 1], axis=0))
+
+
 @pytest.mark.parametrize("connectivity", [6, 26])
-@pytest.mark.parametrize("seed", range(30))
-def test_equals_brute_force_on_random_grids(seed, connectivity):
-    rng = np.random.default_rng(seed)
-    shape = tuple(rng.integers(1, 8, size=3))
-    if seed % 3 == 0:  # many equal energies
-        energies = rng.integers(0, 4, size=shape).astype(float)
-    elif seed % 3 == 1:
-        energies = rng.normal(size=shape)
-    else:  # mostly walls: sparse, winding channels
-        energies = np.where(rng.random(shape) < 0.45, rng.random(shape), np.inf)
-        energies[0, 0, 0] = 0.0
-    if not np.isfinite(energies).all():
-        expected = naive_thresholds(np.where(np.isfinite(energies), energies, WALL), connectivity)
-        expected = tuple(e if e < 1.5 else math.inf for e in expected)
-    else:
+@pytest.mark.parametrize("kind", [noise, ties, sparse, skewed, channel, helix])
+def test_equals_brute_force(kind, connectivity):
+    """504 grids in all; both subtract the same two numbers, so equality is exact."""
+    percolating = 0
+    for seed in range(42):
+        rng = np.random.default_rng([seed, connectivity])
+        smallest = 4 if kind in (channel, helix) else 1
+        energies = kind(rng, tuple(int(n) for n in rng.integers(smallest, 9, size=3)))
         expected = naive_thresholds(energies, connectivity)
-    # both subtract the same two numbers, so equality is exact
-    assert percolation_thresholds(energies, connectivity=connectivity) == expected
+        found = percolation(energies, connectivity=connectivity)
+        assert found.thresholds == expected, (seed, energies.shape)
+        for threshold, saddle in zip(expected, found.saddles, strict=True):
+            if math.isfinite(threshold):
+                assert energies[tuple(saddle)] - energies.min() == threshold
+            else:
+                assert (saddle == -1).all()
+        percolating += math.isfinite(expected[0])
+    assert percolating > 21
+
+
+def test_region_holds_the_winding_components_and_no_others():
+    energies = np.full((6, 6, 6), WALL)
+    energies[:, 1, 1] = 1.0
+    energies[:, 4, 1] = 2.0
+    energies[2:5, 4, 4] = 0.0
+    assert percolating_region(energies, 1.0).sum() == 6
+    assert percolating_region(energies, 2.0).sum() == 12
+    assert percolating_region(energies, 2.0)[:, (1, 4), 1].all()
+    assert not percolating_region(energies, 0.5).any()
+    assert not percolating_region(energies, 2.0, dimensions=2).any()
+    assert percolating_region(energies, 9.0, dimensions=3).all()
+    with pytest.raises(ValueError, match="1, 2 or 3"):
+        percolating_region(energies, 1.0, dimensions=0)
 
 
 def test_repeating_or_rolling_or_transposing_the_grid_changes_nothing():
@@ -185,7 +274,7 @@ def test_compiled_equals_interpreted(monkeypatch):
     compiled = [percolation_thresholds(grid, connectivity=6) for grid in grids]
     assert compiled[-1] == (0.0, 3.0, 3.0)
     for name in ("_percolate", "_find", "_extend"):
-        monkeypatch.setattr(percolation, name, getattr(percolation, name).py_func)
+        monkeypatch.setattr(kernel, name, getattr(kernel, name).py_func)
     assert [percolation_thresholds(grid, connectivity=6) for grid in grids] == compiled
 
 

@@ -11,6 +11,7 @@ import pytest
 from pymatgen.core import Lattice, Species, Structure
 
 from kernels.percolation import percolation_thresholds
+from pipeline import schema
 from pipeline.crystal import row_from_structure
 from pipeline.oxidation_states import (
     InvalidStructureError,
@@ -272,6 +273,10 @@ def test_stage_adds_its_columns_and_leaves_the_rest(tmp_path):
     assert done["migration_barrier_1d"].tolist()[0] == barriers.e1d
     assert done["migration_barrier_3d"].tolist()[0] == barriers.e3d
     assert done["migration_barrier_3d"].tolist()[3] == barriers.e3d
+    assert done["conduction_dimensionality"].tolist() == [3, 3, 2, 3, 2]
+    assert done["percolating_volume_fraction"].between(0.0, 0.5, inclusive="neither").all()
+    assert done["conduction_path"].str.contains("eV").all()
+    assert done["diffusivity_bond_valence"].isna().all()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -295,9 +300,9 @@ def test_empty_partition_has_the_same_columns(tmp_path):
     whole = conduction.run(table(), SETTINGS, REFS, tmp_path)
     empty = conduction.run(table().iloc[:0], SETTINGS, REFS, tmp_path)
     assert len(empty) == 0
-    added = whole.columns[-6:].tolist()
+    added = [c.name for c in schema.columns_of("conduction")]
     assert not set(added) & set(table().columns)
-    assert empty[added].dtypes.tolist() == whole[added].dtypes.tolist()
+    assert schema.to_arrow(empty, added).schema == schema.to_arrow(whole, added).schema
 
 
 def test_poisoned_rows_fail_alone_with_a_message(tmp_path):
@@ -328,3 +333,26 @@ def test_no_percolation_below_the_cap_is_infinite_and_not_missing(tmp_path):
     done = conduction.run(table().iloc[:1], settings, REFS, tmp_path)
     assert done["conduction_status"].tolist() == ["ok"]
     assert done["migration_barrier_3d"].tolist() == [math.inf]
+    assert done["conduction_dimensionality"].tolist() == [0]
+    assert done["percolating_volume_fraction"].tolist() == [0.0]
+    assert done["conduction_path"].tolist() == [""]
+    assert done["bottleneck_radius"].isna().all()
+
+
+def test_hopping_gives_the_same_diffusivity_in_any_partition(tmp_path):
+    settings = ConductionSettings(spacing=0.5, hopping=True, jumps=20_000)
+    part = table().iloc[:3]
+    whole = conduction.run(part, settings, REFS, tmp_path)
+    pieces = pd.concat([conduction.run(part.iloc[a:b], settings, REFS, tmp_path) for a, b in ((0, 1), (1, 3))])
+    pd.testing.assert_frame_equal(pieces, whole)
+    assert (whole["diffusivity_bond_valence"] > 0.0).all()
+    # lithium sulfide's barrier is half of rock salt's
+    assert whole["diffusivity_bond_valence"].tolist()[0] > 1e3 * whole["diffusivity_bond_valence"].tolist()[1]
+
+
+def test_settings_of_hopping_and_files_are_in_the_digest_only_where_they_matter():
+    plain = ConductionSettings().result_settings()
+    assert ConductionSettings(seed=1, write_volumes=True).result_settings() == plain
+    assert (
+        ConductionSettings(hopping=True, seed=1).result_settings() != ConductionSettings(hopping=True).result_settings()
+    )

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
-from pipeline.config import Campaign
+from pipeline.config import Campaign, ConductionSettings
 from pipeline.crystal import has_structure, structure_from_row
 from pipeline.stages.practicality import SYMMETRY_TOLERANCE
-from workflows.files import write_text
+from workflows.files import write_atomically, write_text
 from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
 
@@ -68,6 +69,7 @@ def write_results(
     write_csv(pd.concat(failures), folder.path / "failures.csv")
     write_text(folder.path / "ranking.txt", ranking_rules.explain(campaign.ranking) + "\n")
     write_structures(ranking, folder.structures)
+    write_volumes(ranking, campaign, folder.structures)
 
 
 def _described(columns: list[str]) -> pd.DataFrame:
@@ -99,6 +101,43 @@ def write_structures(ranking: pd.DataFrame, folder: Path) -> None:
     for stale in folder.glob("*.cif"):
         if stale.name not in written:
             stale.unlink()
+
+
+def write_volumes(ranking: pd.DataFrame, campaign: Campaign, folder: Path) -> None:
+    """Write ``<candidate_id>.cube`` for the shortlist, if the conduction stage asks for it; remove those of others.
+
+    The landscapes are computed again: a table would have to carry millions of numbers a row.
+    """
+    asked = [s for s in campaign.stages if isinstance(s, ConductionSettings) and s.write_volumes]
+    written = set()
+    if asked:
+        settings = asked[0]
+        for row in ranking[ranking["shortlisted"]].to_dict("records"):
+            if row.get(f"{settings.stage}_status") != "ok" or not has_structure(row):
+                continue
+            path = folder / f"{row['candidate_id']}.cube"
+            write_atomically(path, partial(_write_volume, row, settings, campaign.mobile_ions))
+            written.add(path.name)
+    for stale in folder.glob("*.cube"):
+        if stale.name not in written:
+            stale.unlink()
+
+
+def _write_volume(
+    row: dict[Any, Any], settings: ConductionSettings, mobile_ions: tuple[str, ...], stream: BinaryIO
+) -> None:
+    from pipeline.conduction_paths import ion_landscape
+    from pipeline.stages.conduction import crystal_of
+    from pipeline.volumes import write_cube
+
+    structure = crystal_of(row)
+    where = ion_landscape(
+        structure, row["conduction_ion"], settings.spacing, mobile_ions=mobile_ions, cutoff=settings.cutoff
+    )
+    text = io.TextIOWrapper(stream, encoding="utf-8")
+    write_cube(text, structure, where, settings.energy_cap)
+    text.flush()
+    text.detach()  # the stream is closed by who opened it
 
 
 def _cif_header(row: dict[Any, Any]) -> str:

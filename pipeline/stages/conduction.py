@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from kernels.percolation import percolation_thresholds
+from kernels.percolation import Percolation, percolation
+from pipeline.conduction_paths import (
+    CONNECTIVITY,
+    IonLandscape,
+    conduction_path,
+    hopping_diffusivity,
+    ion_landscape,
+)
 from pipeline.crystal import structure_from_row
-from pipeline.oxidation_states import OxidationStates, charged_species
+from pipeline.oxidation_states import OxidationStates
 from pipeline.reference.bond_valence import Ion
-from pipeline.site_energies import NoMobileIonError, framework_ions, grid_shape, landscape, mobile_ion
-from pipeline.stages.rows import Failure, rows_with_crystals
+from pipeline.site_energies import NoMobileIonError
+from pipeline.stages.rows import Failure, rows_with_crystals, with_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,10 +32,7 @@ if TYPE_CHECKING:
     from pipeline.settings import ConductionSettings
 
 NAME = "conduction"
-STAGE_VERSION = 1
-
-CONNECTIVITY = 26
-"""A grid point's neighbours: those that share a face, an edge or a corner."""
+STAGE_VERSION = 2
 
 
 class ConductionRefs(Protocol):
@@ -112,66 +116,76 @@ def migration_barriers(
     NoMobileIonError, OxidationStateError, InvalidGridError, MissingBondValenceParameterError
         All are ValueErrors; the message says what is missing.
     """
-    mobile = {ion, *mobile_ions}
-    if ion not in structure.symbol_set:
-        raise NoMobileIonError(f"{structure.formula} holds no {ion}; pick an ion out of {structure.symbol_set}")
-    charged = charged_species(structure, oxidation_states)
-    carrier = mobile_ion(charged, ion)
-    framework = framework_ions(structure, charged, mobile)
-    shape = grid_shape(structure, spacing, mobile)
-    energies = landscape(structure.lattice.matrix, framework, carrier, shape, cutoff=cutoff, threads=threads)
-    e1d, e2d, e3d = percolation_thresholds(energies, cap=energy_cap, connectivity=CONNECTIVITY)
-    return MigrationBarriers(carrier, e1d, e2d, e3d, float(energies.min()), shape)
+    where = ion_landscape(
+        structure,
+        ion,
+        spacing,
+        oxidation_states=oxidation_states,
+        mobile_ions=mobile_ions,
+        cutoff=cutoff,
+        threads=threads,
+    )
+    found = percolation(where.energies, cap=energy_cap, connectivity=CONNECTIVITY)
+    shape = (where.energies.shape[0], where.energies.shape[1], where.energies.shape[2])
+    return MigrationBarriers(where.ion, *found.thresholds, float(where.energies.min()), shape)
 
 
 def run(part: pd.DataFrame, settings: ConductionSettings, refs: ConductionRefs, workspace: Path | None) -> pd.DataFrame:
-    """Add the barriers of the best mobile ion of each row (the lowest in 3D, then 2D, then 1D).
+    """Add the barriers of the best mobile ion of each row (the lowest in 3D, then 2D, then 1D), and its way.
 
     A barrier is inf where the ion doesn't percolate below ``settings.energy_cap``, NaN in failed rows. A row
     fails when any mobile ion that it holds can't be computed.
     """
-    results = [
-        _failed(row.error) if isinstance(row, Failure) else _row_result(row, settings, refs.mobile_ions)
+    records = [
+        row if isinstance(row, Failure) else _record(row, settings, refs.mobile_ions)
         for row in rows_with_crystals(part, refs)
     ]
-    done = part.copy()
-    for number, column in enumerate(("migration_barrier_1d", "migration_barrier_2d", "migration_barrier_3d")):
-        done[column] = np.array([result[0][number] for result in results], dtype=np.float64)
-    for number, column in enumerate(("conduction_ion", "conduction_status", "conduction_error"), start=1):
-        done[column] = np.array([result[number] for result in results], dtype=object)
-        done[column] = done[column].astype("str")
-    return done
+    return with_columns(part, NAME, records)
 
 
-RowResult = tuple[tuple[float, float, float], str, str, str]
-
-
-def _row_result(row: Mapping[Any, Any], settings: ConductionSettings, mobile_ions: tuple[str, ...]) -> RowResult:
-    """Barriers, ion, status and error of one row; what is wrong with a row is data."""
+def _record(row: Mapping[Any, Any], settings: ConductionSettings, mobile_ions: tuple[str, ...]) -> Any:
+    """Columns of one row; what is wrong with a row is data."""
     try:
-        structure = structure_from_row({**row, "oxidation_states": _known_states(row.get("oxidation_states"))})
+        structure = crystal_of(row)
         present = [ion for ion in mobile_ions if ion in structure.symbol_set]
         if not present:
             raise NoMobileIonError(f"{structure.formula} holds none of the mobile ions {', '.join(mobile_ions)}")
-        found = [
-            migration_barriers(
-                structure,
-                ion,
-                settings.spacing,
-                mobile_ions=mobile_ions,
-                cutoff=settings.cutoff,
-                energy_cap=settings.energy_cap,
-            )
-            for ion in present
-        ]
+        found = [_percolation(structure, ion, settings, mobile_ions) for ion in present]
+        where, best = min(found, key=lambda ion: tuple(reversed(ion[1].thresholds)))
+        return _columns(where, best, settings)
     except ValueError as error:
-        return _failed(f"{type(error).__name__}: {error}")
-    best = min(found, key=lambda b: (b.e3d, b.e2d, b.e1d))
-    return (best.e1d, best.e2d, best.e3d), best.ion.element, "ok", ""
+        return Failure.of(error)
 
 
-def _failed(error: str) -> RowResult:
-    return (math.nan, math.nan, math.nan), "", "failed", error
+def crystal_of(row: Mapping[Any, Any]) -> Structure:
+    """A row's crystal; where any oxidation state is missing all are left out, so that they are guessed."""
+    return structure_from_row({**row, "oxidation_states": _known_states(row.get("oxidation_states"))})
+
+
+def _percolation(
+    structure: Structure, ion: str, settings: ConductionSettings, mobile_ions: tuple[str, ...]
+) -> tuple[IonLandscape, Percolation]:
+    where = ion_landscape(structure, ion, settings.spacing, mobile_ions=mobile_ions, cutoff=settings.cutoff)
+    return where, percolation(where.energies, cap=settings.energy_cap, connectivity=CONNECTIVITY)
+
+
+def _columns(where: IonLandscape, found: Percolation, settings: ConductionSettings) -> dict[str, Any]:
+    path = conduction_path(where, found, settings.dimensionality_window)
+    columns = {
+        "migration_barrier_1d": found.thresholds.e1d,
+        "migration_barrier_2d": found.thresholds.e2d,
+        "migration_barrier_3d": found.thresholds.e3d,
+        "conduction_ion": where.ion.element,
+        "conduction_dimensionality": path.dimensionality,
+        "percolating_volume_fraction": path.volume_fraction,
+        "bottleneck_radius": path.bottleneck_radius,
+        "conduction_path": str(path),
+    }
+    if settings.hopping and path.dimensionality:
+        level = found.thresholds[path.dimensionality - 1]
+        value, error = hopping_diffusivity(where, level, settings)
+        columns |= {"diffusivity_bond_valence": value, "diffusivity_bond_valence_error": error}
+    return columns
 
 
 def _known_states(states: Any) -> list[float] | None:
