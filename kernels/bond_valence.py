@@ -210,3 +210,46 @@ def _add_lines(
                                 z = base_z + m * step_z
                                 energy = pair_energy(x * x + y * y + z * z, pair)
                             energies[k] += weight * energy
+
+
+@jit
+def site_energies_at(
+    points: FloatArray,
+    lattice: FloatArray,
+    frac_coords: FloatArray,
+    weights: FloatArray,
+    pairs: FloatArray,
+    reach: FloatArray,
+    cutoff: float,
+) -> FloatArray:
+    """Site energies (m,), eV, at any points, by the formulas themselves; few points, where no grid is worth it.
+
+    Parameters
+    ----------
+    points : (m, 3) float64
+        Fractional coordinates.
+    lattice, frac_coords, weights, cutoff
+        As ``site_energy_grid``; coordinates of ions in the home cell.
+    pairs : (n, 5) float64
+        d0, r_min, alpha, prefactor and screening length of each ion.
+    reach : (3,) float64
+        Half-widths of the cutoff sphere in fractional coordinates.
+    """
+    energies = np.zeros(points.shape[0])
+    limit2 = cutoff * cutoff
+    for p in range(points.shape[0]):
+        for ion in range(frac_coords.shape[0]):
+            d0 = points[p, 0] - frac_coords[ion, 0]
+            d1 = points[p, 1] - frac_coords[ion, 1]
+            d2 = points[p, 2] - frac_coords[ion, 2]
+            for t0 in range(math.ceil(-reach[0] - d0), math.floor(reach[0] - d0) + 1):
+                for t1 in range(math.ceil(-reach[1] - d1), math.floor(reach[1] - d1) + 1):
+                    for t2 in range(math.ceil(-reach[2] - d2), math.floor(reach[2] - d2) + 1):
+                        u, v, w = d0 + t0, d1 + t1, d2 + t2
+                        x = u * lattice[0, 0] + v * lattice[1, 0] + w * lattice[2, 0]
+                        y = u * lattice[0, 1] + v * lattice[1, 1] + w * lattice[2, 1]
+                        z = u * lattice[0, 2] + v * lattice[1, 2] + w * lattice[2, 2]
+                        r2 = x * x + y * y + z * z
+                        if r2 < limit2:
+                            energies[p] += weights[ion] * pair_energy(r2, pairs[ion])
+    return energies

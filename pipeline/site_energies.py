@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kernels.bond_valence import COULOMB_CONSTANT, site_energy_grid
+from kernels.bond_valence import COULOMB_CONSTANT, CUTOFF_MARGIN, site_energies_at, site_energy_grid
 from pipeline.framework_symmetry import grid_symmetry
 from pipeline.oxidation_states import ChargedSite, OxidationStateError
 from pipeline.reference.bond_valence import Ion, morse_pair, screening_parameters
@@ -112,6 +112,45 @@ def landscape(
     MissingBondValenceParameterError
         When a needed parameter isn't tabulated.
     """
+    frac_coords, weights, morse, coulomb = _pairs(framework, ion)
+    lattice = np.asarray(lattice, dtype=np.float64)
+    operations = None
+    if use_symmetry:
+        kinds = [(str(site.ion), round(site.occupancy, OCCUPANCY_DIGITS)) for site in framework]
+        shared = grid_symmetry(lattice, frac_coords, kinds, shape)
+        if shared is not None:
+            lattice, frac_coords = shared.lattice, shared.frac_coords
+            operations = shared.rotations, shared.translations
+    return site_energy_grid(lattice, shape, frac_coords, weights, morse, coulomb, cutoff, threads, operations)
+
+
+def energies_at(
+    points: npt.NDArray[np.float64],
+    lattice: npt.NDArray[np.float64],
+    framework: Sequence[FrameworkIon],
+    ion: Ion,
+    cutoff: float = 10.0,
+) -> npt.NDArray[np.float64]:
+    """Site energies (m,), eV, at any fractional coordinates (m, 3); the same energies as those of a landscape.
+
+    Raises
+    ------
+    OxidationStateError, MissingBondValenceParameterError
+        As `landscape`.
+    """
+    frac_coords, weights, morse, coulomb = _pairs(framework, ion)
+    lattice = np.ascontiguousarray(lattice, dtype=np.float64)
+    limit = cutoff * (1.0 - CUTOFF_MARGIN)
+    reach = limit * np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    points = np.ascontiguousarray(points, dtype=np.float64)
+    pairs = np.hstack([morse, coulomb])
+    return site_energies_at(points, lattice, frac_coords % 1.0, weights, pairs, reach, limit)
+
+
+def _pairs(
+    framework: Sequence[FrameworkIon], ion: Ion
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Fractional coordinates, occupancies, Morse and Coulomb parameters of the framework's ions."""
     if all(site.ion.charge * ion.charge > 0 for site in framework):
         raise OxidationStateError(f"the framework holds no counter-ion of {ion}; check the oxidation states")
     own = screening_parameters(ion)
@@ -130,15 +169,7 @@ def landscape(
             )
     frac_coords = np.array([site.frac_coords for site in framework], dtype=np.float64)
     weights = np.array([site.occupancy for site in framework], dtype=np.float64)
-    lattice = np.asarray(lattice, dtype=np.float64)
-    operations = None
-    if use_symmetry:
-        kinds = [(str(site.ion), round(site.occupancy, OCCUPANCY_DIGITS)) for site in framework]
-        shared = grid_symmetry(lattice, frac_coords, kinds, shape)
-        if shared is not None:
-            lattice, frac_coords = shared.lattice, shared.frac_coords
-            operations = shared.rotations, shared.translations
-    return site_energy_grid(lattice, shape, frac_coords, weights, morse, coulomb, cutoff, threads, operations)
+    return frac_coords, weights, morse, coulomb
 
 
 def grid_shape(structure: Structure, spacing: float, mobile: Iterable[str] = ()) -> tuple[int, int, int]:

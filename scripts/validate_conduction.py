@@ -24,16 +24,17 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import minimum_filter
 
-from kernels.percolation import PercolationThresholds, percolation_thresholds
+from kernels.percolation import PercolationThresholds, percolation
 from kernels.rank_statistics import interval, resamples, roc_auc, spearman
+from pipeline.conduction_paths import CONNECTIVITY, IonLandscape
 from pipeline.oxidation_states import CHARGE_TOLERANCE, charge_per_atom, charged_species
 from pipeline.reference.measured_conductivities import (
     MeasuredConductivity,
     read_measured_conductivities,
     structure_from_cif,
 )
+from pipeline.saddles import refined_thresholds
 from pipeline.site_energies import FrameworkIon, NoMobileIonError, framework_ions, grid_shape, landscape, mobile_ion
-from pipeline.stages.conduction import CONNECTIVITY
 
 ION = "Li"
 ENERGY_CAP = 10.0
@@ -131,8 +132,11 @@ def describe(cif: str, spacing: float) -> dict[str, Any]:
     weights = occupancies[lithium]
 
     def barriers_of(ions: list[FrameworkIon]) -> tuple[FloatArray, PercolationThresholds]:
-        energies = landscape(structure.lattice.matrix, ions, carrier, shape)
-        return energies - energies.min(), percolation_thresholds(energies, ENERGY_CAP, CONNECTIVITY)
+        matrix = structure.lattice.matrix
+        energies = landscape(matrix, ions, carrier, shape)
+        found = percolation(energies, ENERGY_CAP, CONNECTIVITY)
+        where = IonLandscape(carrier, float(weights.sum()), matrix, ions, energies)
+        return energies - energies.min(), refined_thresholds(where, found)
 
     energies, barriers = barriers_of(framework)
     taken = {tuple(place) for place in structure.frac_coords[lithium].tolist()}

@@ -20,6 +20,7 @@ from pipeline.conduction_paths import (
 from pipeline.crystal import structure_from_row
 from pipeline.oxidation_states import OxidationStates
 from pipeline.reference.bond_valence import Ion
+from pipeline.saddles import refined_thresholds
 from pipeline.site_energies import NoMobileIonError
 from pipeline.stages.rows import Failure, rows_with_crystals, with_columns
 
@@ -84,12 +85,13 @@ def migration_barriers(
     cutoff: float = 10.0,
     energy_cap: float = 10.0,
     threads: int = 1,
+    refine: bool = True,
 ) -> MigrationBarriers:
     """Bond-valence migration barriers of an ion through the framework of all immobile atoms.
 
     Site energies are those of softBV (Chen, Wong and Adams, Acta Cryst. B 2019, 75, 18); each species of a
-    partially occupied site counts with its occupancy. The barriers are exact for the grid; a point has
-    26 neighbours. This is an estimate for a rigid framework.
+    partially occupied site counts with its occupancy. Which passes decide is exact for the grid, a point of
+    which has 26 neighbours. This is an estimate for a rigid framework.
 
     Parameters
     ----------
@@ -110,6 +112,9 @@ def migration_barriers(
         eV above the lowest site energy where percolation is given up.
     threads
         Threads for the site energies.
+    refine
+        Take energies of the minimum and the saddle points off the grid (`pipeline.saddles`); otherwise barriers are
+        exact for the grid.
 
     Raises
     ------
@@ -127,7 +132,8 @@ def migration_barriers(
     )
     found = percolation(where.energies, cap=energy_cap, connectivity=CONNECTIVITY)
     shape = (where.energies.shape[0], where.energies.shape[1], where.energies.shape[2])
-    return MigrationBarriers(where.ion, *found.thresholds, float(where.energies.min()), shape)
+    thresholds = refined_thresholds(where, found, cutoff) if refine else found.thresholds
+    return MigrationBarriers(where.ion, *thresholds, float(where.energies.min()), shape)
 
 
 def run(part: pd.DataFrame, settings: ConductionSettings, refs: ConductionRefs, workspace: Path | None) -> pd.DataFrame:
@@ -171,10 +177,11 @@ def _percolation(
 
 def _columns(where: IonLandscape, found: Percolation, settings: ConductionSettings) -> dict[str, Any]:
     path = conduction_path(where, found, settings.dimensionality_window)
+    barriers = refined_thresholds(where, found, settings.cutoff)
     columns = {
-        "migration_barrier_1d": found.thresholds.e1d,
-        "migration_barrier_2d": found.thresholds.e2d,
-        "migration_barrier_3d": found.thresholds.e3d,
+        "migration_barrier_1d": barriers.e1d,
+        "migration_barrier_2d": barriers.e2d,
+        "migration_barrier_3d": barriers.e3d,
         "conduction_ion": where.ion.element,
         "conduction_dimensionality": path.dimensionality,
         "percolating_volume_fraction": path.volume_fraction,

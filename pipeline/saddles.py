@@ -1,0 +1,111 @@
+"""Off the grid: the minimum and the saddle points that a grid's percolation found, refined in the continuous landscape.
+
+A grid meets a saddle point only by chance: in a steep passage its barrier moves by tens of meV with the grid's origin.
+So each saddle point is followed from its grid point by Newton steps along the eigenvectors of the Hessian, uphill along
+the lowest one and downhill along the others (eigenvector following: Cerjan and Miller, J. Chem. Phys. 1981, 75, 2800).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kernels.percolation import Percolation, PercolationThresholds
+from pipeline.site_energies import energies_at
+
+if TYPE_CHECKING:
+    from pipeline.conduction_paths import IonLandscape
+
+DIFFERENCE = 0.01
+"""Å. Step of the finite differences."""
+
+CONVERGED = 1e-4
+"""Å. A shorter step ends the search."""
+
+MOST_STEPS = 40
+FARTHEST = 3.0
+"""Grid spacings that a refined point may lie from its grid point; farther off it is another point's saddle."""
+
+
+def refined_thresholds(where: IonLandscape, found: Percolation, cutoff: float = 10.0) -> PercolationThresholds:
+    """Barriers with the minimum and the saddle points refined off the grid.
+
+    A point whose search leaves its surroundings, or ends on no stationary point of the right kind, keeps the grid's
+    energy. More dimensions never have a lower barrier.
+
+    Parameters
+    ----------
+    where
+        The landscape.
+    found
+        Thresholds and saddle points of its grid.
+    cutoff
+        Å, as the landscape was computed with.
+
+    Returns
+    -------
+    PercolationThresholds
+        eV above the refined minimum; inf where the grid's are.
+    """
+    shape = np.array(where.energies.shape)
+    lowest = np.array(np.unravel_index(int(np.argmin(where.energies)), where.energies.shape))
+    minimum = _refined(where, lowest / shape, 0, float(where.energies.min()), cutoff)
+    thresholds: list[float] = []
+    for threshold, saddle in zip(found.thresholds, found.saddles, strict=True):
+        energy = math.inf
+        if math.isfinite(threshold):
+            energy = _refined(where, saddle / shape, 1, float(where.energies[tuple(saddle)]), cutoff) - minimum
+        thresholds.append(max(energy, thresholds[-1] if thresholds else 0.0))
+    return PercolationThresholds(*thresholds)
+
+
+def _refined(where: IonLandscape, start: NDArray[np.float64], order: int, fallback: float, cutoff: float) -> float:
+    """Energy of the stationary point with ``order`` downhill directions (0 or 1) near a fractional coordinate."""
+    spacing = float(np.max(np.linalg.norm(where.lattice, axis=1) / np.array(where.energies.shape)))
+    to_fractional = np.asarray(np.linalg.inv(where.lattice), dtype=np.float64)
+    first = start @ where.lattice
+    place = first.copy()
+    for _ in range(MOST_STEPS):
+        energy, gradient, hessian = _expansion(where, place, to_fractional, cutoff)
+        curvatures, modes = np.linalg.eigh(hessian)
+        downhill = np.arange(3) >= order
+        sizes = np.maximum(np.abs(curvatures), 1e-3)
+        step = modes @ (np.where(downhill, -1.0, 1.0) * (modes.T @ gradient) / sizes)
+        length = float(np.linalg.norm(step))
+        if length < CONVERGED:
+            return energy if int(np.sum(curvatures < 0.0)) == order else fallback
+        place = place + step * min(1.0, 0.5 * spacing / length)
+        if np.linalg.norm(place - first) > FARTHEST * spacing:
+            break
+    return fallback
+
+
+_OFFSETS = DIFFERENCE * np.array(
+    [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=np.float64
+)
+
+
+def _expansion(
+    where: IonLandscape, place: NDArray[np.float64], to_fractional: NDArray[np.float64], cutoff: float
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Energy (eV), gradient (eV/Å) and Hessian (eV/Å2) by central differences of the 27 points around a place."""
+    points = (place + _OFFSETS) @ to_fractional
+    cube = energies_at(points, where.lattice, where.framework, where.ion, cutoff).reshape(3, 3, 3)
+    gradient, hessian = np.empty(3), np.empty((3, 3))
+    for a in range(3):
+        gradient[a] = (_at(cube, a, 1) - _at(cube, a, -1)) / (2 * DIFFERENCE)
+        hessian[a, a] = (_at(cube, a, 1) - 2 * cube[1, 1, 1] + _at(cube, a, -1)) / DIFFERENCE**2
+        for b in range(a):
+            mixed = sum(s * t * _at(cube, a, s, b, t) for s in (-1, 1) for t in (-1, 1))
+            hessian[a, b] = hessian[b, a] = mixed / (4 * DIFFERENCE**2)
+    return float(cube[1, 1, 1]), gradient, hessian
+
+
+def _at(cube: NDArray[np.float64], axis: int, step: int, other: int = 0, other_step: int = 0) -> float:
+    index = [1, 1, 1]
+    index[axis] += step
+    index[other] += other_step
+    return float(cube[tuple(index)])

@@ -1,0 +1,94 @@
+"""Minimum and saddle points off the grid: independent of spacing and origin, and exact where symmetry tells them."""
+
+import math
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from kernels import bond_valence
+from kernels.percolation import Percolation, PercolationThresholds, percolation
+from pipeline.conduction_paths import CONNECTIVITY, ion_landscape
+from pipeline.saddles import refined_thresholds
+from pipeline.site_energies import energies_at
+from pipeline.stages.conduction import migration_barriers
+
+# Newton steps end at 1e-4 Å, where curvatures of 100 eV/Å2 leave 1e-6 eV.
+SAME_BARRIER = 1e-4
+
+
+def lithium_sulfide() -> Structure:
+    """Li2S, antifluorite, a = 5.72 Å (Zintl et al., Z. Elektrochem. 1934, 40, 588)."""
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.72), ["Li+", "S2-"], [[0.25, 0.25, 0.25], [0, 0, 0]])
+
+
+def monoclinic() -> Structure:
+    """An invented layered chloride in a skewed cell."""
+    return Structure(
+        Lattice.from_parameters(6.4, 5.9, 6.6, 90, 109, 90),
+        ["Li+", "Li+", "Li+", "Y3+", "Cl-", "Cl-", "Cl-", "Cl-", "Cl-", "Cl-"],
+        [
+            [0.5, 0.17, 0.0],
+            [0.5, 0.83, 0.5],
+            [0.0, 0.5, 0.0],
+            [0.0, 0.0, 0.0],
+            [0.26, 0.16, 0.77],
+            [0.24, 0.82, 0.24],
+            [0.76, 0.84, 0.23],
+            [0.74, 0.18, 0.76],
+            [0.28, 0.5, 0.77],
+            [0.72, 0.5, 0.23],
+        ],
+    )
+
+
+def test_energies_at_points_are_those_of_the_grid() -> None:
+    where = ion_landscape(monoclinic(), "Li", 0.7)
+    shape = np.array(where.energies.shape)
+    chosen = np.array([[0, 0, 0], [3, 2, 5], [1, 7, 2]]) % shape
+    found = energies_at(chosen / shape, where.lattice, where.framework, where.ion)
+    # the grid's pair energies are tabulated, to 1e-11 each
+    np.testing.assert_allclose(found, where.energies[tuple(chosen.T)], rtol=1e-9, atol=1e-8)
+
+
+def test_compiled_equals_interpreted() -> None:
+    rng = np.random.default_rng(0)
+    lattice = np.array([[4.0, 0.2, 0.0], [0.5, 3.6, 0.1], [0.0, -0.4, 4.2]])
+    cutoff = 4.5
+    reach = cutoff * np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    pairs = np.array([[0.9, 2.0, 1.6, 0.0, 1.0], [0.0, 0.0, 0.0, 12.0, 1.7]])
+    arguments = (rng.random((3, 3)), lattice, rng.random((2, 3)), np.array([1.0, 0.5]), pairs, reach, cutoff)
+    kernel = bond_valence.site_energies_at
+    np.testing.assert_allclose(kernel(*arguments), kernel.py_func(*arguments), rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [lithium_sulfide, monoclinic])
+def test_barriers_depend_neither_on_spacing_nor_on_the_origin(make) -> None:  # type: ignore[no-untyped-def]
+    structure = make()
+    exact = migration_barriers(structure, "Li", 0.15)
+    moved = structure.copy()
+    moved.translate_sites(list(range(len(moved))), [0.013, 0.021, 0.008])
+    for other in (migration_barriers(structure, "Li", 0.25), migration_barriers(moved, "Li", 0.25)):
+        np.testing.assert_allclose(
+            [other.e1d, other.e2d, other.e3d], [exact.e1d, exact.e2d, exact.e3d], atol=SAME_BARRIER
+        )
+    coarse = migration_barriers(structure, "Li", 0.25, refine=False)
+    assert abs(coarse.e3d - exact.e3d) > 10 * SAME_BARRIER  # the grid alone does depend on them
+
+
+def test_a_finer_grid_converges_to_the_refined_barrier() -> None:
+    structure = lithium_sulfide()
+    exact = migration_barriers(structure, "Li", 0.2).e3d
+    errors = [abs(migration_barriers(structure, "Li", s, refine=False).e3d - exact) for s in (0.4, 0.2, 0.1)]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.01
+
+
+def test_what_cannot_be_refined_keeps_the_grids_energy() -> None:
+    where = ion_landscape(lithium_sulfide(), "Li", 0.4)
+    found = percolation(where.energies, cap=10.0, connectivity=CONNECTIVITY)
+    # sulfur's own place is no saddle point of lithium's energy, and nothing near it is
+    wrong = Percolation(PercolationThresholds(5.0, math.inf, math.inf), np.zeros_like(found.saddles))
+    refined = refined_thresholds(where, wrong)
+    assert refined.e1d > 5.0
+    assert refined.e2d == refined.e3d == math.inf
