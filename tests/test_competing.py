@@ -115,11 +115,15 @@ def test_a_known_crystal_competes_before_others_of_its_composition(library):
     parent = next(p for p in library if any(m.formula == "CaTiO3" for m in p.members))
     other = {"Ca": "Sr", "Ti": "Zr", "O": "O"}
     foreign = tuple(replace(m, class_elements=tuple(other[e] for e in m.class_elements)) for m in parent.members[:1])
-    copies = [replace(parent, prototype_id=f"copy{i}", members=foreign) for i in range(MOST_POLYMORPHS)]
+    copies = [
+        replace(parent, prototype_id=f"copy{i}", frame=f"frame{i}", members=foreign) for i in range(MOST_POLYMORPHS)
+    ]
     known = replace(parent, prototype_id="known")
     for order in ([*copies, known], [known, *copies]):
         rows = competing_phases(TITANATE, own(), library=replace(library, prototypes=tuple(order)))
-        assert "known" in set(rows["prototype_id"])
+        taken = set(rows["prototype_id"]) & {"known", "copy0", "copy1"}
+        assert "known" in taken
+        assert len(taken) == MOST_POLYMORPHS
 
 
 def test_what_the_campaign_excludes_competes(library):

@@ -35,6 +35,9 @@ CUBIC_CENTIMETRES_PER_MOLE = 1.0 / 0.602214076
 LARGEST_RADIUS_MISMATCH = 0.35
 """Of an ion placed in a prototype of the campaign, |ln(r_new/r_old)|: ions of other sizes crystallise otherwise."""
 
+LEAST_PROBABILITY = 1e-4
+"""Of a substitution into a prototype of the campaign (Hautier's probability, as the gate of that name has it)."""
+
 MOST_POLYMORPHS = 2
 """Crystals of one composition taken from the campaign's prototypes: a library of thousands gives dozens of some."""
 
@@ -67,10 +70,10 @@ def competing_phases(
         ``candidate_id, formula_pretty, chemsys, nsites, prototype_id`` and the structure columns: each element in the
         common elemental structures at the volume of the pure substance (molar volume at room temperature), each
         charge-neutral element-wise substitution of the AFLOW prototypes, at the volume rescaled by ionic radii, and
-        with ``prototypes: campaign`` isovalent ones of the campaign's prototypes that respect the order of
-        electronegativities and change no radius by more than `LARGEST_RADIUS_MISMATCH`: of each composition
-        `MOST_POLYMORPHS`, known crystals first, then those that change radii least. Other gates of the campaign do not
-        apply. One row for each ``candidate_id``.
+        with ``prototypes: campaign`` isovalent ones of the campaign's prototypes: known crystals, and others that are
+        probable (`LEAST_PROBABILITY`); all respect the order of electronegativities and change no radius by more than
+        `LARGEST_RADIUS_MISMATCH`. Of each composition `MOST_POLYMORPHS` are taken, known ones first, then those that
+        change radii least. The campaign's own gates do not apply. One row for each ``candidate_id``.
 
     Raises
     ------
@@ -127,7 +130,8 @@ def _own_compounds(
         ),
     )
     rows = _substitutions(wanted, replace(library, prototypes=small)).drop_duplicates("candidate_id")
-    order = rows.assign(unknown=~rows["is_parent"]).sort_values(
+    believed = rows[rows["is_parent"] | (rows["substitution_probability"] >= LEAST_PROBABILITY)]
+    order = believed.assign(unknown=~believed["is_parent"]).sort_values(
         ["unknown", "radius_mismatch", "nsites", "candidate_id"]
     )
     return with_structures(order.groupby("formula_pretty").head(MOST_POLYMORPHS).sort_index(), library)
