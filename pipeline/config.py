@@ -89,6 +89,11 @@ class ReferenceSettings(Settings):
     path: str | None = Field(None, description="table: CSV with formula and formation_energy_per_atom (eV/atom)")
     elemental_references: str | None = Field(None, description="table: CSV with element and energy_per_atom (eV/atom)")
     scheme: Literal["mp2020"] = Field("mp2020", description="table: the energy scheme of its formation energies")
+    prototypes: Literal["aflow", "campaign"] = Field(
+        "aflow",
+        description="prototypes: aflow: those that pymatgen carries; campaign: these and the campaign's own, "
+        "isovalently substituted",
+    )
     max_elements: int = Field(3, ge=1, le=3, description="prototypes: elements a competing phase may have")
     max_sites: int = Field(16, ge=1, le=64, description="prototypes: atoms a competing phase may have in its cell")
     chunk_size: int = Field(32, ge=1, le=10_000, description="prototypes: structures a work unit holds")
@@ -100,6 +105,11 @@ class ReferenceSettings(Settings):
         if self.source != "table" and (self.path is not None or self.elemental_references is not None):
             raise ValueError(
                 f"reference source {self.source!r} has its own table; leave out the paths, or write 'table'"
+            )
+        if self.source != "prototypes" and self.prototypes == "campaign":
+            raise ValueError(
+                f"reference source {self.source!r} substitutes no prototypes; leave out 'prototypes: campaign', or "
+                "write source 'prototypes'"
             )
         return self
 

@@ -2,13 +2,13 @@
 
 For each seed, takes 30 chemical systems of the structure files by a seeded rule, substitutes their elements into the
 observed crystals as a campaign does, behind the cheap gates and the estimate of ``configs/halides.yaml``, and draws
-candidates at random. They are relaxed with the potential as the stability stage does, and both references are asked
-whether each lies below the gate: the table ``phases.csv.gz``, and elements and prototypes relaxed with the same
-potential, of at most two and of at most three elements. Prints counts, confusion matrices, balanced accuracy with a
-bootstrap interval over systems, the causes of the disagreements (each one for the first seed), and all seeds pooled.
-Everything relaxed is kept in the folder ``--work``, so that a second call is cheap. Exit code 1 when fewer than half of
-the candidates lie within 0.1 eV/atom of the table's hull, or when the pooled balanced accuracy of the reference with
-``--judged`` elements is below ``--bound``.
+candidates at random. They are relaxed with the potential as the stability stage does, and references are asked whether
+each lies below the gate: the table ``phases.csv.gz``, and elements and prototypes relaxed with the same potential. The
+prototypes are AFLOW's, with at most two and at most three elements, and beside these the crystals that candidates were
+made of. Prints counts, confusion matrices, balanced accuracy with a bootstrap interval over systems, the causes of the
+disagreements (each one of the judged reference for the first seed), and all seeds pooled. Everything relaxed is kept in
+the folder ``--work``, so that a second call is cheap. Exit code 1 when fewer than half of the candidates lie within 0.1
+eV/atom of the table's hull, or when the pooled balanced accuracy of the reference ``--judged`` is below ``--bound``.
 """
 
 from __future__ import annotations
@@ -18,14 +18,12 @@ import hashlib
 import os
 import sys
 import warnings
-from collections import Counter
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pymatgen.core import Structure
 
 from pipeline.config import ReferenceSettings, load_campaign
 from pipeline.crystal import structure_from_row
@@ -33,7 +31,7 @@ from pipeline.energetics import formation_energy_per_atom, self_consistent_forma
 from pipeline.reference import PhaseReference
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.formulas import structure_formula
-from pipeline.reference.hull_comparison import Disagreement, PhaseEnergies, cause, complete_height, confusion_lines
+from pipeline.reference.hull_comparison import Disagreement, PhaseEnergies, confusion_lines, disagreement_lines
 from pipeline.reference.kept_relaxations import relax_and_keep
 from pipeline.reference.labelled_crystals import (
     STRUCTURE_FILES,
@@ -52,6 +50,13 @@ from pipeline.stages import estimate
 from pipeline.surrogates import load_potential
 
 CAMPAIGN = Path(__file__).parents[1] / "configs" / "halides.yaml"
+REFERENCES = {
+    "aflow-2": ReferenceSettings(source="prototypes", max_elements=2),
+    "aflow-3": ReferenceSettings(source="prototypes", max_elements=3),
+    "campaign-3": ReferenceSettings(source="prototypes", prototypes="campaign", max_elements=3),
+}
+"""By prototypes and ``max_elements``."""
+
 NEAR = 0.1  # eV/atom above the table's hull: the candidates that are hard to decide
 
 
@@ -60,16 +65,16 @@ def main() -> int:
     options = _options()
     root = Path(options.data) / "data" / "materials_project"
     table = PhaseReference.from_table(root / "phases.csv.gz", elemental_references=root / "elemental_references.csv")
-    decided: dict[int, list[pd.DataFrame]] = {2: [], 3: []}
+    decided: dict[str, list[pd.DataFrame]] = {name: [] for name in REFERENCES}
     for seed in options.seeds:
-        for n, frame in one_seed(seed, root, table, options).items():
-            decided[n].append(frame)
+        for name, frame in one_seed(seed, root, table, options).items():
+            decided[name].append(frame)
     print(f"\nseeds {', '.join(map(str, options.seeds))} pooled")
     reached = {}
-    for n, frames in decided.items():
+    for name, frames in decided.items():
         pooled = pd.concat(frames).drop_duplicates("candidate_id")
         near = _print_near(pooled)
-        reached[n] = _report(f"self-consistent reference, max_elements {n}", pooled, options)
+        reached[name] = _report(f"self-consistent reference {name}", pooled, options)
     return int(near < 0.5 or reached[options.judged] < options.bound)
 
 
@@ -80,7 +85,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", default="M3GNet-MP-2021.2.8-PES")
     parser.add_argument("--gate", type=float, default=0.050, help="eV/atom")
     parser.add_argument("--bound", type=float, default=0.8, help="least balanced accuracy")
-    parser.add_argument("--judged", type=int, choices=(2, 3), default=3, help="max_elements that must reach the bound")
+    parser.add_argument("--judged", choices=REFERENCES, default="campaign-3", help="must reach the bound")
     parser.add_argument("--least", type=int, default=4, help="known crystals a system must have")
     parser.add_argument("--estimate", type=float, default=0.40, help="gate of the estimate, eV/atom")
     parser.add_argument("--most", type=int, default=4, help="candidates taken from a system")
@@ -94,8 +99,8 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def one_seed(seed: int, root: Path, table: PhaseReference, options: argparse.Namespace) -> dict[int, pd.DataFrame]:
-    """Decide the candidates of one seed's systems, report, and return them by the reference's max_elements."""
+def one_seed(seed: int, root: Path, table: PhaseReference, options: argparse.Namespace) -> dict[str, pd.DataFrame]:
+    """Decide the candidates of one seed's systems, report, and return them by reference."""
     systems = draw_systems(known_chemical_systems(root, PROTOTYPES.max_sites), options.least, seed)
     pool = estimated_pool(systems, root, options)
     passed = pool[pool["energy_above_hull_estimate"] < options.estimate]
@@ -110,17 +115,18 @@ def one_seed(seed: int, root: Path, table: PhaseReference, options: argparse.Nam
     print("systems: " + ", ".join(systems))
     _print_near(candidates)
     decided = {}
-    for n in (2, 3):
-        reference, rows = own_reference(n, seed, systems, options)
-        decided[n] = decide_by_reference(candidates, reference, options)
+    for name in REFERENCES:
+        reference, rows = own_reference(name, seed, systems, root, options)
+        decided[name] = decide_by_reference(candidates, reference, options)
         failed = int(rows["energy_per_atom"].isna().sum())
         _report(
-            f"self-consistent reference, max_elements {n}: {len(rows)} crystals relaxed ({failed} failed), "
+            f"self-consistent reference {name}: {len(rows)} crystals relaxed ({failed} failed), "
             f"{len(reference)} compositions",
-            decided[n],
+            decided[name],
             options,
         )
-        explain(decided[n], reference, table, root, options, each=seed == options.seeds[0])
+        each = seed == options.seeds[0] and name == options.judged
+        explain(decided[name], reference, table, root, options, each=each)
     return decided
 
 
@@ -143,9 +149,7 @@ def estimated_pool(systems: list[str], root: Path, options: argparse.Namespace) 
     kept = options.work / f"pool-{_digest(systems)}.parquet"
     if kept.exists():
         return pd.read_parquet(kept)
-    library_path = options.work / f"prototypes-{_digest([PROTOTYPES.model_dump_json()])}.parquet"
-    if not library_path.exists():
-        build_library(PROTOTYPES, root / STRUCTURE_FILES[0]).save(library_path)
+    library_path = _library_path(root, options)
     library = PrototypeLibrary.load(library_path)
     rows = pd.concat([substituted_crystals(system, library) for system in systems], ignore_index=True)
     references = References(
@@ -159,6 +163,14 @@ def estimated_pool(systems: list[str], root: Path, options: argparse.Namespace) 
     pool = pd.concat(parts, ignore_index=True)
     pool.to_parquet(kept)
     return pool
+
+
+def _library_path(root: Path, options: argparse.Namespace) -> Path:
+    """The observed crystals that are substituted, built once."""
+    path: Path = options.work / f"prototypes-{_digest([PROTOTYPES.model_dump_json()])}.parquet"
+    if not path.exists():
+        build_library(PROTOTYPES, root / STRUCTURE_FILES[0]).save(path)
+    return path
 
 
 def relaxed(rows: pd.DataFrame, options: argparse.Namespace) -> pd.DataFrame:
@@ -177,42 +189,39 @@ def _digest(value: list[Any]) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
 
 
-def _above_table(structure: Structure, energy_per_atom: float, table: PhaseReference, potential: Any) -> float:
-    formation = formation_energy_per_atom(
-        structure, energy_per_atom * len(structure), potential, elemental_references=table.elemental_energies
-    )
-    return float(table.energy_above_hull([structure_formula(structure)], [formation])[0])
-
-
 def decide_by_table(candidates: pd.DataFrame, table: PhaseReference, options: argparse.Namespace) -> pd.DataFrame:
     """Add ``by_table``: eV/atom above the table's hull, as a campaign has it."""
-    potential = _potential(options.model)
-    heights = [
-        _above_table(structure_from_row(row), row["energy_per_atom"], table, potential)
-        for row in candidates.to_dict("records")
-    ]
+    potential, elements = _potential(options.model), table.elemental_energies
+    heights = []
+    for row in candidates.to_dict("records"):
+        structure, energy = structure_from_row(row), row["energy_per_atom"] * row["nsites"]
+        formation = formation_energy_per_atom(structure, energy, potential, elemental_references=elements)
+        heights.append(float(table.energy_above_hull([structure_formula(structure)], [formation])[0]))
     return candidates.assign(by_table=heights)
 
 
 def own_reference(
-    n: int, seed: int, systems: list[str], options: argparse.Namespace
+    name: str, seed: int, systems: list[str], root: Path, options: argparse.Namespace
 ) -> tuple[PhaseReference, pd.DataFrame]:
-    """Self-consistent reference of all the systems with phases of at most n elements, and its relaxed rows."""
-    settings = ReferenceSettings(source="prototypes", max_elements=n)
-    rows = _competing(systems, settings, options)
+    """Self-consistent reference of all the systems, one of `REFERENCES`, and its relaxed rows."""
+    rows = _competing(systems, REFERENCES[name], root, options)
     results = relaxed(rows, options)
     potential = _potential(options.model)
     phases, elements = write_self_consistent_reference(results, potential)
-    paths = options.work / f"phases-{seed}-{n}.csv", options.work / f"elements-{seed}-{n}.csv"
+    paths = options.work / f"phases-{seed}-{name}.csv", options.work / f"elements-{seed}-{name}.csv"
     phases.to_csv(paths[0], index=False)
     elements.to_csv(paths[1], index=False)
     return PhaseReference.from_table(paths[0], elemental_references=paths[1]), results
 
 
-def _competing(systems: list[str], settings: ReferenceSettings, options: argparse.Namespace) -> pd.DataFrame:
+def _competing(
+    systems: list[str], settings: ReferenceSettings, root: Path, options: argparse.Namespace
+) -> pd.DataFrame:
     kept = options.work / f"competing-{_digest([*systems, settings.model_dump_json()])}.parquet"
     if not kept.exists():
-        listed = [competing_phases(tuple(s.split("-")), settings) for s in systems]
+        own = settings.prototypes == "campaign"
+        library = PrototypeLibrary.load(_library_path(root, options)) if own else None
+        listed = [competing_phases(tuple(s.split("-")), settings, library=library) for s in systems]
         pd.concat(listed).drop_duplicates("candidate_id").to_parquet(kept)
     return pd.read_parquet(kept)
 
@@ -261,15 +270,7 @@ def explain(
         )
     ]
     energies = _phase_energies({f for _, _, c in cases for f in c.table_products}, reference, table, root, options)
-    causes = [cause(case, energies) for _, _, case in cases]
-    for (kind, phases), (formula, prototype, case) in sorted(zip(causes, cases, strict=True), key=lambda i: i[0]):
-        if not each:
-            break
-        complete = complete_height(case, energies)
-        heights = f"table {1e3 * case.by_table:+5.0f}, reference {1e3 * case.by_reference:+5.0f}"
-        heights += "" if complete is None else f", complete {1e3 * complete:+5.0f}"
-        print(f"  {formula:16s} {prototype:12s} {heights}  {kind}: {phases}")
-    print("  causes: " + ", ".join(f"{n} {kind}" for kind, n in Counter(k for k, _ in causes).most_common()))
+    print("\n".join(disagreement_lines(cases, energies, each=each)))
 
 
 def _phase_energies(

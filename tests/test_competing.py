@@ -1,11 +1,16 @@
 """Competing phases of the self-consistent reference."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.config import ReferenceSettings
 from pipeline.crystal import structure_from_row
-from pipeline.reference.competing import COLUMNS, atomic_volume, competing_phases
+from pipeline.reference.competing import COLUMNS, MOST_POLYMORPHS, atomic_volume, competing_phases
+from pipeline.reference.prototypes import build_library
+from pipeline.settings import PrototypeSettings
 
 ELEMENTS = ("Li", "Na", "Y", "Sc", "In", "Mg", "Cl", "Br")
 
@@ -66,3 +71,73 @@ def test_every_oxidation_state_competes():
     assert {"InCl", "InCl3"} <= set(competing_phases(("In", "Cl"), settings).formula_pretty)
     assert "YCl2" not in set(competing_phases(("Y", "Cl"), settings).formula_pretty)
     assert "YCl2" in set(competing_phases(("Y", "Cl"), settings, charges={"Y": (2,)}).formula_pretty)
+
+
+@pytest.fixture(scope="module")
+def library():
+    """A campaign's prototypes: ternary crystals of AFLOW, which a reference of binaries lacks."""
+    return build_library(PrototypeSettings(source="aflow", max_sites=10, min_elements=3, max_elements=3))
+
+
+def own(**changes):
+    return ReferenceSettings(**{"source": "prototypes", "prototypes": "campaign", "max_sites": 10, **changes})
+
+
+TITANATE = ("Ca", "Ti", "O")
+
+
+def test_the_campaigns_prototypes_are_substituted_too(library):
+    alone = competing_phases(TITANATE, own(prototypes="aflow"), library=library)
+    with_own = competing_phases(TITANATE, own(), library=library)
+    # every crystal of AFLOW once, also those of the library, which are the same crystals
+    assert with_own["candidate_id"].is_unique
+    assert with_own["candidate_id"].head(len(alone)).tolist() == alone["candidate_id"].tolist()
+
+
+def test_own_crystals_are_small_and_few_of_a_composition(library):
+    # crystals of a campaign that are not AFLOW's: the same cells, under other names
+    renamed = replace(
+        library, prototypes=tuple(replace(p, prototype_id=f"own{i:03d}") for i, p in enumerate(library.prototypes))
+    )
+    rows = competing_phases(TITANATE, own(), library=renamed)
+    added = rows[rows["prototype_id"].str.startswith("own")]
+    assert {"CaTiO3"} <= set(added["formula_pretty"])
+    assert added["formula_pretty"].value_counts().max() <= MOST_POLYMORPHS
+    for row in added.to_dict("records"):
+        assert structure_from_row(row).composition.remove_charges().reduced_formula == row["formula_pretty"]
+    smaller = competing_phases(TITANATE, own(max_sites=5), library=renamed)
+    assert smaller["nsites"].max() == 5
+    binaries = competing_phases(TITANATE, own(max_elements=2), library=renamed)
+    assert not binaries["prototype_id"].str.startswith("own").any()
+
+
+def test_a_known_crystal_competes_before_others_of_its_composition(library):
+    parent = next(p for p in library if any(m.formula == "CaTiO3" for m in p.members))
+    other = {"Ca": "Sr", "Ti": "Zr", "O": "O"}
+    foreign = tuple(replace(m, class_elements=tuple(other[e] for e in m.class_elements)) for m in parent.members[:1])
+    copies = [
+        replace(parent, prototype_id=f"copy{i}", frame=f"frame{i}", members=foreign) for i in range(MOST_POLYMORPHS)
+    ]
+    known = replace(parent, prototype_id="known")
+    for order in ([*copies, known], [known, *copies]):
+        rows = competing_phases(TITANATE, own(), library=replace(library, prototypes=tuple(order)))
+        taken = set(rows["prototype_id"]) & {"known", "copy0", "copy1"}
+        assert "known" in taken
+        assert len(taken) == MOST_POLYMORPHS
+
+
+def test_what_the_campaign_excludes_competes(library):
+    # a campaign's least share of mobile ions is no reason for a phase to be unstable, and none is mobile here
+    renamed = replace(library, prototypes=tuple(replace(p, prototype_id=f"own-{p.prototype_id}") for p in library))
+    rows = competing_phases(("Sr", "Zr", "O"), own(), library=renamed)
+    assert "SrZrO3" in set(rows.loc[rows["prototype_id"].str.startswith("own"), "formula_pretty"])
+
+
+def test_a_missing_library_is_said():
+    with pytest.raises(ValueError, match="no prototype library was given"):
+        competing_phases(TITANATE, own())
+
+
+def test_only_a_relaxed_reference_substitutes_prototypes():
+    with pytest.raises(ValidationError, match="substitutes no prototypes"):
+        ReferenceSettings(source="mp_api", prototypes="campaign")

@@ -15,6 +15,7 @@ from pipeline.config import ClusterSettings, ReferenceSettings, load_campaign
 from pipeline.reference.competing import competing_phases
 from tests.campaigns import events
 from workflows.cluster import connect
+from workflows.identity import Digests
 from workflows.preflight import find_inputs
 from workflows.progress import ProgressView
 from workflows.relaxed_phases import RelaxedPhases, cut_by_system, first_tries
@@ -223,6 +224,18 @@ def test_units_are_cut_by_chemical_system_whatever_else_is_there() -> None:
     assert all(unit in works(more) for unit in works(few))
     assert {c for unit in works(more) for c in unit} == set(more["candidate_id"])
     assert max(map(len, works(more))) == 5
+
+
+def test_the_library_changes_the_reference_only_where_it_is_substituted(tmp_path: Path) -> None:
+    def digest(library: str, prototypes: str) -> str:
+        config = tmp_path / "tiny.yaml"
+        config.write_text(CONFIG.format(elements="Li, Cl").replace("max_sites: 2, chunk", f"{prototypes}chunk"))
+        digests = Digests(load_campaign(config), library=library, models={"potential": "weights"}, table=None, known="")
+        return digests.competing_phases()
+
+    default, aflow, own = "", "prototypes: aflow, ", "prototypes: campaign, "
+    assert digest("one", default) == digest("other", default) == digest("one", aflow)
+    assert len({digest("one", default), digest("one", own), digest("other", own)}) == 3
 
 
 def test_a_retry_is_no_first_try() -> None:

@@ -54,8 +54,9 @@ class Digests:
         )
 
     def competing_phases(self) -> str:
-        """Digest of the relaxations that make a self-consistent reference."""
-        settings = self._campaign.reference.model_dump(mode="json", exclude={"chunk_size"})
+        """Digest of the relaxations that make a self-consistent reference; of the library where it is substituted."""
+        settings = self._campaign.reference.model_dump(mode="json", exclude={"chunk_size", "prototypes"})
+        own = {"library": self._library} if self._campaign.reference.prototypes == "campaign" else {}
         return digest_of(
             {
                 "stage": "competing_phases",
@@ -65,6 +66,7 @@ class Digests:
                 "charges": {k: list(v) for k, v in sorted(self._campaign.candidates.charges.items())},
                 "relaxation": self._relaxation(),
                 "potential": self._models["potential"],
+                **own,
                 **self._arithmetic,
             }
         )

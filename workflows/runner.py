@@ -88,14 +88,15 @@ class Run:
         return table if len(table) else candidates_source.empty_table()
 
     def relax_competing_phases(self) -> None:
-        """Relax elements and common prototypes with the surrogate: the self-consistent reference."""
+        """Relax elements and salts with the surrogate: the self-consistent reference."""
+        chosen, reference = self.campaign.candidates, self.campaign.reference
         stability = next(s for s in self.campaign.stages if s.stage == "stability")
         settings = CompetingPhasesSettings(
             **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
-            | {"chunk_size": self.campaign.reference.chunk_size}
+            | {"chunk_size": reference.chunk_size}
         )
-        chosen = self.campaign.candidates
-        rows = competing_phases(chosen.allowed_elements, self.campaign.reference, chosen.charges)
+        library = self.references.library if reference.prototypes == "campaign" else None
+        rows = competing_phases(chosen.allowed_elements, reference, chosen.charges, library)
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
         conditions = digest_of([self.digests.relaxed_phases(settings), self._machines()])
         shared = RelaxedPhases(conditions, self.view.say)

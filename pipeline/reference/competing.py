@@ -1,8 +1,9 @@
-"""Competing phases of the self-consistent reference: elements and simple salts in the AFLOW prototypes, unrelaxed."""
+"""Competing phases of the self-consistent reference: elements and salts in known prototypes, unrelaxed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.config import ReferenceSettings
+    from pipeline.reference.prototype_library import PrototypeLibrary
 
 METALS = ("A1", "A2", "A3", "A3'", "C19", "A5", "A6", "A7", "A10", "A11", "A20")
 """Strukturbericht symbols in which a metal is tried: fcc, bcc, hcp, dhcp, alpha-Sm, beta-Sn, In, alpha-As, alpha-Hg,
@@ -30,11 +32,23 @@ that have no Strukturbericht symbol."""
 CUBIC_CENTIMETRES_PER_MOLE = 1.0 / 0.602214076
 """Å3 an atom that one cm3/mol is."""
 
+LARGEST_RADIUS_MISMATCH = 0.35
+"""Of an ion placed in a prototype of the campaign, |ln(r_new/r_old)|: ions of other sizes crystallise otherwise."""
+
+LEAST_PROBABILITY = 1e-4
+"""Of a substitution into a prototype of the campaign (Hautier's probability, as the gate of that name has it)."""
+
+MOST_POLYMORPHS = 2
+"""Crystals of one composition taken from the campaign's prototypes: a library of thousands gives dozens of some."""
+
 COLUMNS = ("candidate_id", "formula_pretty", "chemsys", "nsites", "prototype_id", *STRUCTURE_COLUMNS)
 
 
 def competing_phases(
-    elements: tuple[str, ...], settings: ReferenceSettings, charges: Mapping[str, tuple[int, ...]] | None = None
+    elements: tuple[str, ...],
+    settings: ReferenceSettings,
+    charges: Mapping[str, tuple[int, ...]] | None = None,
+    library: PrototypeLibrary | None = None,
 ) -> pd.DataFrame:
     """Structures whose relaxation gives the reference hull: nothing but the Python packages is needed.
 
@@ -43,52 +57,93 @@ def competing_phases(
     elements
         Every element of the campaign.
     settings
-        ``max_elements`` of a phase and ``max_sites`` of its primitive cell.
+        ``max_elements`` of a phase, ``max_sites`` of its primitive cell, and which ``prototypes``.
     charges
         Oxidation states beside those of the table of ions. All of them are placed, also those that a campaign does not
         place by default: what it leaves out competes all the same.
+    library
+        Prototypes of the campaign; used, and needed, with ``prototypes: campaign`` alone.
 
     Returns
     -------
     DataFrame
         ``candidate_id, formula_pretty, chemsys, nsites, prototype_id`` and the structure columns: each element in the
-        common elemental structures at the volume of the pure substance (molar volume at room temperature), and each
-        charge-neutral element-wise substitution of the AFLOW prototypes, at the volume rescaled by ionic radii.
+        common elemental structures at the volume of the pure substance (molar volume at room temperature), each
+        charge-neutral element-wise substitution of the AFLOW prototypes, at the volume rescaled by ionic radii, and
+        with ``prototypes: campaign`` isovalent ones of the campaign's prototypes: known crystals, and others that are
+        probable (`LEAST_PROBABILITY`); all respect the order of electronegativities and change no radius by more than
+        `LARGEST_RADIUS_MISMATCH`. Of each composition `MOST_POLYMORPHS` are taken, known ones first, then those that
+        change radii least. The campaign's own gates do not apply. One row for each ``candidate_id``.
 
     Raises
     ------
     ValueError
-        When an element is in no table of ions.
+        When an element is in no table of ions, or the library is needed and missing.
     """
     import pandas as pd
 
+    if settings.prototypes == "campaign" and library is None:
+        raise ValueError("reference.prototypes is 'campaign', but no prototype library was given; pass the campaign's")
     symbols = tuple(dict.fromkeys(elements))
     parts = [_elements(symbols, settings.max_sites)]
     if settings.max_elements > 1:
-        parts.append(_compounds(symbols, settings, dict(charges or {})))
-    return pd.concat(parts, ignore_index=True)[list(COLUMNS)]
+        placed = {e: tuple(sorted({*oxidation_states(e), *(charges or {}).get(e, ())})) for e in symbols}
+        parts.append(_aflow_compounds(settings, placed))
+        if settings.prototypes == "campaign" and library is not None:
+            parts.append(_own_compounds(settings, placed, library))
+    return pd.concat(parts, ignore_index=True)[list(COLUMNS)].drop_duplicates("candidate_id", ignore_index=True)
 
 
-def _compounds(
-    elements: tuple[str, ...], settings: ReferenceSettings, charges: dict[str, tuple[int, ...]]
-) -> pd.DataFrame:
-    import pandas as pd
-
-    from pipeline.stages.candidates import enumerate_unit, plan_units, with_structures
+def _aflow_compounds(settings: ReferenceSettings, charges: dict[str, tuple[int, ...]]) -> pd.DataFrame:
+    from pipeline.stages.candidates import with_structures
 
     prototypes = PrototypeSettings(source="aflow", max_sites=settings.max_sites, max_elements=settings.max_elements)
-    library = build_library(prototypes)
     wanted = CandidateSettings(
         prototypes=prototypes,
-        elements=elements,
-        charges={e: tuple(sorted({*oxidation_states(e), *charges.get(e, ())})) for e in elements},
+        elements=tuple(charges),
+        charges=charges,
         substitution="charge_neutral",
         by="element",
         max_elements=settings.max_elements,
         gates=CandidateGates(mobile_ion_fraction=None, require_mobile_ion=False),
     )
+    library = build_library(prototypes)
+    return with_structures(_substitutions(wanted, library), library)
+
+
+def _own_compounds(
+    settings: ReferenceSettings, charges: dict[str, tuple[int, ...]], library: PrototypeLibrary
+) -> pd.DataFrame:
+    """Isovalent substitutions of the small prototypes of a campaign, few of each composition."""
+    from pipeline.stages.candidates import with_structures
+
+    small = tuple(p for p in library if p.n_sites <= settings.max_sites and 1 < p.n_classes <= settings.max_elements)
+    wanted = CandidateSettings(
+        prototypes=PrototypeSettings(source="aflow"),  # where the prototypes came from changes no substitution
+        elements=tuple(charges),
+        charges=charges,
+        substitution="isovalent",
+        by="element",
+        max_elements=settings.max_elements,
+        gates=CandidateGates(
+            mobile_ion_fraction=None, require_mobile_ion=False, radius_mismatch=LARGEST_RADIUS_MISMATCH
+        ),
+    )
+    rows = _substitutions(wanted, replace(library, prototypes=small)).drop_duplicates("candidate_id")
+    believed = rows[rows["is_parent"] | (rows["substitution_probability"] >= LEAST_PROBABILITY)]
+    order = believed.assign(unknown=~believed["is_parent"]).sort_values(
+        ["unknown", "radius_mismatch", "nsites", "candidate_id"]
+    )
+    return with_structures(order.groupby("formula_pretty").head(MOST_POLYMORPHS).sort_index(), library)
+
+
+def _substitutions(wanted: CandidateSettings, library: PrototypeLibrary) -> pd.DataFrame:
+    import pandas as pd
+
+    from pipeline.stages.candidates import empty_table, enumerate_unit, plan_units
+
     tables = [enumerate_unit(unit, wanted, library, ())[0] for unit in plan_units(wanted, library)]
-    return with_structures(pd.concat(tables, ignore_index=True), library) if tables else pd.DataFrame(columns=COLUMNS)
+    return pd.concat(tables, ignore_index=True) if tables else empty_table()
 
 
 def _elements(elements: tuple[str, ...], max_sites: int) -> pd.DataFrame:

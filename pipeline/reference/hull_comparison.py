@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,6 +88,21 @@ def complete_height(case: Disagreement, energies: PhaseEnergies) -> float | None
     if not set(compounds) <= set(energies.true_crystal):
         return None
     return case.formation_energy - sum(x * energies.true_crystal[f] for f, x in compounds.items())
+
+
+def disagreement_lines(
+    cases: Sequence[tuple[str, str, Disagreement]], energies: PhaseEnergies, *, each: bool
+) -> list[str]:
+    """Text: how often each cause occurs, and before it, if asked, each (formula, prototype, disagreement)."""
+    causes = [cause(case, energies) for _, _, case in cases]
+    lines = []
+    for (kind, phases), (formula, prototype, case) in sorted(zip(causes, cases, strict=True), key=lambda i: i[0]):
+        complete = complete_height(case, energies)
+        heights = f"table {1e3 * case.by_table:+5.0f}, reference {1e3 * case.by_reference:+5.0f}"
+        heights += "" if complete is None else f", complete {1e3 * complete:+5.0f}"
+        lines.append(f"  {formula:16s} {prototype:12s} {heights}  {kind}: {phases}")
+    counts = ", ".join(f"{n} {kind}" for kind, n in Counter(k for k, _ in causes).most_common())
+    return [*(lines if each else []), f"  causes: {counts}"]
 
 
 def _compounds(case: Disagreement) -> dict[str, float]:
