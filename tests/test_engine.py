@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import pandas as pd
 import pytest
 from distributed import Client
@@ -70,6 +71,16 @@ def test_workers_have_the_allocator_settings_before_they_start(client: Client) -
     client.wait_for_workers(1, timeout=60)  # another test may just have killed it
     seen = client.run(lambda: {k: os.environ.get(k) for k in ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS")})
     assert list(seen.values()) == [{"MALLOC_TRIM_THRESHOLD_": str(8 << 30), "OMP_NUM_THREADS": "1"}]
+
+
+def test_a_worker_whose_nanny_gave_up_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
+    settings = ClusterSettings(kind="local", workers=1)
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}), connect(settings) as client:
+        (nanny,) = client.cluster.workers.values()
+        client.sync(nanny.close)
+        table = run_units(client, RunFolder(tmp_path).stage("practicality", "d" * 64), [["a", "b"]])
+    assert table["practicality_status"].tolist() == ["ok", "ok"]
 
 
 def test_failed_row_has_every_declared_column() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,9 @@ import psutil
 from distributed import Client, LocalCluster
 
 from pipeline.config import ClusterSettings
+
+KEEP_SECONDS = 3.0
+"""How often the number of local workers is looked at. Dask forgets a lost one after 15 s."""
 
 
 class ClusterError(Exception):
@@ -84,6 +88,29 @@ def connect(settings: ClusterSettings) -> Iterator[Client]:
                 memory_limit=limit,
                 silence_logs=logging.ERROR,
             ) as cluster,
+            _kept_at(cluster, workers),
             Client(cluster) as client,
         ):
             yield client
+
+
+@contextmanager
+def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
+    """Start workers anew whose nanny gave up.
+
+    A worker that dies while it starts (it may get a poisoned task before its nanny has heard of it) makes the nanny
+    close instead of restarting it, and Dask then goes on without: with one worker, a run would wait for ever.
+    """
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(KEEP_SECONDS):
+            cluster.scale(workers)
+
+    keeper = threading.Thread(target=keep, name="ionsieve-workers", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
