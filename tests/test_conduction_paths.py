@@ -23,6 +23,7 @@ from pipeline.site_energies import FrameworkIon
 from pipeline.stages.conduction import MigrationBarriers, migration_barriers
 from pipeline.units import BOLTZMANN
 from pipeline.volumes import write_cube
+from tests.electrolytes import lithium_sulfide
 from workflows.outputs import write_volumes
 
 CUBE = 4.0
@@ -38,11 +39,6 @@ def cosine_landscape(barriers, per_cell=0.5, points=16):
 
 def path_of(where, window=0.1):
     return conduction_path(where, percolation(where.energies), window)
-
-
-def lithium_sulfide():
-    """Li2S, antifluorite: Wyckoff, Crystal Structures, 1963."""
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.708), ["Li+", "S2-"], [[0.25] * 3, [0, 0, 0]])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pipeline.framework_symmetry import SYMMETRY_TOLERANCE, grid_symmetry
 from pipeline.oxidation_states import charged_species
 from pipeline.reference.bond_valence import Ion
 from pipeline.site_energies import framework_ions, grid_shape, landscape
+from tests.electrolytes import lithium_cobaltate, lithium_iron_phosphate, lithium_sulfide
 
 SQUARE = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, -1, 0], [1, 0, 0], [0, 0, 1]]])
 FOURFOLD = np.array([np.linalg.matrix_power(SQUARE[1], n) for n in range(4)])
@@ -58,35 +59,6 @@ def test_bad_operations_are_refused(shape, rotations, message):
         orbit_representatives(shape, rotations, np.zeros((len(rotations), 3), int))
 
 
-def layered_oxide():
-    """LiCoO2, hexagonal axes of a rhombohedral crystal (Orman and Wiseman 1984)."""
-    return Structure.from_spacegroup(
-        "R-3m",
-        Lattice.hexagonal(2.8161, 14.0536),
-        ["Li+", "Co3+", "O2-"],
-        [[0.0, 0.0, 0.0], [0.0, 0.0, 0.5], [0.0, 0.0, 0.2395]],
-    )
-
-
-def olivine():
-    """LiFePO4 (Streltsov et al. 1993)."""
-    coords = [
-        [0.0, 0.0, 0.0],
-        [0.28222, 0.25, 0.97472],
-        [0.09486, 0.25, 0.41820],
-        [0.09678, 0.25, 0.74279],
-        [0.45710, 0.25, 0.20602],
-        [0.16558, 0.04646, 0.28478],
-    ]
-    species = ["Li+", "Fe2+", "P5+", "O2-", "O2-", "O2-"]
-    return Structure.from_spacegroup("Pnma", Lattice.orthorhombic(10.332, 6.010, 4.692), species, coords)
-
-
-def antifluorite():
-    """Li2S, cubic, all faces centred (Wyckoff 1963)."""
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.708), ["Li+", "S2-"], [[0.25] * 3, [0, 0, 0]])
-
-
 def centrosymmetric():
     """A skewed cell with inversion only."""
     lattice = Lattice.from_parameters(5.1, 6.3, 5.7, 81.0, 104.0, 97.0)
@@ -123,15 +95,15 @@ def operations_of(structure, shape):
 @pytest.mark.parametrize(
     ("make", "shape", "operations"),
     [
-        (layered_oxide, (6, 6, 24), 36),
-        (layered_oxide, (6, 6, 20), 12),  # the centring's thirds aren't on this grid
-        (layered_oxide, (6, 5, 24), 2),  # neither are threefold and twofold axes; inversion is on every grid
-        (olivine, (12, 8, 6), 8),
-        (olivine, (11, 7, 5), 2),  # odd: glides and screws fall between the points
-        (antifluorite, (8, 8, 8), 192),
+        (lithium_cobaltate, (6, 6, 24), 36),
+        (lithium_cobaltate, (6, 6, 20), 12),  # the centring's thirds aren't on this grid
+        (lithium_cobaltate, (6, 5, 24), 2),  # neither are threefold and twofold axes; inversion is on every grid
+        (lithium_iron_phosphate, (12, 8, 6), 8),
+        (lithium_iron_phosphate, (11, 7, 5), 2),  # odd: glides and screws fall between the points
+        (lithium_sulfide, (8, 8, 8), 192),
         (centrosymmetric, (6, 7, 8), 2),
         (shared_sites, (8, 8, 8), 192),
-        (lambda: antifluorite().get_primitive_structure(), (7, 7, 7), 48),
+        (lambda: lithium_sulfide().get_primitive_structure(), (7, 7, 7), 48),
     ],
 )
 def test_unfolded_equals_direct(make, shape, operations):
@@ -163,7 +135,7 @@ def test_operations_are_a_group_and_map_ions_onto_equal_ions():
 
 
 def test_rounded_coordinates_are_put_right_and_larger_shifts_are_left():
-    exact = olivine()
+    exact = lithium_iron_phosphate()
     rounded = Structure(exact.lattice, exact.species, np.round(exact.frac_coords + 3e-7, 6))
     rounded.translate_sites([5], [0, 0, 2e-6])
     found = operations_of(rounded, (12, 8, 6))
@@ -182,7 +154,7 @@ def test_rounded_coordinates_are_put_right_and_larger_shifts_are_left():
 
 
 def test_occupancies_that_differ_are_not_equivalent():
-    structure = antifluorite()
+    structure = lithium_sulfide()
     structure[8] = {Species("S", -2): 0.5}
     assert len(operations_of(structure, (4, 4, 4)).rotations) == 48  # the centring is lost
 
@@ -192,7 +164,7 @@ def barriers(structure, shape):
 
 
 def test_rotating_permuting_and_doubling_leave_the_barriers():
-    structure, shape = olivine(), (26, 16, 12)
+    structure, shape = lithium_iron_phosphate(), (26, 16, 12)
     expected = barriers(structure, shape)
     axes = [2, 0, 1]
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
@@ -205,7 +177,7 @@ def test_rotating_permuting_and_doubling_leave_the_barriers():
 
 
 def test_moving_the_cell_against_the_grid_matters_less_on_a_finer_grid():
-    structure = antifluorite()
+    structure = lithium_sulfide()
     steps = np.random.default_rng(1).uniform(0, 1, (4, 3))
     changes = []
     for spacing in (0.6, 0.2):

@@ -12,14 +12,10 @@ from pipeline.conduction_paths import CONNECTIVITY, ion_landscape
 from pipeline.saddles import refined_thresholds
 from pipeline.site_energies import energies_at
 from pipeline.stages.conduction import migration_barriers
+from tests.electrolytes import lithium_sulfide
 
 # Newton steps end at 1e-4 Å, where curvatures of 100 eV/Å2 leave 1e-6 eV.
 SAME_BARRIER = 1e-4
-
-
-def lithium_sulfide() -> Structure:
-    """Li2S, antifluorite, a = 5.72 Å (Zintl et al., Z. Elektrochem. 1934, 40, 588)."""
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.72), ["Li+", "S2-"], [[0.25, 0.25, 0.25], [0, 0, 0]])
 
 
 def monoclinic() -> Structure:

@@ -7,6 +7,7 @@ from typing import Any
 from pipeline import schema
 from pipeline.config import Campaign
 from pipeline.reference.prototype_library import LIBRARY_VERSION
+from pipeline.reference.surrogate_errors import fitted_digest
 from pipeline.settings import CompetingPhasesSettings, StageSettings
 from pipeline.stages import candidates
 from workflows.files import digest_of
@@ -115,6 +116,7 @@ class Digests:
         if settings.stage == "stability":
             uses["potential"] = self._models["potential"]
             uses["second_opinion"] = self._models.get("second_opinion")
+            uses["errors"] = fitted_digest()
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
         if settings.stage in ("estimate", "band_gap", "stability"):

@@ -7,12 +7,12 @@ taken as
 
 with t of Student's distribution (heavy tails: potentials have holes) and d the absolute disagreement with the surrogate
 asked for a second opinion; without one, s = scale_c, with numbers of its own. ``surrogate_errors.json`` beside this
-module is written by ``scripts/fit_surrogate_errors.py``. A refit changes the results of stage stability: raise its
-``STAGE_VERSION``.
+module is written by ``scripts/fit_surrogate_errors.py``; its digest is part of stage stability's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -131,9 +131,18 @@ def read_surrogate(model: str, fitted: Mapping[str, Any]) -> SurrogateErrors:
     )
 
 
+def _text() -> str:
+    return files("pipeline.reference").joinpath(FILE).read_text(encoding="utf-8")
+
+
+def fitted_digest() -> str:
+    """SHA-256 of the fitted numbers: a refit changes what stage stability gives."""
+    return hashlib.sha256(_text().encode()).hexdigest()
+
+
 @lru_cache(maxsize=1)
 def _read() -> Mapping[str, SurrogateErrors]:
-    content = json.loads(files("pipeline.reference").joinpath(FILE).read_text(encoding="utf-8"))
+    content = json.loads(_text())
     found = (read_surrogate(name, fitted) for name, fitted in content["models"].items())
     return MappingProxyType({errors.sha256: errors for errors in found})
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from kernels.percolation import Percolation, percolation
+from kernels.percolation import Percolation, PercolationThresholds, percolation
 from pipeline.conduction_paths import (
     CONNECTIVITY,
     IonLandscape,
@@ -157,8 +157,7 @@ def _record(row: Mapping[Any, Any], settings: ConductionSettings, mobile_ions: t
         if not present:
             raise NoMobileIonError(f"{structure.formula} holds none of the mobile ions {', '.join(mobile_ions)}")
         found = [_percolation(structure, ion, settings, mobile_ions) for ion in present]
-        where, best = min(found, key=lambda ion: tuple(reversed(ion[1].thresholds)))
-        return _columns(where, best, settings)
+        return _columns(*min(found, key=lambda ion: tuple(reversed(ion[2]))), settings)
     except ValueError as error:
         return Failure.of(error)
 
@@ -170,14 +169,16 @@ def crystal_of(row: Mapping[Any, Any]) -> Structure:
 
 def _percolation(
     structure: Structure, ion: str, settings: ConductionSettings, mobile_ions: tuple[str, ...]
-) -> tuple[IonLandscape, Percolation]:
+) -> tuple[IonLandscape, Percolation, PercolationThresholds]:
     where = ion_landscape(structure, ion, settings.spacing, mobile_ions=mobile_ions, cutoff=settings.cutoff)
-    return where, percolation(where.energies, cap=settings.energy_cap, connectivity=CONNECTIVITY)
+    found = percolation(where.energies, cap=settings.energy_cap, connectivity=CONNECTIVITY)
+    return where, found, refined_thresholds(where, found, settings.cutoff)
 
 
-def _columns(where: IonLandscape, found: Percolation, settings: ConductionSettings) -> dict[str, Any]:
+def _columns(
+    where: IonLandscape, found: Percolation, barriers: PercolationThresholds, settings: ConductionSettings
+) -> dict[str, Any]:
     path = conduction_path(where, found, settings.dimensionality_window)
-    barriers = refined_thresholds(where, found, settings.cutoff)
     columns = {
         "migration_barrier_1d": barriers.e1d,
         "migration_barrier_2d": barriers.e2d,
