@@ -74,11 +74,11 @@ def same_charge_each(
 
 
 @jit
-def mixed_valence_possible(x: IntArray, slot: IntArray, prototype_charge: IntArray, allowed: BoolArray) -> bool:
+def mixed_valence_possible(x: IntArray, prototype_charge: IntArray, allowed: BoolArray) -> bool:
     """Whether an element with several charges of one sign sits on more than one slot."""
     for i in range(x.shape[0]):
         for j in range(i):
-            if x[i] == x[j] and slot[i] != slot[j] and (prototype_charge[i] > 0) == (prototype_charge[j] > 0):
+            if x[i] == x[j] and (prototype_charge[i] > 0) == (prototype_charge[j] > 0):
                 sign = 1 if prototype_charge[i] > 0 else -1
                 states = 0
                 for size in range(1, 9):
@@ -91,30 +91,24 @@ def mixed_valence_possible(x: IntArray, slot: IntArray, prototype_charge: IntArr
 
 @jit
 def charge_each_slot(
-    x: IntArray, multiplicity: IntArray, prototype_charge: IntArray, slot: IntArray, allowed: BoolArray, out: IntArray
+    x: IntArray, multiplicity: IntArray, prototype_charge: IntArray, allowed: BoolArray, out: IntArray
 ) -> bool:
     """Neutral charges with one charge a slot, nearest to the prototype's (dynamic programming over the charge)."""
-    n = x.shape[0]
-    slots = slot[n - 1] + 1
-    atoms = np.zeros(slots, dtype=np.int64)
-    first = np.zeros(slots, dtype=np.int64)
-    for o in range(n - 1, -1, -1):
-        atoms[slot[o]] += multiplicity[o]
-        first[slot[o]] = o
+    slots = x.shape[0]
     reach = 0
     for s in range(slots):
-        reach += 8 * atoms[s]
+        reach += 8 * multiplicity[s]
     far = np.int64(2**40)
     # cost[s, t]: least cost of the slots s.. that sum to t - reach
     cost = np.full((slots + 1, 2 * reach + 1), far)
     cost[slots, reach] = 0
     for s in range(slots - 1, -1, -1):
-        sign = 1 if prototype_charge[first[s]] > 0 else -1
+        sign = 1 if prototype_charge[s] > 0 else -1
         for size in range(1, 9):
-            if not allowed[x[first[s]], 8 + sign * size]:
+            if not allowed[x[s], 8 + sign * size]:
                 continue
-            step = sign * size * atoms[s]
-            price = atoms[s] * abs(abs(prototype_charge[first[s]]) - size)
+            step = sign * size * multiplicity[s]
+            price = multiplicity[s] * abs(abs(prototype_charge[s]) - size)
             for t in range(max(0, step), min(2 * reach, 2 * reach + step) + 1):
                 rest = cost[s + 1, t - step]
                 if rest < far and rest + price < cost[s, t]:
@@ -122,18 +116,15 @@ def charge_each_slot(
     if cost[0, reach] >= far:
         return False
     t = reach
-    chosen = np.zeros(slots, dtype=np.int64)
     for s in range(slots):
-        sign = 1 if prototype_charge[first[s]] > 0 else -1
+        sign = 1 if prototype_charge[s] > 0 else -1
         for size in range(1, 9):
-            if not allowed[x[first[s]], 8 + sign * size]:
+            if not allowed[x[s], 8 + sign * size]:
                 continue
-            step = sign * size * atoms[s]
-            price = atoms[s] * abs(abs(prototype_charge[first[s]]) - size)
+            step = sign * size * multiplicity[s]
+            price = multiplicity[s] * abs(abs(prototype_charge[s]) - size)
             if 0 <= t - step <= 2 * reach and cost[s + 1, t - step] + price == cost[s, t]:
-                chosen[s] = sign * size
+                out[s] = sign * size
                 t -= step
                 break
-    for o in range(n):
-        out[o] = chosen[slot[o]]
     return True

@@ -1,4 +1,4 @@
-"""Assignments of elements to the orbits of a crystal, in rank order: neutral, and each crystal once."""
+"""Assignments of elements to the slots of a crystal, in rank order: neutral, and each crystal once."""
 
 from typing import NamedTuple
 
@@ -6,91 +6,31 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels._jit import jit
+from kernels.assignment_space import AssignmentSpace, Odometer, odometer, raw_count, unrank
 from kernels.charge_balance import charge_each_slot, has_sign, mixed_valence_possible, same_charge_each
+from kernels.site_images import image_of, precedes
 
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
-
-CHARGE_OFFSET = 8
-"""Column of charge 0 in a table of allowed charges; charges run from -8 to 8."""
 
 BLOCK = 65_536
 """Ranks a call of the compiled loop covers, so that memory stays flat."""
 
 
-class AssignmentSpace(NamedTuple):
-    """All raw assignments of one crystal, and what makes one valid.
-
-    Orbits of a class stand together. A raw assignment picks one pattern a class; its rank is the mixed-radix number
-    of those picks, the last class fastest.
-
-    Attributes
-    ----------
-    patterns
-        (total,) elements on the orbits of a class, all patterns of class 0, then of class 1, ...; elements are small
-        integers in the order that decides which of several equal crystals is kept.
-    pattern_start
-        (classes,) where a class's patterns begin in ``patterns``.
-    pattern_count
-        (classes,)
-    class_start
-        (classes + 1,) first orbit of each class, and the number of orbits.
-    class_species
-        (classes,) most different elements a class may hold.
-    multiplicity, prototype_charge
-        (orbits,) atoms, and the charge in the prototype.
-    slot
-        (orbits,) orbits of one slot always carry the same ion; ascending from 0.
-    allowed
-        (elements, 17) whether an element may carry a charge (column: charge + 8).
-    images, site_orbit
-        (g, sites) orbit onto which each symmetry moves each site, and (sites,) each site's own orbit, ascending.
-    other_charges
-        (s, orbits) charges of crystals listed before with the same orbits; what they reach is skipped here.
-    keep_charge
-        True: an orbit keeps its prototype's charge. False: only its sign, and the cell is neutral.
-    max_elements
-        Most different elements in an assignment.
-    """
-
-    patterns: IntArray
-    pattern_start: IntArray
-    pattern_count: IntArray
-    class_start: IntArray
-    class_species: IntArray
-    multiplicity: IntArray
-    prototype_charge: IntArray
-    slot: IntArray
-    allowed: BoolArray
-    images: IntArray
-    site_orbit: IntArray
-    other_charges: IntArray
-    keep_charge: bool
-    max_elements: int
-
-
 class Assignments(NamedTuple):
-    """Valid assignments: ``ranks`` (m,), ``elements`` (m, orbits) and ``charges`` (m, orbits)."""
+    """Valid assignments: ``ranks`` (m,), ``elements`` (m, slots) and ``charges`` (m, slots)."""
 
     ranks: IntArray
     elements: IntArray
     charges: IntArray
 
 
-def raw_count(space: AssignmentSpace) -> int:
-    """Number of raw assignments, exactly."""
-    total = 1
-    for count in space.pattern_count:
-        total *= int(count)
-    return total
-
-
 def list_assignments(space: AssignmentSpace, first: int, last: int) -> Assignments:
     """Valid assignments with ranks in [first, last), in rank order.
 
-    Valid is an assignment that has at most ``max_elements`` elements and a neutral choice of charges, is the first
-    in lexicographic order among those that the symmetry maps onto each other, and is not reached by
-    ``other_charges``. So any slice equals the same rows of the full list.
+    Valid is an assignment that has a neutral choice of charges, is the first in lexicographic order among those
+    that the symmetry maps onto each other, and is not reached by ``other_charges``. A slice is listed without those
+    before it, and equals the same rows of the full list.
 
     Raises
     ------
@@ -98,20 +38,23 @@ def list_assignments(space: AssignmentSpace, first: int, last: int) -> Assignmen
         When the ranks are out of range or an array has the wrong shape.
     """
     _check(space, first, last)
-    n_orbits = len(space.multiplicity)
-    ranks, elements, charges = [], [], []
+    n_slots = len(space.multiplicity)
+    ranks: list[IntArray] = [np.empty(0, dtype=np.int64)]
+    elements: list[IntArray] = [np.empty((0, n_slots), dtype=np.int64)]
+    charges: list[IntArray] = [np.empty((0, n_slots), dtype=np.int64)]
+    if first < last:
+        tables = odometer(space)
+        sets, ways = unrank(space, first)
+        sets += tables.start[:-1]
     for begin in range(first, last, BLOCK):
-        end = min(begin + BLOCK, last)
-        rank_block = np.empty(end - begin, dtype=np.int64)
-        element_block = np.empty((end - begin, n_orbits), dtype=np.int64)
-        charge_block = np.empty((end - begin, n_orbits), dtype=np.int64)
-        found = _list(space, begin, end, rank_block, element_block, charge_block)
-        ranks.append(rank_block[:found].copy())
+        count = min(BLOCK, last - begin)
+        rank_block = np.empty(count, dtype=np.int64)
+        element_block = np.empty((count, n_slots), dtype=np.int64)
+        charge_block = np.empty((count, n_slots), dtype=np.int64)
+        found = _list(space, tables, sets, ways, count, rank_block, element_block, charge_block)
+        ranks.append(rank_block[:found] + begin)
         elements.append(element_block[:found].copy())
         charges.append(charge_block[:found].copy())
-    if not ranks:
-        empty = np.empty((0, n_orbits), dtype=np.int64)
-        return Assignments(np.empty(0, dtype=np.int64), empty, empty.copy())
     return Assignments(np.concatenate(ranks), np.concatenate(elements), np.concatenate(charges))
 
 
@@ -121,75 +64,23 @@ def _check(space: AssignmentSpace, first: int, last: int) -> None:
         raise ValueError(f"the space holds {total} raw assignments; ranks must stay below 2**63: bound it")
     if not 0 <= first <= last <= total:
         raise ValueError(f"ranks [{first}, {last}) are not within [0, {total}]")
-    n_orbits, n_sites = len(space.multiplicity), len(space.site_orbit)
+    n_slots = len(space.multiplicity)
     shapes = {
-        "prototype_charge": (space.prototype_charge.shape, (n_orbits,)),
-        "slot": (space.slot.shape, (n_orbits,)),
-        "images": (space.images.shape[1:], (n_sites,)),
-        "other_charges": (space.other_charges.shape[1:], (n_orbits,)),
-        "allowed": (space.allowed.shape[1:], (2 * CHARGE_OFFSET + 1,)),
+        "prototype_charge": (space.prototype_charge.shape, (n_slots,)),
+        "images.source": (space.images.source.shape[1:], (n_slots,)),
+        "other_charges": (space.other_charges.shape[1:], (n_slots,)),
+        "allowed": (space.allowed.shape[1:], (17,)),
     }
     for name, (shape, expected) in shapes.items():
         if shape != expected:
             raise ValueError(f"{name} must have the trailing shape {expected}, got {shape}")
-    if int(space.class_start[-1]) != n_orbits:
-        raise ValueError(f"class_start ends at {int(space.class_start[-1])}, but there are {n_orbits} orbits")
-
-
-def canonical_forms(elements: IntArray, images: IntArray, site_orbit: IntArray) -> IntArray:
-    """The lexicographically first assignment that the symmetry maps each one onto.
-
-    Parameters
-    ----------
-    elements : (m, orbits) int
-    images : (g, sites) int
-    site_orbit : (sites,) int
-
-    Returns
-    -------
-    (m, orbits) int64
-    """
-    elements = np.ascontiguousarray(elements, dtype=np.int64)
-    out = elements.copy()
-    _canonical(elements, images, site_orbit, out)
-    return out
+    if int(space.class_start[-1]) != n_slots:
+        raise ValueError(f"class_start ends at {int(space.class_start[-1])}, but there are {n_slots} slots")
 
 
 @jit
-def _image(x: IntArray, image: IntArray, site_orbit: IntArray, y: IntArray) -> bool:
-    """Write the image of an assignment into ``y``; False when it is not constant on each orbit."""
-    previous = -1
-    for site in range(site_orbit.shape[0]):
-        element = x[image[site]]
-        orbit = site_orbit[site]
-        if orbit != previous:
-            y[orbit] = element
-            previous = orbit
-        elif y[orbit] != element:
-            return False
-    return True
-
-
-@jit
-def _less(y: IntArray, x: IntArray) -> bool:
-    for o in range(x.shape[0]):
-        if y[o] != x[o]:
-            return bool(y[o] < x[o])
-    return False
-
-
-@jit
-def _canonical(elements: IntArray, images: IntArray, site_orbit: IntArray, out: IntArray) -> None:
-    y = np.empty(elements.shape[1], dtype=np.int64)
-    for row in range(elements.shape[0]):
-        for g in range(images.shape[0]):
-            if _image(elements[row], images[g], site_orbit, y) and _less(y, out[row]):
-                out[row] = y
-
-
-@jit
-def _distinct(x: IntArray, first: int, last: int) -> int:
-    """Number of different elements on the orbits [first, last)."""
+def distinct(x: IntArray, first: int, last: int) -> int:
+    """Number of different elements on the slots [first, last)."""
     count = 0
     for i in range(first, last):
         new = True
@@ -203,82 +94,165 @@ def _distinct(x: IntArray, first: int, last: int) -> int:
 
 
 @jit
-def _reached(
-    y: IntArray, class_start: IntArray, class_species: IntArray, charge: IntArray, allowed: BoolArray, keep_charge: bool
-) -> bool:
-    """Whether an image is itself among the raw assignments (its neutrality follows from the original's)."""
-    for c in range(class_species.shape[0]):
-        if _distinct(y, class_start[c], class_start[c + 1]) > class_species[c]:
+def may_stand(space: AssignmentSpace, element: int, slot: int) -> bool:
+    """Whether an element has a charge for a slot."""
+    charge = space.prototype_charge[slot]
+    if space.keep_charge:
+        return bool(space.allowed[element, 8 + charge])
+    return has_sign(space.allowed, element, 1 if charge > 0 else -1)
+
+
+@jit
+def is_raw(space: AssignmentSpace, y: IntArray) -> bool:
+    """Whether an image of a raw assignment is one itself (its neutrality follows from the original's)."""
+    for c in range(space.class_species.shape[0]):
+        if distinct(y, space.class_start[c], space.class_start[c + 1]) > space.class_species[c]:
             return False
-    for o in range(y.shape[0]):
-        if keep_charge:
-            if not allowed[y[o], 8 + charge[o]]:
-                return False
-        elif not has_sign(allowed, y[o], 1 if charge[o] > 0 else -1):
+    for o in range(y.shape[0]):  # noqa: SIM110
+        if not may_stand(space, y[o], o):
             return False
     return True
 
 
 @jit
-def _list(space: AssignmentSpace, first: int, last: int, ranks: IntArray, elements: IntArray, charges: IntArray) -> int:
-    """Fill the output arrays with the valid assignments of [first, last); returns how many."""
-    n_classes = space.pattern_count.shape[0]
-    n_orbits = space.multiplicity.shape[0]
-    x = np.empty(n_orbits, dtype=np.int64)
-    y = np.empty(n_orbits, dtype=np.int64)
-    q = np.empty(n_orbits, dtype=np.int64)
-    stride = np.ones(n_classes, dtype=np.int64)
-    for c in range(n_classes - 2, -1, -1):
-        stride[c] = stride[c + 1] * space.pattern_count[c + 1]
+def reached_before(space: AssignmentSpace, x: IntArray) -> bool:
+    """Whether a crystal that was listed before reaches this assignment with its own charges."""
+    for s in range(space.other_charges.shape[0]):
+        reached = True
+        for o in range(x.shape[0]):
+            if not space.allowed[x[o], 8 + space.other_charges[s, o]]:
+                reached = False
+                break
+        if reached:
+            return True
+    return False
+
+
+@jit
+def balance(space: AssignmentSpace, x: IntArray, q: IntArray) -> bool:
+    """Write charges that make an assignment neutral; False when there are none."""
+    if space.keep_charge:
+        q[:] = space.prototype_charge
+        return True
+    if same_charge_each(x, space.multiplicity, space.prototype_charge, space.allowed, q):
+        return True
+    return mixed_valence_possible(x, space.prototype_charge, space.allowed) and charge_each_slot(
+        x, space.multiplicity, space.prototype_charge, space.allowed, q
+    )
+
+
+@jit
+def _first_of_its_kind(space: AssignmentSpace, x: IntArray, y: IntArray) -> bool:
+    siblings = space.other_charges.shape[0] > 0
+    if siblings and reached_before(space, x):
+        return False
+    for g in range(space.images.source.shape[0]):
+        if not image_of(x, space.images, g, y):
+            continue
+        if siblings and reached_before(space, y):
+            return False
+        if precedes(y, x) and is_raw(space, y):
+            return False
+    return True
+
+
+@jit
+def _place(space: AssignmentSpace, tables: Odometer, c: int, row: int, way: int, x: IntArray) -> None:
+    """Put the elements of a set on the slots of its class."""
+    begin = space.class_start[c]
+    width = space.class_start[c + 1] - begin
+    at = tables.way_start[c, tables.size[row]] + way * width
+    for o in range(width):
+        x[begin + o] = tables.elements[row, tables.labels[at + o]]
+
+
+@jit
+def _take(tables: Odometer, row: int, uses: IntArray, step: int) -> int:
+    """Count a set's elements in (step 1) or out (-1); returns the change in the number of different elements."""
+    change = 0
+    for k in range(tables.size[row]):
+        e = tables.elements[row, k]
+        if step > 0 and uses[e] == 0:
+            change += 1
+        uses[e] += step
+        if step < 0 and uses[e] == 0:
+            change -= 1
+    return change
+
+
+@jit
+def _advance(
+    space: AssignmentSpace, tables: Odometer, sets: IntArray, ways: IntArray, uses: IntArray, number: int, x: IntArray
+) -> int:
+    """Turn to the next raw assignment; returns its number of different elements, -1 after the last."""
+    n_classes = sets.shape[0]
+    c = n_classes - 1
+    down = False
+    while c < n_classes:
+        if c < 0:
+            return -1
+        if down:
+            row = tables.start[c]
+        else:
+            if ways[c] + 1 < tables.way_count[c, tables.size[sets[c]]]:
+                ways[c] += 1
+                _place(space, tables, c, sets[c], ways[c], x)
+                c += 1
+                down = True
+                continue
+            number += _take(tables, sets[c], uses, -1)
+            row = sets[c] + 1
+        while row < tables.start[c + 1]:
+            new = 0
+            for k in range(tables.size[row]):
+                if uses[tables.elements[row, k]] == 0:
+                    new += 1
+            if number + new <= space.max_elements:
+                break
+            row += 1
+        if row < tables.start[c + 1]:
+            sets[c] = row
+            ways[c] = 0
+            number += _take(tables, row, uses, 1)
+            _place(space, tables, c, row, 0, x)
+            c += 1
+            down = True
+        else:
+            c -= 1
+            down = False
+    return number
+
+
+@jit
+def _list(
+    space: AssignmentSpace,
+    tables: Odometer,
+    sets: IntArray,
+    ways: IntArray,
+    count: int,
+    ranks: IntArray,
+    elements: IntArray,
+    charges: IntArray,
+) -> int:
+    """Fill the output with the valid ones of ``count`` raw assignments from (sets, ways) on; returns how many.
+
+    ``ranks`` count from 0; (sets, ways) are left at the raw assignment after the last.
+    """
+    n_slots = space.multiplicity.shape[0]
+    x = np.empty(n_slots, dtype=np.int64)
+    y = np.empty(n_slots, dtype=np.int64)
+    q = np.empty(n_slots, dtype=np.int64)
+    uses = np.zeros(space.allowed.shape[0], dtype=np.int64)
+    number = 0
+    for c in range(sets.shape[0]):
+        number += _take(tables, sets[c], uses, 1)
+        _place(space, tables, c, sets[c], ways[c], x)
     found = 0
-    next_rank = first
-    while next_rank < last:
-        rank = next_rank
-        next_rank = rank + 1
-        for c in range(n_classes):
-            begin, end = space.class_start[c], space.class_start[c + 1]
-            pick = (rank // stride[c]) % space.pattern_count[c]
-            at = space.pattern_start[c] + pick * (end - begin)
-            for o in range(begin, end):
-                x[o] = space.patterns[at + o - begin]
-            if _distinct(x, 0, end) > space.max_elements:
-                # nothing that begins like this is valid: on to the next pattern of this class
-                next_rank = (rank // stride[c] + 1) * stride[c]
-                break
-        if next_rank != rank + 1 or _distinct(x, 0, n_orbits) > space.max_elements:
-            continue
-        if space.keep_charge:
-            q[:] = space.prototype_charge
-        elif not same_charge_each(x, space.multiplicity, space.prototype_charge, space.allowed, q) and not (
-            mixed_valence_possible(x, space.slot, space.prototype_charge, space.allowed)
-            and charge_each_slot(x, space.multiplicity, space.prototype_charge, space.slot, space.allowed, q)
-        ):
-            continue
-        first_of_its_kind = True
-        for s in range(space.other_charges.shape[0]):
-            reached = True
-            for o in range(n_orbits):
-                if not space.allowed[x[o], 8 + space.other_charges[s, o]]:
-                    reached = False
-                    break
-            if reached:
-                first_of_its_kind = False
-                break
-        if not first_of_its_kind:
-            continue
-        for g in range(space.images.shape[0]):
-            if (
-                _image(x, space.images[g], space.site_orbit, y)
-                and _less(y, x)
-                and _reached(
-                    y, space.class_start, space.class_species, space.prototype_charge, space.allowed, space.keep_charge
-                )
-            ):
-                first_of_its_kind = False
-                break
-        if first_of_its_kind:
+    for rank in range(count):
+        if balance(space, x, q) and _first_of_its_kind(space, x, y):
             ranks[found] = rank
             elements[found] = x
             charges[found] = q
             found += 1
+        number = _advance(space, tables, sets, ways, uses, number, x)
     return found

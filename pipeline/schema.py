@@ -430,6 +430,16 @@ def arrow_type(dtype: str) -> pa.DataType:
     return plain[dtype]
 
 
+def arrow_fields(names: Iterable[str]) -> list[pa.Field]:
+    """Arrow fields of the named columns, each with its unit and meaning."""
+    import pyarrow as pa
+
+    return [
+        pa.field(c.name, arrow_type(c.dtype), metadata={"unit": c.unit, "meaning": c.meaning})
+        for c in map(column, names)
+    ]
+
+
 def to_arrow(table: pd.DataFrame, names: Iterable[str]) -> pa.Table:
     """Convert the named columns to Arrow with their declared types.
 
@@ -442,8 +452,8 @@ def to_arrow(table: pd.DataFrame, names: Iterable[str]) -> pa.Table:
     import pandas as pd
     import pyarrow as pa
 
-    arrays, fields = [], []
-    for name in names:
+    arrays, fields = [], arrow_fields(names)
+    for name in (f.name for f in fields):
         declared = column(name)
         if name not in table.columns:
             raise ValueError(f"column {name!r} of stage {declared.stage} is missing from the table")
@@ -457,5 +467,4 @@ def to_arrow(table: pd.DataFrame, names: Iterable[str]) -> pa.Table:
             arrays.append(pa.array(values, type=kind))
         except (pa.ArrowInvalid, pa.ArrowTypeError, ValueError, TypeError) as error:
             raise ValueError(f"column {name!r} must hold {declared.dtype}: {error}") from error
-        fields.append(pa.field(name, kind, metadata={"unit": declared.unit, "meaning": declared.meaning}))
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))

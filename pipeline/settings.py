@@ -87,6 +87,24 @@ class CandidateGates(Settings):
         None, ge=0.0, le=1.0, description="least Hautier substitution probability (pymatgen's lambda table)"
     )
     require_mobile_ion: bool = Field(True, description="at least one mobile ion must be present")
+    require_one_of: tuple[tuple[str, ...], ...] = Field(
+        (), description="sets of elements, e.g. [[F, Cl, Br, I]]: of each, a candidate holds at least one"
+    )
+    not_together: tuple[tuple[str, ...], ...] = Field(
+        (), description="sets of elements, e.g. [[Li, Na]]: no candidate holds all of one"
+    )
+    keep_parents: bool = Field(
+        True, description="candidates that are the prototype itself go through the funnel, as controls"
+    )
+
+    @field_validator("require_one_of", "not_together")
+    @classmethod
+    def _element_sets(cls, value: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        for group in value:
+            if not group:
+                raise ValueError("a set of elements is empty; name elements, or leave the set out")
+            check_elements(group)
+        return value
 
 
 class CandidateSettings(Settings):
@@ -94,6 +112,11 @@ class CandidateSettings(Settings):
 
     prototypes: PrototypeSettings
     elements: tuple[str, ...] = Field((), description="elements that may be placed; needed unless substitution is none")
+    oxidation_states: Literal["common", "tabulated"] = Field(
+        "common",
+        description="common: an element's common ions; tabulated: every ion of the table of ions that has a radius "
+        "(what the ICSD holds, rare states such as Ti2+ included)",
+    )
     charges: dict[str, tuple[int, ...]] = Field(
         default_factory=dict,
         description="oxidation states of an element, overriding the table, e.g. {Fe: [2, 3]}",

@@ -90,11 +90,10 @@ def run_candidates_unit(work: dict[str, Any]) -> UnitResult:
 
     started = time.perf_counter()
     refs = worker_references()
-    frame, counts = candidates.enumerate_unit(work, refs.campaign.candidates, refs.library, refs.mobile_ions)
-    table = schema.to_arrow(frame, [c.name for c in schema.columns_of("candidates")])
+    table, counts = candidates.enumerate_table(work, refs.campaign.candidates, refs.library, refs.mobile_ions)
     note = {
         "seconds": round(time.perf_counter() - started, 3),
-        "rows": len(frame),
+        "rows": table.num_rows,
         "counts": json.loads(json.dumps(counts)),
     }
     return UnitResult(table, note)

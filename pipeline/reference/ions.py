@@ -113,7 +113,8 @@ def allowed_ions(settings: CandidateSettings) -> tuple[Ion, ...]:
     Parameters
     ----------
     settings
-        ``elements`` less ``exclude_elements`` and ``exclude_classes``; ``charges`` overrides the table's states.
+        ``elements`` less ``exclude_elements`` and ``exclude_classes``; ``oxidation_states`` says which of the table's
+        states are placed, ``charges`` overrides them.
 
     Raises
     ------
@@ -129,7 +130,8 @@ def allowed_ions(settings: CandidateSettings) -> tuple[Ion, ...]:
         if listed and element in settings.charges:
             own = [ion(element, charge) for charge in dict.fromkeys(settings.charges[element])]
         else:
-            own = [i for i in listed if i.default]
+            tabulated = settings.oxidation_states == "tabulated"
+            own = [i for i in listed if (not math.isnan(i.radius) if tabulated else i.default)]
         if not own:
             unplaceable.append(element)
         chosen.extend(own)

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kernels.enumeration import canonical_forms, list_assignments
+from kernels.assignment_count import count_assignments
+from kernels.enumeration import list_assignments
 from pipeline import schema
 from pipeline.crystal import STRUCTURE_COLUMNS, has_structure
-from pipeline.reference.ions import ion_label
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
 from pipeline.settings import CandidateSettings
-from pipeline.stages.cheap_gates import ion_tables, measures, rejection_reasons
+from pipeline.stages.candidate_rows import Placed, candidate_rows
+from pipeline.stages.cheap_gates import REASONS, ion_code, measures, rejections
 from pipeline.stages.starting_volume import starting_lattice
-from pipeline.stages.substitution import assignment_space, falls_back, palette, raw_assignments
+from pipeline.stages.substitution import (
+    assignment_space,
+    falls_back,
+    mixed_classes,
+    orbit_slots,
+    palette,
+    raw_assignments,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IntArray = npt.NDArray[np.int64]
 
 NAME = "candidates"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 COLUMN_NAMES = tuple(c.name for c in schema.columns_of(NAME))
 
@@ -60,6 +70,14 @@ def plan_units(settings: CandidateSettings, library: PrototypeLibrary) -> list[d
 def enumerate_unit(
     unit: dict[str, Any], settings: CandidateSettings, library: PrototypeLibrary, mobile_ions: tuple[str, ...]
 ) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Like :func:`enumerate_table`, as a DataFrame."""
+    table, counts = enumerate_table(unit, settings, library, mobile_ions)
+    return (table.to_pandas() if table.num_rows else empty_table()), counts
+
+
+def enumerate_table(
+    unit: dict[str, Any], settings: CandidateSettings, library: PrototypeLibrary, mobile_ions: tuple[str, ...]
+) -> tuple[pa.Table, dict[str, int]]:
     """Candidates of one unit that pass the cheap gates, and the number of those that do not, by reason.
 
     Parameters
@@ -77,31 +95,47 @@ def enumerate_unit(
         All columns of stage candidates. ``counts`` holds ``enumerated`` (distinct candidates), ``passed``, and each
         first reason for which a candidate was rejected; ``enumerated`` is the sum of the others.
     """
-    tables: list[pd.DataFrame] = []
+    import pyarrow as pa
+
+    tables: list[pa.Table] = []
     counts: Counter[str] = Counter({"enumerated": 0, "passed": 0})
     for prototype_id, first, last in unit["slices"]:
         if last <= first:
             continue
         prototype = library[prototype_id]
-        elements, charges = _assignments(prototype, library, settings, first, last)
-        lookup = ion_tables()
-        measured = measures(prototype, elements, charges, mobile_ions, lookup)
-        reasons = rejection_reasons(prototype, elements, charges, measured, settings, lookup)
+        slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
         counts["enumerated"] += len(elements)
-        for reason, number in Counter(reasons[reasons != ""].tolist()).items():
-            counts[reason] += number
-        keep = reasons == ""
-        counts["passed"] += int(keep.sum())
-        if keep.any():
-            kept = {name: values[keep] for name, values in measured.items()}
-            tables.append(_rows(prototype, library, settings, elements[keep], charges[keep], kept))
+        if not len(elements):
+            continue
+        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions)
+        rejected = rejections(prototype, elements, measured, settings)
+        for reason, number in enumerate(np.bincount(rejected + 1, minlength=len(REASONS) + 1)[1:].tolist()):
+            if number:
+                counts[REASONS[reason]] += number
+        keep = rejected < 0
+        if not keep.any():
+            continue
+        placed = Placed(
+            elements[keep],
+            charges[keep],
+            slot_of,
+            measured.mobile_atoms[keep],
+            measured.mismatch[keep],
+            measured.probability[keep],
+        )
+        rows, parents = candidate_rows(prototype, library, settings, placed)
+        counts["is_parent"] += parents
+        counts["passed"] += rows.num_rows
+        tables.append(rows)
+    if not counts["is_parent"]:
+        del counts["is_parent"]
     if not tables:
-        return empty_table(), dict(counts)
-    return pd.concat(tables, ignore_index=True), dict(counts)
+        return schema.to_arrow(empty_table(), COLUMN_NAMES), dict(counts)
+    return pa.concat_tables(tables).combine_chunks(), dict(counts)
 
 
 def count(settings: CandidateSettings, library: PrototypeLibrary) -> dict[str, int]:
-    """Exact numbers before the cheap gates.
+    """Exact numbers before the cheap gates, without listing anything.
 
     Returns
     -------
@@ -121,10 +155,8 @@ def count(settings: CandidateSettings, library: PrototypeLibrary) -> dict[str, i
         if space is None:
             continue
         totals["prototypes_element_wise"] += falls_back(prototype, settings)
-        raw = raw_assignments(prototype, library, settings)
-        totals["raw_assignments"] += raw
-        for first in range(0, raw, 1_000_000):
-            totals["candidates"] += len(list_assignments(space, first, min(raw, first + 1_000_000)).ranks)
+        totals["raw_assignments"] += raw_assignments(prototype, library, settings)
+        totals["candidates"] += count_assignments(space)
     names = (
         "prototypes",
         "prototypes_without_oxidation_states",
@@ -196,110 +228,26 @@ def parse_ions(text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 def _assignments(
     prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings, first: int, last: int
-) -> tuple[IntArray, IntArray]:
-    """Atomic numbers (m, orbits) and charges (m, orbits) of the distinct candidates in a range of ranks."""
+) -> tuple[IntArray, IntArray, IntArray, frozenset[int]]:
+    """Distinct candidates in a range of ranks.
+
+    Returns
+    -------
+    slot_of, elements, charges, ions
+        (orbits,) slot of each orbit, atomic numbers (m, slots), charges (m, slots), and the ions that may occur.
+    """
     if settings.substitution == "none":
-        own = np.array([[_atomic_number(e) for e in prototype.orbit_elements]], dtype=np.int64)
-        return own, np.array([prototype.orbit_charges], dtype=np.int64)
+        numbers = parse_ions(" ".join(prototype.orbit_elements))[0]
+        own = frozenset(ion_code(z, q) for z, q in zip(numbers, prototype.orbit_charges, strict=True))
+        each = np.arange(len(numbers), dtype=np.int64)
+        return each, np.array([numbers], np.int64), np.array([prototype.orbit_charges], np.int64), own
     space = assignment_space(prototype, library, settings)
     if space is None:
         raise ValueError(f"prototype {prototype.prototype_id} has no assignments; the unit is of another plan")
     found = list_assignments(space, first, last)
-    return palette(settings).atomic_numbers[found.elements], found.charges
-
-
-@cache
-def _atomic_number(symbol: str) -> int:
-    from pymatgen.core import Element
-
-    return int(Element(symbol).Z)
-
-
-@cache
-def _symbol(number: int) -> str:
-    from pymatgen.core import Element
-
-    return str(Element.from_Z(number).symbol)
-
-
-def _rows(
-    prototype: Prototype,
-    library: PrototypeLibrary,
-    settings: CandidateSettings,
-    elements: IntArray,
-    charges: IntArray,
-    measured: dict[str, npt.NDArray[Any]],
-) -> pd.DataFrame:
-    canonical = canonical_forms(elements, prototype.images, prototype.site_orbit)
-    parents = _parent_forms(prototype, library, settings)
-    first_of_class = [prototype.orbit_class.index(c) for c in prototype.orbit_class]
-    mixed = (elements != elements[:, first_of_class]).any(axis=1)
-    none = settings.substitution == "none"
-    rows: list[tuple[Any, ...]] = []
-    for k in range(len(elements)):
-        amounts = Counter[int]()
-        for number, atoms in zip(elements[k].tolist(), prototype.orbit_multiplicities, strict=True):
-            amounts[number] += atoms
-        pretty, plain, chemsys = formulas(tuple(sorted(amounts.items())))
-        form = tuple(canonical[k].tolist())
-        rows.append(
-            (
-                candidate_id(plain, prototype.prototype_id, form),
-                pretty,
-                chemsys,
-                prototype.n_sites,
-                prototype.prototype_id,
-                prototype.source_id,
-                prototype.formula,
-                prototype.spacegroup_number,
-                " ".join(_ion_text(int(z), int(q)) for z, q in zip(elements[k], charges[k], strict=True)),
-                not none and form in parents,
-                "none" if none else "orbit" if mixed[k] else "element",
-                float(measured["mobile_atoms"][k] / prototype.n_sites),
-                float(measured["radius_mismatch"][k]),
-                float(measured["substitution_probability"][k]),
-            )
-        )
-    return pd.DataFrame.from_records(rows, columns=list(COLUMN_NAMES))
-
-
-def _ion_text(number: int, charge: int) -> str:
-    return ion_label(_symbol(number), charge) if charge else _symbol(number)
-
-
-def _parent_forms(prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings) -> set[tuple[int, ...]]:
-    """Elements on the orbits, in canonical form, of every crystal that the prototype stands for."""
-    stands_for = [prototype]
-    if settings.substitution == "charge_neutral":
-        stands_for = [p for p in library.by_frame[prototype.frame] if p.has_charges]
-    assigned = {
-        tuple(_atomic_number(m.class_elements[c]) for c in prototype.orbit_class) for p in stands_for for m in p.members
-    }
-    forms = canonical_forms(np.array(sorted(assigned), dtype=np.int64), prototype.images, prototype.site_orbit)
-    return {tuple(f) for f in forms.tolist()}
-
-
-@cache
-def formulas(amounts: tuple[tuple[int, int], ...]) -> tuple[str, str, str]:
-    """Reduced formula, the same without brackets, and chemical system of ((atomic number, atoms), ...)."""
-    from pymatgen.core import Composition
-
-    composition = Composition({_symbol(z): n for z, n in amounts}).reduced_composition
-    plain = "".join(part.removesuffix("1") if _is_one(part) else part for part in composition.formula.split())
-    return composition.reduced_formula, plain, composition.chemical_system
-
-
-def _is_one(part: str) -> bool:
-    return part.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz") == "1"
-
-
-def candidate_id(plain_formula: str, prototype_id: str, form: tuple[int, ...]) -> str:
-    """``<formula>-<prototype>-<digest of the elements on the orbits>``: safe in file names, alike in every campaign.
-
-    ``form`` holds the atomic numbers in canonical form (:func:`kernels.enumeration.canonical_forms`).
-    """
-    digest = hashlib.sha256(" ".join(str(z) for z in form).encode()).hexdigest()[:8]
-    return f"{plain_formula}-{prototype_id}-{digest}"
+    colours = palette(settings)
+    slot_of = orbit_slots(prototype, mixed_classes(prototype, settings))
+    return slot_of, colours.atomic_numbers[found.elements], found.charges, colours.codes
 
 
 def empty_table() -> pd.DataFrame:

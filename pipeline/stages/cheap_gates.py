@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.enumeration import CHARGE_OFFSET
+from kernels.assignment_measures import Measures, MeasureTables, measure_assignments
+from kernels.assignment_space import CHARGE_OFFSET
 from pipeline.reference.ions import ion, ion_table
 from pipeline.reference.prototypes import Prototype
 from pipeline.settings import CandidateSettings
@@ -44,60 +44,84 @@ def ion_tables() -> IonTables:
 
 
 def measures(
-    prototype: Prototype, elements: IntArray, charges: IntArray, mobile_ions: tuple[str, ...], tables: IonTables
-) -> dict[str, npt.NDArray[Any]]:
+    prototype: Prototype,
+    slot_of: IntArray,
+    elements: IntArray,
+    charges: IntArray,
+    mobile_ions: tuple[str, ...],
+    placed: frozenset[int],
+) -> Measures:
     r"""Measures of assignments to one prototype.
 
     Parameters
     ----------
-    elements, charges : (m, orbits) int
+    slot_of : (orbits,) int
+        Slot of each orbit; the orbits of a slot have one element.
+    elements, charges : (m, slots) int
         Atomic numbers and charges (0: unknown).
+    placed
+        :func:`ion_code` of every ion that occurs in them.
 
     Returns
     -------
-    dict
-        ``mobile_atoms`` (m,) int, atoms of the mobile ions; an element counts where it is a cation, or where no
-        charge is known. ``radius_mismatch`` (m,) largest \|ln(r_new/r_old)\| over the orbits, NaN when a radius
-        is unknown. ``substitution_probability`` (m,) product over the different (old ion, new ion) pairs of Hautier's
-        conditional probabilities.
+    Measures
+        ``mobile_atoms``: an element counts where it is a cation, or where no charge is known. ``mismatch``: largest
+        \|ln(r_new/r_old)\| over the orbits, NaN when a radius is unknown. ``probability``: product over the
+        different (old ion, new ion) pairs of Hautier's conditional probabilities; NaN without charges.
     """
     from pymatgen.core import Element
 
-    multiplicity = np.array(prototype.orbit_multiplicities, dtype=np.int64)
-    mobile_numbers = [int(Element(e).Z) for e in mobile_ions]
-    mobile_atoms = (np.isin(elements, mobile_numbers) & (charges >= 0)) @ multiplicity
-    if not prototype.has_charges:
-        unknown = np.full(len(elements), np.nan)
-        return {"mobile_atoms": mobile_atoms, "radius_mismatch": unknown, "substitution_probability": unknown.copy()}
-    old_numbers = np.array([int(Element(e).Z) for e in prototype.orbit_elements])
-    old_charges = np.array(prototype.orbit_charges)
-    old = tables.radius[old_numbers, CHARGE_OFFSET + old_charges]
-    new = tables.radius[elements, CHARGE_OFFSET + charges]
-    return {
-        "mobile_atoms": mobile_atoms,
-        "radius_mismatch": np.abs(np.log(new / old)).max(axis=1),
-        "substitution_probability": _probabilities(old_numbers, old_charges, elements, charges),
-    }
+    first = np.unique(slot_of, return_index=True)[1].tolist()
+    old = [(_atomic_number(prototype.orbit_elements[o]), prototype.orbit_charges[o]) for o in first]
+    mobile = np.zeros(HIGHEST_Z, dtype=bool)
+    mobile[[int(Element(e).Z) for e in mobile_ions]] = True
+    shape = (len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1)
+    if prototype.has_charges:
+        mismatch = np.stack([_mismatch(*ion) for ion in old])
+        probability = np.stack([_probabilities(ion, placed) for ion in old])
+    else:
+        mismatch, probability = np.full(shape, np.nan), np.full(shape, np.nan)
+    return measure_assignments(
+        elements,
+        charges,
+        MeasureTables(
+            multiplicity=np.bincount(slot_of, weights=prototype.orbit_multiplicities).astype(np.int64),
+            old_ion=np.array([ion_code(z, q) for z, q in old], dtype=np.int64),
+            mobile=mobile,
+            electronegativity=ion_tables().electronegativity,
+            mismatch=mismatch,
+            probability=probability,
+        ),
+    )
 
 
-def _probabilities(old_numbers: IntArray, old_charges: IntArray, elements: IntArray, charges: IntArray) -> FloatArray:
-    """(m,) products over the different (old, new) pairs of each row."""
-    code = elements * 32 + charges + CHARGE_OFFSET
-    old_code = old_numbers * 32 + old_charges + CHARGE_OFFSET
-    out = np.ones(len(elements))
-    for o in range(elements.shape[1]):
-        repeated = np.zeros(len(elements), dtype=bool)
-        for before in range(o):
-            if old_code[before] == old_code[o]:
-                repeated |= code[:, before] == code[:, o]
-        kinds, inverse = np.unique(code[:, o], return_inverse=True)
-        factors = np.array([pair_probability(_key(int(k)), _key(int(old_code[o]))) for k in kinds])
-        out *= np.where(repeated, 1.0, factors[inverse]) if len(kinds) else 1.0
+@cache
+def _atomic_number(symbol: str) -> int:
+    from pymatgen.core import Element
+
+    return int(Element(symbol).Z)
+
+
+@cache
+def _mismatch(number: int, charge: int) -> FloatArray:
+    r"""(Z, charge + 8) \|ln(r_new/r_old)\| of every ion in place of one."""
+    radius = ion_tables().radius
+    return np.asarray(np.abs(np.log(radius / radius[number, CHARGE_OFFSET + charge])))
+
+
+@lru_cache(maxsize=4096)
+def _probabilities(old: tuple[int, int], placed: frozenset[int]) -> FloatArray:
+    """(Z, charge + 8) probability of the placed ions (as codes) in place of one."""
+    out = np.full((HIGHEST_Z, 2 * CHARGE_OFFSET + 1), np.nan)
+    for code in placed:
+        number, charge = code // 32, code % 32 - CHARGE_OFFSET
+        out[number, CHARGE_OFFSET + charge] = pair_probability((number, charge), old)
     return out
 
 
-def _key(code: int) -> tuple[int, int]:
-    return code // 32, code % 32 - CHARGE_OFFSET
+def ion_code(number: int, charge: int) -> int:
+    """One whole number for an atomic number and a charge."""
+    return number * 32 + charge + CHARGE_OFFSET
 
 
 @cache
@@ -129,30 +153,37 @@ def pair_probability(new: tuple[int, int], old: tuple[int, int]) -> float:
     return math.exp(weight) / marginal.get(names[1], ions * math.exp(alpha))
 
 
-def rejection_reasons(
-    prototype: Prototype,
-    elements: IntArray,
-    charges: IntArray,
-    measured: dict[str, npt.NDArray[Any]],
-    settings: CandidateSettings,
-    tables: IonTables,
-) -> npt.NDArray[Any]:
-    """(m,) the first gate that each candidate fails, or an empty string.
+REASONS = (
+    "element_not_allowed",
+    "no_mobile_ion",
+    "mobile_ion_fraction",
+    "electronegativity_order",
+    "radius_mismatch",
+    "substitution_probability",
+    "require_one_of",
+    "not_together",
+)
+"""Gates in the order in which they are asked; a candidate is counted under the first that it fails."""
 
-    The order is ``element_not_allowed`` (structures taken as they are), ``no_mobile_ion``, ``mobile_ion_fraction``,
-    ``electronegativity_order``, ``radius_mismatch``, ``substitution_probability``. An unknown measure fails its gate.
-    With ``substitution: none`` nothing is substituted and the last two gates do not apply.
+
+def rejections(
+    prototype: Prototype, elements: IntArray, measured: Measures, settings: CandidateSettings
+) -> npt.NDArray[np.int8]:
+    """(m,) place in :data:`REASONS` of the first gate that each candidate fails, or -1.
+
+    ``element_not_allowed`` is asked of structures taken as they are. An unknown measure fails its gate. With
+    ``substitution: none`` nothing is substituted, and radius and probability are not asked.
     """
     gates = settings.gates
-    reasons = np.full(len(elements), "", dtype=object)
+    first = np.full(len(elements), -1, dtype=np.int8)
 
     def reject(failed: npt.NDArray[np.bool_], reason: str) -> None:
-        reasons[failed & (reasons == "")] = reason
+        first[failed & (first < 0)] = REASONS.index(reason)
 
     none = settings.substitution == "none"
     if none:
         reject(~_allowed(elements, settings), "element_not_allowed")
-    atoms = measured["mobile_atoms"]
+    atoms = measured.mobile_atoms
     if gates.require_mobile_ion:
         reject(atoms == 0, "no_mobile_ion")
     if gates.mobile_ion_fraction is not None:
@@ -160,15 +191,20 @@ def rejection_reasons(
         least = Fraction(repr(gates.mobile_ion_fraction))
         reject(atoms * least.denominator < least.numerator * prototype.n_sites, "mobile_ion_fraction")
     if gates.electronegativity_order and prototype.has_charges:
-        chi = tables.electronegativity[elements]
-        highest_cation = np.where(charges > 0, chi, -np.inf).max(axis=1)
-        lowest_anion = np.where(charges < 0, chi, np.inf).min(axis=1)
-        reject(~(highest_cation < lowest_anion), "electronegativity_order")
+        reject(~measured.ordered, "electronegativity_order")
     if gates.radius_mismatch is not None and not none:
-        reject(~(measured["radius_mismatch"] <= gates.radius_mismatch), "radius_mismatch")
+        reject(~(measured.mismatch <= gates.radius_mismatch), "radius_mismatch")
     if gates.substitution_probability is not None and not none:
-        reject(~(measured["substitution_probability"] >= gates.substitution_probability), "substitution_probability")
-    return reasons
+        reject(~(measured.probability >= gates.substitution_probability), "substitution_probability")
+    for group in gates.require_one_of:
+        reject(~_holds(elements, group).any(axis=1), "require_one_of")
+    for group in gates.not_together:
+        reject(np.all([_holds(elements, (e,)).any(axis=1) for e in group], axis=0), "not_together")
+    return first
+
+
+def _holds(elements: IntArray, group: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    return np.isin(elements, [_atomic_number(e) for e in group])
 
 
 def _allowed(elements: IntArray, settings: CandidateSettings) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from kernels.enumeration import CHARGE_OFFSET
+from kernels.assignment_space import CHARGE_OFFSET
 from pipeline.reference.bonds import cation_anion_bonds
 from pipeline.reference.prototypes import Prototype
 from pipeline.stages.cheap_gates import ion_tables

@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.enumeration import CHARGE_OFFSET, AssignmentSpace, raw_count
+from kernels.assignment_space import CHARGE_OFFSET, AssignmentSpace, raw_count
+from kernels.site_images import slot_images
 from pipeline.reference.ions import Ion, allowed_ions
 from pipeline.reference.protostructure import tied_permutations
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
 from pipeline.settings import CandidateSettings
+from pipeline.stages.cheap_gates import ion_code
 
 IntArray = npt.NDArray[np.int64]
 
-MAX_PATTERNS = 2_000_000
-"""Patterns of one element's orbits that are held in memory; an element with more is substituted whole."""
+MAX_WAYS = 2_000_000
+"""Ways to put elements on the orbits of a class that are held in memory; an element with more is substituted whole."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Palette:
             table[self.elements.index(i.element), CHARGE_OFFSET + i.charge] = True
         return table
 
+    @cached_property
+    def codes(self) -> frozenset[int]:
+        """Codes of the ions (:func:`pipeline.stages.cheap_gates.ion_code`)."""
+        return frozenset(ion_code(i.atomic_number, i.charge) for i in self.ions)
+
     def on_site(self, charge: int, *, keep_charge: bool) -> tuple[int, ...]:
         """Elements that may stand where the prototype has this charge."""
         if keep_charge:
@@ -55,56 +62,31 @@ class Palette:
 
 
 def palette(settings: CandidateSettings) -> Palette:
-    """Palette of a campaign."""
-    return _palette(allowed_ions(settings))
+    """Palette of a campaign; asked for with every prototype, so it is kept."""
+    key = (
+        settings.allowed_elements,
+        settings.exclude_classes,
+        settings.oxidation_states,
+        tuple(sorted(settings.charges.items())),
+    )
+    if key not in _PALETTES:
+        _PALETTES[key] = Palette(allowed_ions(settings))
+    return _PALETTES[key]
 
 
-@cache
-def _palette(ions: tuple[Ion, ...]) -> Palette:
-    return Palette(ions)
-
-
-@cache
-def patterns(choices: tuple[int, ...], orbits: int, max_species: int) -> IntArray:
-    """Ways to put elements on the orbits of a class, at most ``max_species`` different ones.
-
-    Returns
-    -------
-    (p, orbits) int64
-        In lexicographic order.
-    """
-    rows: list[tuple[int, ...]] = []
-    for used in range(1, min(max_species, orbits, len(choices)) + 1):
-        for chosen in itertools.combinations(choices, used):
-            rows.extend(r for r in itertools.product(chosen, repeat=orbits) if len(set(r)) == used)
-    return np.array(sorted(rows), dtype=np.int64).reshape(-1, orbits)
-
-
-def pattern_count(choices: int, orbits: int, max_species: int) -> int:
-    """Number of rows of :func:`patterns`: sum over k of C(choices, k) times the surjections of the orbits onto k."""
-    total, combinations = 0, 1
-    for used in range(1, min(max_species, orbits, choices) + 1):
-        combinations = combinations * (choices - used + 1) // used
-        onto, binomial = 0, 1
-        for i in range(used + 1):
-            onto += (-1) ** i * binomial * (used - i) ** orbits
-            binomial = binomial * (used - i) // (i + 1)
-        total += combinations * onto
-    return total
+_PALETTES: dict[tuple[object, ...], Palette] = {}
 
 
 def mixed_classes(prototype: Prototype, settings: CandidateSettings) -> tuple[bool, ...]:
     """For each class, whether its orbits are substituted one by one."""
-    colours = palette(settings)
     out = []
     for c in range(prototype.n_classes):
         orbits = prototype.orbit_class.count(c)
-        choices = colours.on_site(prototype.class_charges[c], keep_charge=settings.substitution == "isovalent")
         out.append(
             settings.by == "orbit"
             and settings.max_species_per_element > 1
             and 1 < orbits <= settings.max_mixed_orbits
-            and pattern_count(len(choices), orbits, settings.max_species_per_element) <= MAX_PATTERNS
+            and settings.max_species_per_element**orbits <= MAX_WAYS
         )
     return tuple(out)
 
@@ -158,46 +140,41 @@ def assignment_space(
     colours = palette(settings)
     keep_charge = settings.substitution == "isovalent"
     mixed = mixed_classes(prototype, settings)
-    sizes = [prototype.orbit_class.count(c) for c in range(prototype.n_classes)]
-    tables = []
-    for c, orbits in enumerate(sizes):
-        choices = colours.on_site(prototype.class_charges[c], keep_charge=keep_charge)
-        tables.append(patterns(choices, orbits, settings.max_species_per_element if mixed[c] else 1))
-    starts = np.cumsum([0, *(t.size for t in tables)])[:-1]
-    slots = itertools.accumulate(
-        (
-            o > 0
-            and not (prototype.orbit_class[o] == prototype.orbit_class[o - 1] and not mixed[prototype.orbit_class[o]])
-        )
-        for o in range(len(prototype.orbit_class))
-    )
+    choices = [colours.on_site(q, keep_charge=keep_charge) for q in prototype.class_charges]
+    slot_of = orbit_slots(prototype, mixed)
+    first = np.unique(slot_of, return_index=True)[1]
+    class_of_slot = np.array(prototype.orbit_class, dtype=np.int64)[first]
     return AssignmentSpace(
-        patterns=np.concatenate([t.reshape(-1) for t in tables]),
-        pattern_start=np.asarray(starts, dtype=np.int64),
-        pattern_count=np.array([len(t) for t in tables], dtype=np.int64),
-        class_start=np.cumsum([0, *sizes], dtype=np.int64),
+        choices=np.array([e for own in choices for e in own], dtype=np.int64),
+        choice_start=np.cumsum([0, *(len(own) for own in choices)], dtype=np.int64),
+        class_start=np.searchsorted(class_of_slot, np.arange(prototype.n_classes + 1)).astype(np.int64),
         class_species=np.array([settings.max_species_per_element if m else 1 for m in mixed], dtype=np.int64),
-        multiplicity=np.array(prototype.orbit_multiplicities, dtype=np.int64),
-        prototype_charge=np.array(prototype.orbit_charges, dtype=np.int64),
-        slot=np.array([int(s) for s in slots], dtype=np.int64),
+        multiplicity=np.bincount(slot_of, weights=prototype.orbit_multiplicities).astype(np.int64),
+        prototype_charge=np.array(prototype.orbit_charges, dtype=np.int64)[first],
         allowed=colours.allowed,
-        images=prototype.images,
-        site_orbit=prototype.site_orbit,
-        other_charges=_other_charges(prototype, others),
+        images=slot_images(slot_of[prototype.images], slot_of[prototype.site_orbit]),
+        other_charges=_other_charges(prototype, others, class_of_slot),
         keep_charge=keep_charge,
         max_elements=settings.max_elements,
     )
 
 
-def _other_charges(prototype: Prototype, others: Sequence[Prototype]) -> IntArray:
-    """(s, orbits) charges of the siblings, with the classes that the label does not tell apart in every order."""
+def orbit_slots(prototype: Prototype, mixed: Sequence[bool]) -> IntArray:
+    """(orbits,) slot of each orbit: all orbits of an element that is substituted whole are one."""
+    classes = prototype.orbit_class
+    new = [o > 0 and not (classes[o] == classes[o - 1] and not mixed[classes[o]]) for o in range(len(classes))]
+    return np.cumsum(new, dtype=np.int64)
+
+
+def _other_charges(prototype: Prototype, others: Sequence[Prototype], class_of_slot: IntArray) -> IntArray:
+    """(s, slots) charges of the siblings, with the classes that the label does not tell apart in every order."""
     rows: list[list[int]] = []
     for other in others:
         rows.extend(
-            [other.class_charges[permutation[c]] for c in prototype.orbit_class]
+            [other.class_charges[permutation[c]] for c in class_of_slot.tolist()]
             for permutation in tied_permutations(prototype.n_classes, prototype.ties)
         )
-    return np.array(rows, dtype=np.int64).reshape(-1, len(prototype.orbit_class))
+    return np.array(rows, dtype=np.int64).reshape(-1, len(class_of_slot))
 
 
 def raw_assignments(prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings) -> int:
