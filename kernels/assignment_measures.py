@@ -41,7 +41,8 @@ class MeasureTables(NamedTuple):
 
 class Measures(NamedTuple):
     """``mobile_atoms`` (m,); ``ordered`` (m,) every cation less electronegative than every anion; ``mismatch`` (m,)
-    largest over the slots, NaN when one is; ``probability`` (m,) product over different (old, new) pairs."""
+    largest over the slots, NaN when one is; ``probability`` (m,) product over different (old, new) pairs.
+    """
 
     mobile_atoms: IntArray
     ordered: BoolArray
@@ -77,6 +78,39 @@ def compositions(elements: IntArray, multiplicity: IntArray, rank: IntArray) -> 
     found, amounts = np.full(shape, -1, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     widest = int(_compositions(elements, multiplicity, rank, found, amounts)) if len(elements) else 0
     return found[:, :widest], amounts[:, :widest]
+
+
+def row_kinds(rows: IntArray) -> IntArray:
+    """(m,) number of each row, equal for equal rows, from 0 in order of first appearance."""
+    out = np.empty(len(rows), dtype=np.int64)
+    _row_kinds(np.ascontiguousarray(rows, dtype=np.int64), out)
+    return out
+
+
+@jit
+def _row_kinds(rows: IntArray, out: IntArray) -> None:
+    """Few kinds are expected: each row is compared with the last one's kind first, then with all."""
+    first = np.empty(rows.shape[0], dtype=np.int64)
+    kinds = 0
+    last = 0
+    for row in range(rows.shape[0]):
+        found = -1
+        for step in range(kinds):
+            k = (last + step) % kinds
+            same = True
+            for c in range(rows.shape[1]):
+                if rows[row, c] != rows[first[k], c]:
+                    same = False
+                    break
+            if same:
+                found = k
+                break
+        if found < 0:
+            first[kinds] = row
+            found = kinds
+            kinds += 1
+        out[row] = found
+        last = found
 
 
 @jit

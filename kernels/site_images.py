@@ -77,7 +77,7 @@ def image_of(x: IntArray, images: SlotImages, g: int, y: IntArray) -> bool:
     """Write the image of an assignment into ``y``; False when it is not constant on each slot."""
     for s in range(x.shape[0]):
         y[s] = x[images.source[g, s]]
-    for k in range(images.more_start[g], images.more_start[g + 1]):  # noqa: SIM110
+    for k in range(images.more_start[g], images.more_start[g + 1]):
         if x[images.more_source[k]] != y[images.more_slot[k]]:
             return False
     return True

@@ -200,6 +200,27 @@ class ClusterSettings(Settings):
         return self
 
 
+class PlannedCluster(Settings):
+    """A cluster that `ionsieve plan` makes an estimate for; it need not exist."""
+
+    workers: int = Field(ge=1, le=1_000_000, description="worker processes")
+    relative_speed: float = Field(
+        1.0, gt=0.0, le=1000.0, description="speed of one of them in units of a worker on the machine that plans"
+    )
+    cost_per_worker_hour: float | None = Field(None, ge=0.0, description="USD")
+
+
+class PlanSettings(Settings):
+    """What `ionsieve plan` assumes; none of this changes a result."""
+
+    passing: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
+        default_factory=dict,
+        description="share of a step's rows that goes on, by step; a step that is not named passes all: an upper bound",
+    )
+    sample: int = Field(24, ge=4, le=10_000, description="candidates on which the stages' rates are measured")
+    cluster: PlannedCluster | None = None
+
+
 class RunSettings(Settings):
     """How the run behaves; none of this changes a result."""
 
@@ -223,6 +244,7 @@ class Campaign(Settings):
     ranking: RankingSettings = RankingSettings()
     cluster: ClusterSettings = ClusterSettings()
     run: RunSettings = RunSettings()
+    plan: PlanSettings = PlanSettings()
 
     @field_validator("mobile_ions")
     @classmethod

@@ -34,6 +34,9 @@ def _step_problems(campaign: Campaign) -> Iterator[str]:
             yield f"stage {kind} needs formation energies; put stability before it"
     if campaign.reference.source == "prototypes" and "stability" not in kinds:
         yield "reference source 'prototypes' relaxes as stability does; add that stage"
+    for name in campaign.plan.passing:
+        if name not in steps:
+            yield f"plan.passing names {name!r}; the steps are {', '.join(steps)}"
     if kinds.count("stability") > 1:
         yield "stage stability may occur once"
 

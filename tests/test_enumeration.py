@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from kernels import enumeration
-from kernels.enumeration import AssignmentSpace, canonical_forms, list_assignments, raw_count
+from kernels import assignment_count, charge_balance, enumeration, site_images
+from kernels.assignment_count import count_assignments
+from kernels.assignment_space import AssignmentSpace, odometer, raw_count, unrank, ways_onto
+from kernels.enumeration import list_assignments
+from kernels.site_images import canonical_forms, slot_images
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
 from pipeline.settings import CandidateSettings, PrototypeSettings
-from pipeline.stages.substitution import assignment_space, palette, pattern_count, patterns
+from pipeline.stages.substitution import assignment_space, mixed_classes, orbit_slots, palette
 
-INTERNAL = (
-    "_image", "_less", "_canonical", "_distinct", "_reached", "_list",
-    "has_sign", "same_charge_each", "mixed_valence_possible", "charge_each_slot",
-)  # fmt: skip
+COMPILED = (assignment_count, charge_balance, enumeration, site_images)
 
 
 def allowed_table(states):
@@ -32,65 +32,66 @@ def allowed_table(states):
 def space_of(
     states, classes, charges, multiplicities, *, keep_charge, max_species=2, images=None, max_elements=5, mixed=True
 ):
-    """Space with the given orbits a class; one site an orbit."""
+    """Space with the given orbits a class; one site an orbit; each orbit a slot, or (not mixed) each class one."""
     n = sum(classes)
     allowed = allowed_table(states)
-    class_start = np.cumsum([0, *classes])
-    tables = []
-    for c, orbits in enumerate(classes):
-        q = charges[class_start[c]]
-        choices = tuple(
-            e for e in range(len(states)) if (q in states[e] if keep_charge else any(s * q > 0 for s in states[e]))
+    class_of = np.repeat(np.arange(len(classes)), classes)
+    slot_of = np.arange(n) if mixed else class_of
+    first = np.unique(slot_of, return_index=True)[1]
+    choices = []
+    for c in range(len(classes)):
+        q = charges[int(np.flatnonzero(class_of == c)[0])]
+        choices.append(
+            [e for e in range(len(states)) if (q in states[e] if keep_charge else any(s * q > 0 for s in states[e]))]
         )
-        tables.append(patterns(choices, orbits, max_species if mixed else 1))
-    slot = np.arange(n) if mixed else np.repeat(np.arange(len(classes)), classes)
+    moved = np.zeros((0, n), dtype=np.int64) if images is None else slot_of[np.array(images)]
     return AssignmentSpace(
-        patterns=np.concatenate([t.reshape(-1) for t in tables]),
-        pattern_start=np.cumsum([0, *(t.size for t in tables)])[:-1],
-        pattern_count=np.array([len(t) for t in tables]),
-        class_start=class_start,
+        choices=np.array([e for own in choices for e in own], dtype=np.int64),
+        choice_start=np.cumsum([0, *map(len, choices)]),
+        class_start=np.searchsorted(class_of[first], np.arange(len(classes) + 1)),
         class_species=np.array([max_species if mixed else 1] * len(classes)),
-        multiplicity=np.array(multiplicities),
-        prototype_charge=np.array(charges),
-        slot=slot,
+        multiplicity=np.bincount(slot_of, weights=multiplicities).astype(np.int64),
+        prototype_charge=np.array(charges)[first],
         allowed=allowed,
-        images=np.zeros((0, n), dtype=np.int64) if images is None else np.array(images),
-        site_orbit=np.arange(n),
-        other_charges=np.zeros((0, n), dtype=np.int64),
+        images=slot_images(moved, slot_of),
+        other_charges=np.zeros((0, len(first)), dtype=np.int64),
         keep_charge=keep_charge,
         max_elements=max_elements,
     )
 
 
-def naive(space):
+def naive(space, *, symmetry=True):
     """Element tuples that some choice of charges makes neutral, one of each set of symmetric ones; no ranks."""
     n = len(space.multiplicity)
-    slots = [[o for o in range(n) if space.slot[o] == s] for s in range(int(space.slot[-1]) + 1)]
     states = {e: [c - 8 for c in range(17) if space.allowed[e, c]] for e in range(len(space.allowed))}
 
     def neutral(x):
         options = []
-        for slot in slots:
-            q = space.prototype_charge[slot[0]]
-            fits = [s for s in states[x[slot[0]]] if (s == q if space.keep_charge else s * q > 0)]
-            options.append([(s, sum(space.multiplicity[o] for o in slot)) for s in fits])
-        return any(sum(s * m for s, m in choice) == 0 for choice in itertools.product(*options))
+        for e, q, m in zip(x, space.prototype_charge, space.multiplicity, strict=True):
+            fits = [s for s in states[e] if (s == q if space.keep_charge else s * q > 0)]
+            options.append([s * m for s in fits])
+        return any(sum(choice) == 0 for choice in itertools.product(*options))
 
     def bounded(x):
         if len(set(x)) > space.max_elements:
-            return False
-        if any(len({x[o] for o in slot}) > 1 for slot in slots):
             return False
         classes = itertools.pairwise(space.class_start)
         return all(
             len({x[o] for o in range(a, b)}) <= most for (a, b), most in zip(classes, space.class_species, strict=True)
         )
 
+    def image(x, g):
+        y = [x[s] for s in space.images.source[g]]
+        more = range(space.images.more_start[g], space.images.more_start[g + 1])
+        torn = any(x[space.images.more_source[k]] != y[space.images.more_slot[k]] for k in more)
+        return None if torn else tuple(y)
+
     valid = {x for x in itertools.product(range(len(states)), repeat=n) if bounded(x) and neutral(x)}
+    if not symmetry:
+        return valid
     kept = set()
     for x in sorted(valid):
-        images = {tuple(x[i] for i in row) for row in space.images}
-        if not images & kept:
+        if not {image(x, g) for g in range(len(space.images.source))} & kept:
             kept.add(x)
     return kept
 
@@ -176,12 +177,42 @@ def test_equals_plain_python(case):
 @pytest.mark.parametrize("case", CASES)
 def test_compiled_equals_python(case, monkeypatch):
     space = space_of(**case)
-    compiled = list_assignments(space, 0, raw_count(space))
-    for name in INTERNAL:
-        monkeypatch.setattr(enumeration, name, getattr(enumeration, name).py_func)
+    compiled, number = list_assignments(space, 0, raw_count(space)), count_assignments(space)
+    for module in COMPILED:
+        for name, value in list(vars(module).items()):
+            if hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
     plain = list_assignments(space, 0, raw_count(space))
     for one, two in zip(compiled, plain, strict=True):
         assert np.array_equal(one, two)
+    assert count_assignments(space) == number
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_count_equals_list(case):
+    space = space_of(**case)
+    assert count_assignments(space) == len(list_assignments(space, 0, raw_count(space)).ranks)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ranks_cover_the_raw_assignments_once(case):
+    space = space_of(**case)
+    raw = {
+        x
+        for x in itertools.product(range(len(space.allowed)), repeat=len(space.multiplicity))
+        if len(set(x)) <= space.max_elements and enumeration.is_raw(space, np.array(x))
+    }
+    assert raw_count(space) == len(raw)
+    tables, seen = odometer(space), set()
+    for rank in range(raw_count(space)):
+        sets, ways = unrank(space, rank)
+        x = np.empty(len(space.multiplicity), dtype=np.int64)
+        for c, (row, way) in enumerate(zip(sets + tables.start[:-1], ways, strict=True)):
+            enumeration._place(space, tables, c, row, way, x)
+        seen.add(tuple(x.tolist()))
+    assert seen == raw
+    with pytest.raises(ValueError, match="not within"):
+        unrank(space, raw_count(space))
 
 
 @given(st.data())
@@ -223,13 +254,10 @@ def test_closed_form_burnside():
         assert len(list_assignments(space, 0, raw_count(space)).ranks) == (k**3 + 2 * k) // 3
 
 
-@pytest.mark.parametrize(("choices", "orbits", "species"), [(1, 1, 1), (4, 1, 2), (5, 3, 2), (4, 4, 3), (3, 2, 4)])
-def test_number_of_patterns(choices, orbits, species):
-    rows = patterns(tuple(range(choices)), orbits, species)
-    assert len(rows) == pattern_count(choices, orbits, species)
-    assert [tuple(r) for r in rows.tolist()] == [
-        r for r in itertools.product(range(choices), repeat=orbits) if len(set(r)) <= species
-    ]
+@pytest.mark.parametrize(("slots", "species"), [(1, 1), (3, 2), (4, 3), (6, 2), (2, 3)])
+def test_ways_onto(slots, species):
+    onto = [r for r in itertools.product(range(species), repeat=slots) if len(set(r)) == species]
+    assert ways_onto(slots, species) == len(onto)
 
 
 def test_charges_nearest_the_prototype_are_chosen():
@@ -266,8 +294,8 @@ def test_bad_arguments():
     space = space_of(**CASES[0])
     with pytest.raises(ValueError, match="ranks"):
         list_assignments(space, 0, raw_count(space) + 1)
-    with pytest.raises(ValueError, match="slot"):
-        list_assignments(space._replace(slot=np.arange(2)), 0, 1)
+    with pytest.raises(ValueError, match="prototype_charge"):
+        list_assignments(space._replace(prototype_charge=np.arange(1)), 0, 1)
     assert len(list_assignments(space, 3, 3).ranks) == 0
 
 
@@ -303,10 +331,11 @@ def test_distinct_structures_equal_structure_matcher(library, substitution, by):
         if space is None or not 0 < raw_count(space) <= 400 or prototype.n_sites > 10 or checked == 12:
             continue
         found = list_assignments(space, 0, raw_count(space))
-        expected = naive(space._replace(images=np.zeros((0, prototype.n_sites), dtype=np.int64)))
+        expected = naive(space, symmetry=False)
         structures = {}
+        slot_of = orbit_slots(prototype, mixed_classes(prototype, settings))
         for x in sorted(expected):
-            species = [palette(settings).elements[x[o]] for o in prototype.site_orbit]
+            species = [palette(settings).elements[x[slot_of[o]]] for o in prototype.site_orbit]
             structures[x] = Structure(Lattice(prototype.lattice), species, prototype.frac_coords)
         groups = matcher.group_structures(list(structures.values()))
         assert len(found.ranks) == len(groups), (prototype.formula, prototype.frame)
@@ -333,11 +362,12 @@ def test_equivalent_octahedra_equal_structure_matcher(tmp_path):
     )
     space = assignment_space(prototype, library, settings)
     found = list_assignments(space, 0, raw_count(space))
-    everything = naive(space._replace(images=np.zeros((0, prototype.n_sites), dtype=np.int64)))
+    everything = naive(space, symmetry=False)
+    slot_of = orbit_slots(prototype, mixed_classes(prototype, settings))
     structures = [
         Structure(
             Lattice(prototype.lattice),
-            [palette(settings).elements[x[o]] for o in prototype.site_orbit],
+            [palette(settings).elements[x[slot_of[o]]] for o in prototype.site_orbit],
             prototype.frac_coords,
         )
         for x in sorted(everything)
@@ -347,8 +377,11 @@ def test_equivalent_octahedra_equal_structure_matcher(tmp_path):
 
 
 def test_number_of_raw_assignments_is_exact_beyond_machine_integers():
-    space = space_of(**CASES[0])._replace(pattern_count=np.array([2**32, 2**32]))
-    assert raw_count(space) == 2**64
+    # 40 orbits with two of 20 elements: 20 + C(20, 2) (2^40 - 2) for each of two such classes
+    space = space_of(
+        [(1,)] * 20 + [(-1,)] * 20, [40, 40], [1] * 40 + [-1] * 40, [1] * 80, keep_charge=True, max_elements=4
+    )
+    one = 20 + math.comb(20, 2) * (2**40 - 2)
+    assert raw_count(space) == one**2 > 2**63
     with pytest.raises(ValueError, match="bound it"):
         list_assignments(space, 0, 1)
-    assert math.log2(raw_count(space)) == 64

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from pymatgen.core import Composition, Lattice, Species, Structure
 
-from kernels.enumeration import canonical_forms
+from kernels.site_images import canonical_forms
 from pipeline import schema
 from pipeline.crystal import STRUCTURE_COLUMNS, structure_from_row
 from pipeline.reference.prototypes import build_library
 from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
-from pipeline.stages import candidates
+from pipeline.stages import candidate_rows, candidates
 from pipeline.stages.candidates import count, enumerate_unit, parse_ions, plan_units, with_structures
 from pipeline.stages.cheap_gates import pair_probability
 
@@ -309,7 +309,7 @@ def test_ids_are_digests_of_the_canonical_form(salt_library):
     for row in table.to_dict("records"):
         numbers = np.array([parse_ions(row["ions"])[0]])
         form = tuple(canonical_forms(numbers, prototype.images, prototype.site_orbit)[0].tolist())
-        expected = candidates.candidate_id(row["candidate_id"].split("-")[0], prototype.prototype_id, form)
+        expected = candidate_rows.candidate_id(row["candidate_id"].split("-")[0], prototype.prototype_id, form)
         assert row["candidate_id"] == expected
 
 

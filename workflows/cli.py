@@ -3,128 +3,39 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from pipeline.config import ConfigError, Problem, json_schema, load_campaign
+from pipeline.config import json_schema, load_campaign
+from workflows import cli_planning  # noqa: F401  (its commands join the app)
+from workflows.terminal import (
+    EXIT_FAILED_ROWS,
+    AsJson,
+    ConfigFile,
+    Folder,
+    RunPath,
+    Workers,
+    app,
+    clear_errors,
+    complain,
+    on_workers,
+    terminal,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Screen materials at high throughput: one YAML file in, a ranked table of candidates out.",
-)
-
-ConfigFile = Annotated[Path, typer.Argument(help="campaign file (YAML)", show_default=False)]
-RunPath = Annotated[Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-EXIT_FAILED_ROWS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 3
-
-
-def _console(*, stderr: bool = False) -> Console:
-    console = Console(stderr=stderr)
-    return console if console.is_terminal else Console(stderr=stderr, width=200)
-
-
-def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn bad input into a list of problems and exit code 2, and an interruption into exit code 3."""
-
-    @wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except ConfigError as error:
-            _complain([str(problem) for problem in error.problems])
-            raise typer.Exit(EXIT_BAD_INPUT) from None
-        except BrokenPipeError:
-            # The reader of a pipe went away: what was committed stays, as after Ctrl-C.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-        except KeyboardInterrupt:
-            _console(stderr=True).print("interrupted; the same command goes on where it stopped")
-            raise typer.Exit(EXIT_INTERRUPTED) from None
-
-    return wrapped
-
-
-def _complain(lines: list[str]) -> None:
-    console = _console(stderr=True)
-    console.print(f"[bold red]{len(lines)} problem{'s' if len(lines) != 1 else ''}[/]")
-    for line in lines:
-        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
-
-
-@app.command()
-@clear_errors
-def init(path: Annotated[Path, typer.Argument(help="file to write", show_default=False)]) -> None:
-    """Write a commented campaign file to start from.
-
-    Example: ionsieve init my_campaign.yaml
-    """
-    if path.exists():
-        _complain([f"{path}: exists already; choose another name, or remove it first"])
-        raise typer.Exit(EXIT_BAD_INPUT)
-    template = (Path(__file__).parent / "template.yaml").read_text(encoding="utf-8")
-    try:
-        path.write_text(template, encoding="utf-8")
-    except OSError as error:
-        _complain([f"{path}: can't be written: {error.strerror}"])
-        raise typer.Exit(EXIT_BAD_INPUT) from None
-    _console().print(f"wrote {path}; next: ionsieve run {path}", highlight=False)
-
-
-@app.command()
-@clear_errors
-def validate(config: ConfigFile) -> None:
-    """Check a campaign file and the data it names; every error at once, with its line.
-
-    Example: ionsieve validate configs/halides.yaml
-    """
-    from pipeline.stages import candidates
-    from workflows.library import prototype_library
-    from workflows.preflight import find_inputs
-
-    console = _console()
-
-    def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
-
-    inputs = find_inputs(load_campaign(config), config, say=say)
-    for note in inputs.notes:
-        say(note)
-    campaign = inputs.campaign
-    _, library = prototype_library(inputs, None, say)
-    counts = candidates.count(campaign.candidates, library)
-    for name, number in counts.items():
-        say(f"{name}: {number:,}")
-    if not counts["candidates"]:
-        text = "no ions of these elements fit these prototypes; widen elements, charges or prototypes"
-        raise ConfigError([Problem(str(config), f"candidates: {text}")])
-    steps = ", ".join(stage.step for stage in campaign.stages)
-    say(f"{config} is valid; {campaign.candidates.substitution} by {campaign.candidates.by}, then {steps}")
 
 
 @app.command()
 @clear_errors
 def run(
     config: ConfigFile,
-    folder: Annotated[Path | None, typer.Option(help="run folder; default runs/<name>")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="local worker processes, instead of the config's")] = None,
+    folder: Folder = None,
+    workers: Workers = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="compute failed rows again")] = False,
     top: Annotated[int, typer.Option(help="rows of the ranked table to print at the end")] = 20,
 ) -> None:
@@ -132,25 +43,15 @@ def run(
 
     Example: ionsieve run configs/quickstart.yaml
     """
-    campaign = load_campaign(config)
-    if workers is not None:
-        cluster = campaign.cluster.model_copy(update={"workers": workers})
-        campaign = campaign.model_copy(update={"cluster": cluster})
+    campaign = on_workers(load_campaign(config), workers)
     from workflows import views
-    from workflows.cluster import ClusterError
-    from workflows.lock import RunFolderBusyError
     from workflows.progress import ProgressView
     from workflows.runner import run_folder_of
     from workflows.session import run_campaign
-    from workflows.store import StoreError
 
-    console = _console()
+    console = terminal()
     where = run_folder_of(campaign, folder)
-    try:
-        outcome = run_campaign(campaign, config, where, ProgressView(console), retry_failed=retry_failed)
-    except (RunFolderBusyError, StoreError, ClusterError) as error:
-        _complain([str(error)])
-        raise typer.Exit(EXIT_BAD_INPUT) from None
+    outcome = run_campaign(campaign, config, where, ProgressView(console), retry_failed=retry_failed)
     console.print()
     console.print(views.funnel_view(views.read_steps(where)))
     console.print()
@@ -160,7 +61,7 @@ def run(
     if failed:
         console.print(f"{failed} rows failed; {where}/failures.csv says where and why", highlight=False)
     if outcome.failed_share > campaign.run.allowed_failed_share:
-        _complain(
+        complain(
             [
                 f"{outcome.failed_share:.1%} of the rows failed, {campaign.run.allowed_failed_share:.1%} are allowed "
                 f"(run.allowed_failed_share); see {where}/failures.csv"
@@ -174,7 +75,7 @@ def _caution(folder: Path) -> None:
 
     text = views.caution(folder)
     if text:
-        _console(stderr=True).print(text, highlight=False)
+        terminal(stderr=True).print(text, highlight=False)
 
 
 def _print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
@@ -203,7 +104,7 @@ def status(folder: RunPath, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({"running": running, "steps": steps, "unfinished": left}, indent=1))
         return
-    console = _console()
+    console = terminal()
     console.print(views.funnel_view(steps))
     for step, done, planned in left:
         console.print(f"{step}: {done} of {planned} units done", highlight=False)
@@ -231,7 +132,7 @@ def top(
     if as_json:
         typer.echo(views.as_json(ranked.head(count).to_dict("records")))
         return
-    console = _console()
+    console = terminal()
     _print_ranked(console, ranked, count)
     explanation = folder / "ranking.txt"
     if explanation.exists():
@@ -255,7 +156,7 @@ def show(
     if as_json:
         typer.echo(views.as_json(found))
         return
-    views.print_everything(_console(), found)
+    views.print_everything(terminal(), found)
 
 
 @app.command()
@@ -299,7 +200,7 @@ def models(as_json: AsJson = False) -> None:
             else f"{listing.problem}: set IONSIEVE_DATA to a folder with models/{entry.name}"
         )
         table.add_row(entry.name, entry.kind, entry.scheme, entry.licence, found)
-    _console().print(table)
+    terminal().print(table)
 
 
 @app.command()

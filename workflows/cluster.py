@@ -13,12 +13,13 @@ import psutil
 from distributed import Client, LocalCluster
 
 from pipeline.config import ClusterSettings
+from workflows.files import RunError
 
 KEEP_SECONDS = 3.0
 """How often the number of local workers is looked at. Dask forgets a lost one after 15 s."""
 
 
-class ClusterError(Exception):
+class ClusterError(RunError):
     """The cluster can't be reached or has no workers."""
 
 

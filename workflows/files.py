@@ -12,6 +12,10 @@ from typing import Any, BinaryIO
 from pipeline.config import ConfigError, Problem
 
 
+class RunError(Exception):
+    """Something outside the campaign file that stops a run: the folder is held, damaged, or the cluster is away."""
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that a reader, or a run after a crash, sees the old content or the new, never half."""
     path.parent.mkdir(parents=True, exist_ok=True)

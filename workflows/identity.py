@@ -103,6 +103,7 @@ class Digests:
             "library_version": LIBRARY_VERSION,
             "version": candidates.STAGE_VERSION,
             "substitution": chosen.substitution,
+            "oxidation_states": chosen.oxidation_states,
             "charges": {k: list(v) for k, v in sorted(chosen.charges.items())},
         }
 

@@ -13,11 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from workflows.files import RunError
+
 HEARTBEAT_SECONDS = 10.0
 STALE_AFTER_SECONDS = 300.0
 
 
-class RunFolderBusyError(Exception):
+class RunFolderBusyError(RunError):
     """Another run holds the folder."""
 
 

@@ -61,7 +61,12 @@ class Run:
         self._fresh: Counter[str] = Counter()
 
     def enumerate_candidates(self) -> pd.DataFrame:
-        """List the candidates that pass the cheap gates, and count the others by reason."""
+        """Candidates that pass the cheap gates; the others are counted by reason."""
+        table = self.list_candidates()[1].results()
+        return table if len(table) else candidates_source.empty_table()
+
+    def list_candidates(self) -> tuple[Step, StageStore]:
+        """List the candidates into the run folder, one part a unit; none of them is kept in memory."""
         settings = self.campaign.candidates
         store = self.folder.stage("candidates", self.digests.candidates())
         if not store.plan_is_sound():
@@ -81,20 +86,16 @@ class Run:
         counts: Counter[str] = Counter()
         for note in store.notes():
             counts.update(note["counts"])
-        table = store.results()
         enumerated, passed = counts.pop("enumerated", 0), counts.pop("passed", 0)
         gates = _cheap_gates_text(settings.gates.model_dump(exclude_none=True))
-        self._record(Step("candidates", "candidates", gates, enumerated, 0, passed, dict(counts)), store)
-        return table if len(table) else candidates_source.empty_table()
+        step = Step("candidates", "candidates", gates, enumerated, 0, passed, dict(counts))
+        self._record(step, store)
+        return step, store
 
     def relax_competing_phases(self) -> None:
         """Relax elements and salts with the surrogate: the self-consistent reference."""
         chosen, reference = self.campaign.candidates, self.campaign.reference
-        stability = next(s for s in self.campaign.stages if s.stage == "stability")
-        settings = CompetingPhasesSettings(
-            **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
-            | {"chunk_size": reference.chunk_size}
-        )
+        settings = competing_phases_settings(self.campaign)
         library = self.references.library if reference.prototypes == "campaign" else None
         rows = competing_phases(chosen.allowed_elements, reference, chosen.charges, library)
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
@@ -291,11 +292,24 @@ class Run:
 def _cheap_gates_text(gates: dict[str, Any]) -> str:
     texts = []
     for name, value in gates.items():
-        if value is True:
+        if isinstance(value, (tuple, list)):
+            texts.extend(f"{name} {', '.join(group)}" for group in value)
+        elif name == "keep_parents":
+            texts.extend([] if value else ["no parents"])
+        elif value is True:
             texts.append(name)
         elif value is not False:
             texts.append(f"{name} {'<=' if name == 'radius_mismatch' else '>='} {value:g}")
     return ", ".join(texts)
+
+
+def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:
+    """How the self-consistent reference is relaxed: as the stability stage does."""
+    stability = next(s for s in campaign.stages if s.stage == "stability")
+    return CompetingPhasesSettings(
+        **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
+        | {"chunk_size": campaign.reference.chunk_size}
+    )
 
 
 def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:

@@ -26,6 +26,7 @@ from workflows.preflight import Inputs, find_inputs
 from workflows.progress import ProgressView
 from workflows.provenance import campaign_as_yaml, manifest_of, model_digests, model_names, now, worker_facts
 from workflows.runner import Run
+from workflows.steps import Step
 from workflows.store import RunFolder
 from workflows.worker import ReferencesPlugin
 
@@ -52,6 +53,46 @@ def run_campaign(
     KeyboardInterrupt
         On Ctrl-C or SIGTERM; what was committed stays, and the same command goes on from there.
     """
+    started = time.time()
+    with _opened(campaign, config_path, folder, view, retry_failed=retry_failed) as (run, manifest):
+        ranking = screen(run)
+    write_json(
+        run.folder.manifest,
+        {
+            **manifest,
+            "finished": now(),
+            "wall_seconds_of_this_call": round(time.time() - started, 1),
+            "core_seconds": {step.step: step.seconds for step in run.steps},
+            "digests": {step.step: step.digest for step in run.steps},
+        },
+    )
+    run.folder.log("run finished", survivors=len(ranking), failed_share=run.failed_share())
+    return Outcome(ranking, run.failed_share())
+
+
+def list_candidates(campaign: Campaign, config_path: Path, folder: Path, view: ProgressView) -> tuple[Step, Path]:
+    """List a campaign's candidates into its run folder, from which `ionsieve run` goes on.
+
+    Returns
+    -------
+    step, folder
+        What was enumerated and what passed, and where the Parquet parts lie.
+
+    Raises
+    ------
+    ConfigError, RunFolderBusyError, KeyboardInterrupt
+        As :func:`run_campaign`.
+    """
+    with _opened(campaign, config_path, folder, view) as (run, _):
+        step, store = run.list_candidates()
+    return step, store.folder
+
+
+@contextmanager
+def _opened(
+    campaign: Campaign, config_path: Path, folder: Path, view: ProgressView, *, retry_failed: bool = False
+) -> Iterator[tuple[Run, dict[str, object]]]:
+    """A run on its folder and cluster, both held; and its manifest, which says that it is not finished."""
     inputs = find_inputs(campaign, config_path, say=view.say)
     folder = folder.resolve()  # workers may have another working directory
     run_folder = RunFolder(folder)
@@ -61,7 +102,6 @@ def run_campaign(
         text = f"the run folder can't be written ({error}); choose another with --folder"
         raise ConfigError([Problem(str(folder), text)]) from None
     with RunLock(folder), _interruptible():
-        started = time.time()
         view.say(f"{campaign.name}: {campaign.description}" if campaign.description else campaign.name)
         for note in inputs.notes:
             view.say(note)
@@ -74,20 +114,10 @@ def run_campaign(
         with connect(inputs.campaign.cluster) as client, view:
             _prepare_workers(client, references, inputs)
             view.say(f"dashboard: {client.dashboard_link}")
-            run = Run(inputs.campaign, run_folder, client, references, digests, view, retry_failed=retry_failed)
-            ranking = screen(run)
-        write_json(
-            run_folder.manifest,
-            {
-                **manifest,
-                "finished": now(),
-                "wall_seconds_of_this_call": round(time.time() - started, 1),
-                "core_seconds": {step.step: step.seconds for step in run.steps},
-                "digests": {step.step: step.digest for step in run.steps},
-            },
-        )
-        run_folder.log("run finished", survivors=len(ranking), failed_share=run.failed_share())
-        return Outcome(ranking, run.failed_share())
+            yield (
+                Run(inputs.campaign, run_folder, client, references, digests, view, retry_failed=retry_failed),
+                manifest,
+            )
 
 
 def _refuse_another_campaign(run_folder: RunFolder, campaign: Campaign) -> None:

@@ -14,12 +14,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from workflows.files import write_atomically, write_json
+from workflows.files import RunError, write_atomically, write_json
 
 _METADATA_KEY = b"ionsieve"
 
 
-class StoreError(Exception):
+class StoreError(RunError):
     """The run folder holds something that must not be mixed with this run."""
 
 

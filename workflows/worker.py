@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import signal
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ class ReferencesPlugin(WorkerPlugin):
 def worker_references() -> References:
     """References of the worker that runs this task."""
     plugin = get_worker().plugins[PLUGIN]
-    import torch
-
-    if torch.get_num_threads() != plugin.threads:
+    # Before torch is loaded its number of threads comes from the environment, and enumeration never loads it.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != plugin.threads:
         torch.set_num_threads(plugin.threads)
     return plugin.references  # type: ignore[no-any-return]
 

@@ -174,10 +174,10 @@ def _elemental_prototypes(names: tuple[str, ...], max_sites: int) -> list[Protot
 def _element_row(symbol: str, prototype: Prototype) -> dict[str, Any]:
     from pymatgen.core import Element
 
-    from pipeline.stages.candidates import candidate_id, formulas
+    from pipeline.stages.candidate_rows import candidate_id, formulas
 
     element = Element(symbol)
-    pretty, plain, chemsys = formulas(((int(element.Z), prototype.n_sites),))
+    (pretty,), (plain,), (chemsys,) = formulas(np.array([[element.Z]]), np.array([prototype.n_sites]))
     wanted = atomic_volume(symbol) * prototype.n_sites
     scale = (wanted / abs(float(np.linalg.det(prototype.lattice)))) ** (1 / 3)
     return {

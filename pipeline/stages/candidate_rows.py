@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kernels.assignment_measures import compositions
+from kernels.assignment_measures import compositions, row_kinds
 from kernels.site_images import canonical_forms
 from pipeline import schema
 from pipeline.reference.ions import ion_label
@@ -51,9 +51,7 @@ def candidate_rows(
     none = settings.substitution == "none"
     multiplicity = np.bincount(placed.slot_of, weights=prototype.orbit_multiplicities).astype(np.int64)
     pretty, plain, chemsys = formulas(placed.elements, multiplicity)
-    forms = _orbit_words(
-        canonical_forms(placed.elements[:, placed.slot_of], prototype.images, prototype.site_orbit), str
-    )
+    forms = _forms(prototype, placed)
     parents = _parent_forms(prototype, library, settings)
     is_parent = np.array([form in parents for form in forms], dtype=bool) & (not none)
     values: dict[str, Any] = {
@@ -99,16 +97,28 @@ def candidate_id(plain_formula: str, prototype_id: str, form: Sequence[int]) -> 
     return f"{plain_formula}-{prototype_id}-{_digest(' '.join(str(z) for z in form))}"
 
 
-def _orbit_words(values: IntArray, word: Any) -> list[str]:
-    """Rows of whole numbers as words joined by spaces."""
-    kinds, index = np.unique(values, return_inverse=True)
-    words = np.array([word(int(k)) for k in kinds], dtype=object)[index.reshape(values.shape)]
-    return [" ".join(row) for row in words.tolist()]
+def _orbit_words(values: IntArray, slot_of: IntArray, word: Callable[[int], str]) -> list[str]:
+    """Small whole numbers on slots (m, slots), as the words of each row's orbits joined by spaces."""
+    present = np.zeros(int(values.max(initial=0)) + 1, dtype=bool)
+    present[values] = True
+    words = np.empty(len(present), dtype=object)
+    for value in np.flatnonzero(present).tolist():
+        words[value] = word(value)
+    columns = [words[column].tolist() for column in values.T]
+    return [" ".join(row) for row in zip(*(columns[s] for s in slot_of.tolist()), strict=True)]
+
+
+def _forms(prototype: Prototype, placed: Placed) -> list[str]:
+    """Atomic numbers on the orbits, in canonical form."""
+    if not len(prototype.images):
+        return _orbit_words(placed.elements, placed.slot_of, str)
+    on_orbits = canonical_forms(placed.elements[:, placed.slot_of], prototype.images, prototype.site_orbit)
+    return _orbit_words(on_orbits, np.arange(on_orbits.shape[1]), str)
 
 
 def _ions(placed: Placed) -> list[str]:
     code = placed.elements * 32 + placed.charges + 16
-    return _orbit_words(code[:, placed.slot_of], lambda c: _ion_text(c // 32, c % 32 - 16))
+    return _orbit_words(code, placed.slot_of, lambda c: _ion_text(c // 32, c % 32 - 16))
 
 
 def _ion_text(number: int, charge: int) -> str:
@@ -136,7 +146,7 @@ def _parent_forms(prototype: Prototype, library: PrototypeLibrary, settings: Can
         tuple(_atomic_number(m.class_elements[c]) for c in prototype.orbit_class) for p in stands_for for m in p.members
     }
     forms = canonical_forms(np.array(sorted(assigned), dtype=np.int64), prototype.images, prototype.site_orbit)
-    return set(_orbit_words(forms, str))
+    return set(_orbit_words(forms, np.arange(forms.shape[1]), str))
 
 
 @cache
@@ -204,17 +214,21 @@ def formulas(elements: IntArray, multiplicity: IntArray) -> tuple[list[str], lis
     chi = order.electronegativity[found]
     step = np.take_along_axis(chi, last, axis=1) - np.take_along_axis(chi, np.maximum(last - 1, 0), axis=1)
     grouped = (count >= 3) & (step[:, 0] < POLYANION)
-    kinds, index = np.unique(np.column_stack([amounts, grouped]), axis=0, return_inverse=True)
-    by_kind = np.argsort(index.reshape(-1), kind="stable")
-    cuts = np.cumsum(np.bincount(index.reshape(-1), minlength=len(kinds)))[:-1]
-    for kind, rows in zip(kinds.tolist(), np.split(by_kind, cuts), strict=True):
-        numbers = [n for n in kind[:-1] if n]
+    shapes = np.column_stack([amounts, grouped])
+    kind = row_kinds(shapes)
+    by_kind = np.argsort(kind, kind="stable")
+    cuts = np.cumsum(np.bincount(kind))[:-1]
+    for rows in np.split(by_kind, cuts):
+        if not len(rows):
+            continue
+        *numbers, group = shapes[rows[0]].tolist()
+        numbers = [n for n in numbers if n]
         own = found[rows, : len(numbers)]
         symbols = list(zip(*order.symbols[own].T.tolist(), strict=True))
         terms = ["%s" + (str(n) if n > 1 else "") for n in numbers]
         simple = "".join(terms)
         plain[rows] = [simple % s for s in symbols]
-        shape = _bracketed(numbers, terms) if kind[-1] else simple
+        shape = _bracketed(numbers, terms) if group else simple
         pretty[rows] = plain[rows] if shape == simple else [shape % s for s in symbols]
         names = order.alphabetical[np.sort(order.alphabet[own], axis=1)]
         chemsys[rows] = ["-".join(n) for n in names.tolist()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ IntArray = npt.NDArray[np.int64]
 
 NAME = "candidates"
 STAGE_VERSION = 2
+
+STEP = 131_072
+"""Ranks that are listed at once: a row takes up to a kilobyte while it is made."""
 
 COLUMN_NAMES = tuple(c.name for c in schema.columns_of(NAME))
 
@@ -99,9 +103,7 @@ def enumerate_table(
 
     tables: list[pa.Table] = []
     counts: Counter[str] = Counter({"enumerated": 0, "passed": 0})
-    for prototype_id, first, last in unit["slices"]:
-        if last <= first:
-            continue
+    for prototype_id, first, last in _steps(unit):
         prototype = library[prototype_id]
         slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
         counts["enumerated"] += len(elements)
@@ -132,6 +134,13 @@ def enumerate_table(
     if not tables:
         return schema.to_arrow(empty_table(), COLUMN_NAMES), dict(counts)
     return pa.concat_tables(tables).combine_chunks(), dict(counts)
+
+
+def _steps(unit: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
+    """Slices of a unit, cut to :data:`STEP` ranks."""
+    for prototype_id, first, last in unit["slices"]:
+        for begin in range(first, last, STEP):
+            yield prototype_id, begin, min(begin + STEP, last)
 
 
 def count(settings: CandidateSettings, library: PrototypeLibrary) -> dict[str, int]:

@@ -197,9 +197,12 @@ def rejections(
     if gates.substitution_probability is not None and not none:
         reject(~(measured.probability >= gates.substitution_probability), "substitution_probability")
     for group in gates.require_one_of:
-        reject(~_holds(elements, group).any(axis=1), "require_one_of")
+        reject(~np.any(_holds(elements, group), axis=1), "require_one_of")
     for group in gates.not_together:
-        reject(np.all([_holds(elements, (e,)).any(axis=1) for e in group], axis=0), "not_together")
+        all_of_them = np.ones(len(elements), dtype=bool)
+        for element in group:
+            all_of_them &= np.any(_holds(elements, (element,)), axis=1)
+        reject(all_of_them, "not_together")
     return first
 
 

@@ -1,0 +1,118 @@
+"""Commands before a run: is the campaign valid, what will it cost, which candidates are there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config import ConfigError, Problem, load_campaign
+from workflows.terminal import (
+    EXIT_BAD_INPUT,
+    AsJson,
+    ConfigFile,
+    Folder,
+    Workers,
+    app,
+    clear_errors,
+    complain,
+    on_workers,
+    terminal,
+)
+
+
+@app.command()
+@clear_errors
+def init(path: Annotated[Path, typer.Argument(help="file to write", show_default=False)]) -> None:
+    """Write a commented campaign file to start from.
+
+    Example: ionsieve init my_campaign.yaml
+    """
+    if path.exists():
+        complain([f"{path}: exists already; choose another name, or remove it first"])
+        raise typer.Exit(EXIT_BAD_INPUT)
+    template = (Path(__file__).parent / "template.yaml").read_text(encoding="utf-8")
+    try:
+        path.write_text(template, encoding="utf-8")
+    except OSError as error:
+        complain([f"{path}: can't be written: {error.strerror}"])
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    terminal().print(f"wrote {path}; next: ionsieve run {path}", highlight=False)
+
+
+@app.command()
+@clear_errors
+def validate(config: ConfigFile) -> None:
+    """Check a campaign file and the data it names; every error at once, with its line.
+
+    Example: ionsieve validate configs/halides.yaml
+    """
+    from pipeline.stages import candidates
+    from workflows.library import prototype_library
+    from workflows.preflight import find_inputs
+
+    console = terminal()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    inputs = find_inputs(load_campaign(config), config, say=say)
+    for note in inputs.notes:
+        say(note)
+    campaign = inputs.campaign
+    _, library = prototype_library(inputs, None, say)
+    counts = candidates.count(campaign.candidates, library)
+    for name, number in counts.items():
+        say(f"{name}: {number:,}")
+    if not counts["candidates"]:
+        text = "no ions of these elements fit these prototypes; widen elements, charges or prototypes"
+        raise ConfigError([Problem(str(config), f"candidates: {text}")])
+    steps = ", ".join(stage.step for stage in campaign.stages)
+    say(f"{config} is valid; {campaign.candidates.substitution} by {campaign.candidates.by}, then {steps}")
+
+
+@app.command()
+@clear_errors
+def plan(
+    config: ConfigFile,
+    as_json: AsJson = False,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="time the stages on a sample, or use what was timed before")
+    ] = True,
+) -> None:
+    """Count a campaign's candidates exactly, and estimate time, memory and cost of each step.
+
+    Example: ionsieve plan configs/paper.yaml --json
+    """
+    from workflows.plan_view import print_plan
+    from workflows.planning import plan_campaign
+    from workflows.preflight import find_inputs
+    from workflows.progress import ProgressView
+
+    console = terminal(stderr=as_json)
+    view = ProgressView(console)
+    inputs = find_inputs(load_campaign(config), config, say=view.say)
+    planned = plan_campaign(inputs, view, measure=measure)
+    if as_json:
+        typer.echo(json.dumps(planned.as_dict(), indent=1))
+    else:
+        print_plan(console, planned)
+
+
+@app.command(name="enumerate")
+@clear_errors
+def enumerate_candidates(config: ConfigFile, folder: Folder = None, workers: Workers = None) -> None:
+    """List a campaign's candidates as Parquet, cheap gates applied; `ionsieve run` goes on from there.
+
+    Example: ionsieve enumerate configs/paper.yaml
+    """
+    from workflows.progress import ProgressView
+    from workflows.runner import run_folder_of
+    from workflows.session import list_candidates
+
+    campaign = on_workers(load_campaign(config), workers)
+    console = terminal()
+    _, parts = list_candidates(campaign, config, run_folder_of(campaign, folder), ProgressView(console))
+    console.print(f"{parts}/part-*.parquet", highlight=False, soft_wrap=True)

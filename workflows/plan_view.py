@@ -1,0 +1,67 @@
+"""The plan in the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from workflows.planning import Plan
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """Print counts, the table of steps, and the time and cost in all."""
+    facts = plan.as_dict()
+    for name in (
+        "prototypes_total",
+        "prototypes_without_oxidation_states",
+        "prototypes_element_wise",
+        "raw_assignments",
+        "candidates_total",
+    ):
+        console.print(f"{name}: {facts[name]:,}", highlight=False)
+    sample = plan.sample
+    reasons = ", ".join(f"{share:.1%} {reason}" for reason, share in sample.rejected.items())
+    console.print(
+        f"cheap gates, from a sample: {sample.passing:.1%} ± {sample.standard_error:.1%} pass "
+        f"(out: {reasons or 'none'})",
+        highlight=False,
+    )
+    console.print(_table(plan))
+    if unknown := facts["steps_without_a_rate"]:
+        console.print(f"without {', '.join(unknown)}, whose rate is not measured:", highlight=False)
+    here = facts["this_machine"]
+    console.print(f"this machine, {here['workers']} workers: {_hours(here['hours'])}", highlight=False)
+    if cluster := facts.get("cluster"):
+        cost = "" if cluster["cost_USD"] is None else f", {cluster['cost_USD']:,.0f} USD"
+        speed = f"{cluster['relative_speed']:g} times as fast each"
+        console.print(
+            f"cluster, {cluster['workers']:,} workers, {speed}: {_hours(cluster['hours'])}{cost}", highlight=False
+        )
+
+
+def _table(plan: Plan) -> Table:
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    table.add_column("step")
+    for title in ("rows", "go on", "ms/row", "core-h", "GiB on disk", "GiB a worker"):
+        table.add_column(title, justify="right")
+    table.add_column("note", overflow="fold")
+    for step in plan.steps:
+        table.add_row(
+            step.step,
+            f"{step.rows:,.0f}",
+            f"{step.passing:.3g}",
+            "-" if step.seconds_per_row is None else f"{1000.0 * step.seconds_per_row:.3g}",
+            "-" if step.core_hours is None else f"{step.core_hours:,.3g}",
+            f"{step.disk_GiB:.3g}",
+            f"{step.worker_memory_GiB:.2g}",
+            "; ".join(text for text in (f"go on: {step.passing_from}", step.note) if text),
+        )
+    return table
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "unknown; run it without --no-measure once"
+    if hours < 1.0:
+        return f"{60.0 * hours:.1f} min"
+    return f"{hours:,.1f} h" if hours < 72.0 else f"{hours / 24.0:,.1f} days"

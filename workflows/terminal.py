@@ -1,0 +1,81 @@
+"""What every command of the terminal shares: the app, its options, errors without tracebacks, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline.config import Campaign, ConfigError
+from workflows.files import RunError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Screen materials at high throughput: one YAML file in, a ranked table of candidates out.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="campaign file (YAML)", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
+
+Folder = Annotated[Path | None, typer.Option(help="run folder; default runs/<name>")]
+Workers = Annotated[int | None, typer.Option(min=1, help="local worker processes, instead of the config's")]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+EXIT_FAILED_ROWS, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 3
+
+
+def terminal(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, or of 200 columns when piped."""
+    console = Console(stderr=stderr)
+    return console if console.is_terminal else Console(stderr=stderr, width=200)
+
+
+def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn bad input into a list of problems and exit code 2, and an interruption into exit code 3."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except ConfigError as error:
+            complain([str(problem) for problem in error.problems])
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        except RunError as error:
+            complain([str(error)])
+            raise typer.Exit(EXIT_BAD_INPUT) from None
+        except BrokenPipeError:
+            # The reader of a pipe went away: what was committed stays, as after Ctrl-C.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        except KeyboardInterrupt:
+            terminal(stderr=True).print("interrupted; the same command goes on where it stopped")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+    return wrapped
+
+
+def on_workers(campaign: Campaign, workers: int | None) -> Campaign:
+    """The campaign with another number of local workers, if one is given."""
+    if workers is None:
+        return campaign
+    return campaign.model_copy(update={"cluster": campaign.cluster.model_copy(update={"workers": workers})})
+
+
+def complain(lines: list[str]) -> None:
+    """Print problems to stderr."""
+    console = terminal(stderr=True)
+    console.print(f"[bold red]{len(lines)} problem{'s' if len(lines) != 1 else ''}[/]")
+    for line in lines:
+        console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
