@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,13 @@ def validate(config: ConfigFile) -> None:
     say(f"{config} is valid; {campaign.candidates.substitution} by {campaign.candidates.by}, then {steps}")
 
 
+class Substitution(StrEnum):
+    """Ways of substitution, as the command line takes them."""
+
+    element = "element"
+    orbit = "orbit"
+
+
 @app.command()
 @clear_errors
 def plan(
@@ -81,6 +89,9 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure/--no-measure", help="time the stages on a sample, or use what was timed before")
     ] = True,
+    by: Annotated[
+        Substitution | None, typer.Option(help="substitute by element or by orbit, instead of the config's way")
+    ] = None,
 ) -> None:
     """Count a campaign's candidates exactly, and estimate time, memory and cost of each step.
 
@@ -93,7 +104,11 @@ def plan(
 
     console = terminal(stderr=as_json)
     view = ProgressView(console)
-    inputs = find_inputs(load_campaign(config), config, say=view.say)
+    campaign = load_campaign(config)
+    if by is not None:
+        candidates = campaign.candidates.model_copy(update={"by": by.value})
+        campaign = campaign.model_copy(update={"candidates": candidates})
+    inputs = find_inputs(campaign, config, say=view.say)
     planned = plan_campaign(inputs, view, measure=measure)
     if as_json:
         typer.echo(json.dumps(planned.as_dict(), indent=1))

@@ -33,6 +33,9 @@ from workflows.session import open_references
 from workflows.store import RunFolder
 from workflows.worker import ReferencesPlugin, run_candidates_unit, run_stage_unit
 
+READS_PHASES = ("window", "reactivity", "practicality")
+"""Stages that can't be timed before a self-consistent reference is relaxed."""
+
 TIMED_UNITS = 3
 TIMED_RANKS = 200_000
 
@@ -82,6 +85,8 @@ class Plan:
         cluster = self.campaign.plan.cluster
         out: dict[str, Any] = {
             "campaign": self.campaign.name,
+            "substitution": self.campaign.candidates.substitution,
+            "by": self.campaign.candidates.by,
             "prototypes_total": self.counts["prototypes"],
             "prototypes_without_oxidation_states": self.counts["prototypes_without_oxidation_states"],
             "prototypes_element_wise": self.counts["prototypes_element_wise"],
@@ -169,7 +174,7 @@ def _steps(
         elif settings.stage == "stability":
             rate = Rate(relaxing.seconds, relaxing.bytes_on_disk, relaxing.memory_GiB, "as the competing phases")
         else:
-            rate = _unmeasured if settings.stage in ("window", "reactivity") else rates.of_stage(settings)
+            rate = _unmeasured if settings.stage in READS_PHASES else rates.of_stage(settings)
         source = "upper bound" if passing is None else "plan.passing"
         yield _planned(settings.step, rows, 1.0 if passing is None else passing, source, rate)
         rows *= 1.0 if passing is None else passing
