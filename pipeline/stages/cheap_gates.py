@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.enumeration import CHARGE_OFFSET
-from pipeline.reference.ions import ion, ion_table
+from pipeline.reference.ions import ion, ion_table, parse_ion
 from pipeline.reference.prototypes import Prototype
 from pipeline.settings import CandidateSettings
 
@@ -31,8 +31,13 @@ class IonTables:
 
 
 @cache
-def ion_tables() -> IonTables:
-    """Radii and electronegativities, with the nearest-charge rule of :func:`pipeline.reference.ions.ion`."""
+def ion_tables(own_radii: tuple[tuple[str, float], ...] = ()) -> IonTables:
+    """Radii and electronegativities, with the nearest-charge rule of :func:`pipeline.reference.ions.ion`.
+
+    ``own_radii`` are ``candidates.radii`` as (label, Å), and override the table.
+    """
+    from pymatgen.core import Element
+
     radius = np.full((HIGHEST_Z, 2 * CHARGE_OFFSET + 1), np.nan)
     electronegativity = np.full(HIGHEST_Z, np.nan)
     for listed in ion_table():
@@ -40,6 +45,9 @@ def ion_tables() -> IonTables:
         for charge in range(-CHARGE_OFFSET, CHARGE_OFFSET + 1):
             if charge:
                 radius[listed.atomic_number, CHARGE_OFFSET + charge] = ion(listed.element, charge).radius
+    for label, size in own_radii:
+        element, charge = parse_ion(label)
+        radius[int(Element(element).Z), CHARGE_OFFSET + charge] = size
     return IonTables(radius, electronegativity)
 
 
