@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline import schema
 from pipeline.gates import Gate
 
-
 SMALLEST_RADIUS, LARGEST_RADIUS = 0.05, 4.0
 """Å, of an ion that a campaign gives; the table's radii reach from 0.01 (B3+, threefold) to 2.72 (Ge4-)."""
 

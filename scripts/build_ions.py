@@ -1,8 +1,9 @@
 """Write pipeline/reference/ions.csv and ionic_radii.csv.
 
-The first holds oxidation states, one ionic radius each, electronegativities and classes of the elements, the second every
-radius by charge, coordination and spin. Sources: oxidation states and Shannon radii (Acta Cryst. A 1976, 32, 751) as tabulated by pymatgen's Element;
-radii that Shannon does not list, from Pauling (The Nature of the Chemical Bond, 3rd ed., 1960, table 13-3).
+The first holds oxidation states, one ionic radius each, electronegativities and classes of the elements, the second
+every radius by charge, coordination and spin. Sources: oxidation states and Shannon radii (Acta Cryst. A 1976, 32, 751)
+as tabulated by pymatgen's Element; radii that Shannon does not list, from Pauling (The Nature of the Chemical Bond, 3rd
+ed., 1960, table 13-3).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import itertools
 import math
 from pathlib import Path
 
@@ -33,8 +34,8 @@ def test_radii_are_shannons():
     # Shannon, Acta Cryst. A 1976, 32, 751, table 1, coordination VI (Fe: high spin)
     published = {("Li", 1): 0.76, ("Na", 1): 1.02, ("Y", 3): 0.900, ("Fe", 2): 0.780, ("Fe", 3): 0.645,
                  ("O", -2): 1.40, ("F", -1): 1.33, ("Cl", -1): 1.81, ("Zr", 4): 0.72, ("La", 3): 1.032}  # fmt: skip
-    for (element, charge), radius in published.items():
-        assert ion(element, charge).radius == pytest.approx(radius, abs=1e-9)
+    for (element, charge), size in published.items():
+        assert ion(element, charge).radius == pytest.approx(size, abs=1e-9)
 
 
 def test_table_is_large_enough_and_without_noble_gases():
@@ -89,7 +90,7 @@ def test_radii_grow_with_coordination_and_fall_with_charge():
             continue
         # 0.045 Å: Sb3+ with its lone pair is 0.80 Å fivefold and 0.76 Å sixfold in Shannon's table
         sizes = [radius(i.element, i.charge, n) for n in range(2, 13)]
-        assert all(b >= a - 0.045 for a, b in zip(sizes, sizes[1:], strict=False)), i.label
+        assert all(b >= a - 0.045 for a, b in itertools.pairwise(sizes)), i.label
     assert radius("Fe", 2) > radius("Fe", 3) > radius("Fe", 4)
 
 
