@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline import schema
 from pipeline.gates import Gate
 
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.05, 4.0
+"""Å, of an ion that a campaign gives; the table's radii reach from 0.01 (B3+, threefold) to 2.72 (Ge4-)."""
+
 
 class Settings(BaseModel):
     """Base of all settings: immutable, no unknown keys, no infinities."""
@@ -121,6 +124,10 @@ class CandidateSettings(Settings):
         default_factory=dict,
         description="oxidation states of an element, overriding the table, e.g. {Fe: [2, 3]}",
     )
+    radii: dict[str, float] = Field(
+        default_factory=dict,
+        description="your own radii of ions for the gate radius_mismatch, Å, overriding Shannon's, e.g. {Li+: 0.76}",
+    )
     exclude_elements: tuple[str, ...] = Field((), description="elements left out")
     exclude_classes: tuple[Literal["radioactive", "toxic", "rare"], ...] = Field((), description="classes left out")
     substitution: Literal["isovalent", "charge_neutral", "none"] = Field(
@@ -152,6 +159,21 @@ class CandidateSettings(Settings):
         for symbol, states in value.items():
             if not states or 0 in states or any(abs(q) > 8 for q in states):
                 raise ValueError(f"charges of {symbol} must be non-zero integers from -8 to 8, got {list(states)}")
+        return value
+
+    @field_validator("radii")
+    @classmethod
+    def _radii(cls, value: dict[str, float]) -> dict[str, float]:
+        from pipeline.reference.ions import ion_label, parse_ion
+
+        for label, radius in value.items():
+            plain = ion_label(*parse_ion(label))
+            if plain != label:
+                raise ValueError(f"write {plain}, not {label}")
+            if not SMALLEST_RADIUS <= radius <= LARGEST_RADIUS:
+                raise ValueError(
+                    f"the radius of {label} must lie from {SMALLEST_RADIUS:g} to {LARGEST_RADIUS:g} Å, got {radius:g}"
+                )
         return value
 
     @model_validator(mode="after")

@@ -1,7 +1,9 @@
-"""Write pipeline/reference/ions.csv: oxidation states, ionic radii, electronegativities and classes of the elements.
+"""Write pipeline/reference/ions.csv and ionic_radii.csv.
 
-Sources: oxidation states and Shannon radii (Acta Cryst. A 1976, 32, 751) as tabulated by pymatgen's Element;
-radii that Shannon does not list, from Pauling (The Nature of the Chemical Bond, 3rd ed., 1960, table 13-3).
+The first holds oxidation states, one ionic radius each, electronegativities and classes of the elements, the second
+every radius by charge, coordination and spin. Sources: oxidation states and Shannon radii (Acta Cryst. A 1976, 32, 751)
+as tabulated by pymatgen's Element; radii that Shannon does not list, from Pauling (The Nature of the Chemical Bond, 3rd
+ed., 1960, table 13-3).
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from pathlib import Path
 
 from pymatgen.core import Element
 
-TARGET = Path(__file__).resolve().parent.parent / "pipeline" / "reference" / "ions.csv"
+FOLDER = Path(__file__).resolve().parent.parent / "pipeline" / "reference"
+TARGET = FOLDER / "ions.csv"
+RADII_TARGET = FOLDER / "ionic_radii.csv"
 
 PAULING_RADII = {
     ("C", -4): 2.60,
@@ -87,23 +91,52 @@ def rows() -> list[list[object]]:
     return out
 
 
-def main() -> None:
-    with TARGET.open("w", newline="", encoding="utf-8") as handle:
+def radius_rows() -> list[list[object]]:
+    """Every radius that Shannon or Pauling lists, by element, charge, coordination, geometry and spin."""
+    out: list[list[object]] = []
+    for z in range(1, 104):
+        element = Element.from_Z(z)
+        for charge, coordinations in (element.data.get("Shannon radii") or {}).items():
+            for name, spins in coordinations.items():
+                geometry = "square" if name.endswith("SQ") else "pyramidal" if name.endswith("PY") else ""
+                number = ROMAN[name.removesuffix("SQ").removesuffix("PY")]
+                for spin, radii in spins.items():
+                    known = [geometry, spin.removesuffix(" Spin").lower(), f"{radii['ionic_radius']:.3f}"]
+                    # pymatgen lost the charge of one row: 1.01 Å, sevenfold, is Shannon's Eu3+
+                    out.append([z, element.symbol, int(charge or 3), number, *known, "Shannon 1976"])
+    for (symbol, charge), radius in PAULING_RADII.items():
+        out.append([Element(symbol).Z, symbol, charge, 6, "", "", f"{radius:.3f}", "Pauling 1960"])
+    return [row[1:] for row in sorted(out, key=lambda row: row[:6])]
+
+
+def _write(target: Path, header: list[str], content: list[list[object]]) -> None:
+    with target.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(
-            [
-                "element",
-                "oxidation_state",
-                "ionic_radius",
-                "coordination",
-                "source",
-                "default",
-                "electronegativity",
-                "classes",
-            ]
-        )
-        writer.writerows(rows())
-    print(f"{TARGET}: {len(rows())} ions")
+        writer.writerow(header)
+        writer.writerows(content)
+    print(f"{target.name}: {len(content)} rows")
+
+
+def main() -> None:
+    _write(
+        TARGET,
+        [
+            "element",
+            "oxidation_state",
+            "ionic_radius",
+            "coordination",
+            "source",
+            "default",
+            "electronegativity",
+            "classes",
+        ],
+        rows(),
+    )
+    _write(
+        RADII_TARGET,
+        ["element", "oxidation_state", "coordination", "geometry", "spin", "ionic_radius", "source"],
+        radius_rows(),
+    )
 
 
 if __name__ == "__main__":

@@ -53,6 +53,11 @@ def changed(folder: Path, old: str, new: str) -> Path:
         ("energy_above_hull: {", "energy_below_hull: {", ["no column 'energy_below_hull'"]),
         ("model: CHGNet", "model: M3GNet-MP-2021.2.8-PES", ["M3GNet-MP-2021.2.8-PES", "IONSIEVE_DATA"]),
         ("model: CHGNet", "model: CHGNet, convention: backwards", ["convention 'backwards'", "'destination'"]),
+        (
+            "substitution: none",
+            "elements: [Li, Na, Y, Cl]\n  charges: {Y: [3, -1]}\n  gates: {radius_mismatch: 0.3}",
+            ["candidates.charges: no radius is known of Y-", "candidates.radii, e.g. {Y-: 1.40}"],
+        ),
         ("path: phases.csv", "path: nowhere.csv", ["nowhere.csv"]),
         ("path: crystals", "path: no_folder", ["no_folder"]),
     ],

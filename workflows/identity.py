@@ -9,7 +9,7 @@ from pipeline.config import Campaign
 from pipeline.reference.prototype_library import LIBRARY_VERSION
 from pipeline.reference.surrogate_errors import fitted_digest
 from pipeline.settings import CompetingPhasesSettings, StageSettings
-from pipeline.stages import candidates
+from pipeline.stages import candidates, starting_volume
 from workflows.files import digest_of
 from workflows.worker import stage_module
 
@@ -65,6 +65,7 @@ class Digests:
                 "settings": settings,
                 "elements": sorted(self._campaign.candidates.elements),
                 "charges": {k: list(v) for k, v in sorted(self._campaign.candidates.charges.items())},
+                "starting_volumes": starting_volume.rule_digest(),
                 "relaxation": self._relaxation(),
                 "potential": self._models["potential"],
                 **own,
@@ -102,6 +103,7 @@ class Digests:
         return {
             "library_version": LIBRARY_VERSION,
             "version": candidates.STAGE_VERSION,
+            "starting_volumes": starting_volume.rule_digest(),
             "substitution": chosen.substitution,
             "oxidation_states": chosen.oxidation_states,
             "charges": {k: list(v) for k, v in sorted(chosen.charges.items())},

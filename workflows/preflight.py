@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.reference import PhaseReference
 from pipeline.reference.fetched_phases import MaterialsProjectError
-from pipeline.reference.ions import allowed_ions
+from pipeline.reference.ions import allowed_ions, ions_without_radius
 from pipeline.reference.legacy_shift import legacy_shift
 from pipeline.reference.prototypes import observed_formulas
 from pipeline.references import resolve_path
@@ -191,6 +191,11 @@ def _unreadable_data(
     try:
         if campaign.candidates.substitution != "none":
             allowed_ions(campaign.candidates)
+            unsized = ions_without_radius(campaign.candidates)
+            if unsized and campaign.candidates.gates.radius_mismatch is not None:
+                text = f"no radius is known of {', '.join(unsized)}, which the gate radius_mismatch would reject always"
+                remedy = f"give it under candidates.radii, e.g. {{{unsized[0]}: 1.40}} (Å), or leave out the gate"
+                problems.append(Problem(where, f"candidates.charges: {text}; {remedy}"))
     except ValueError as error:
         problems.append(Problem(where, f"candidates.elements: {error}"))
     return problems

@@ -69,7 +69,7 @@ def competing_phases(
     DataFrame
         ``candidate_id, formula_pretty, chemsys, nsites, prototype_id`` and the structure columns: each element in the
         common elemental structures at the volume of the pure substance (molar volume at room temperature), each
-        charge-neutral element-wise substitution of the AFLOW prototypes, at the volume rescaled by ionic radii, and
+        charge-neutral element-wise substitution of the AFLOW prototypes, at the volume rescaled by its bonds, and
         with ``prototypes: campaign`` isovalent ones of the campaign's prototypes: known crystals, and others that are
         probable (`LEAST_PROBABILITY`); all respect the order of electronegativities and change no radius by more than
         `LARGEST_RADIUS_MISMATCH`. Of each composition `MOST_POLYMORPHS` are taken, known ones first, then those that

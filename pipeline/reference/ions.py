@@ -5,17 +5,21 @@ among the element's common states or those of the ICSD, and, for a cation, when 
 closed-shell ones. Radii are Shannon's (Acta Cryst. A 1976, 32, 751) for sixfold coordination, or the nearest
 coordination that has one, high spin; a few that he does not list are Pauling's (1960). ``default`` marks the ions that
 a campaign places unless its config says otherwise: common states that have a radius, and no cations of H, N, O and the
-halogens. Electronegativities are Pauling's.
+halogens. Electronegativities are Pauling's. Radii by coordination are in ``ionic_radii.csv``, from the same script. A
+campaign's own states and radii are ``candidates.charges`` and ``candidates.radii``.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from pipeline.settings import CandidateSettings
@@ -45,14 +49,34 @@ def ion_label(element: str, charge: int) -> str:
     return f"{element}{size}{'+' if charge > 0 else '-'}"
 
 
+def parse_ion(label: str) -> tuple[str, int]:
+    """Element and charge of a label such as ``Na+``, ``Y3+`` or ``O2-``.
+
+    Raises
+    ------
+    ValueError
+        When it is no element with a charge from -8 to 8.
+    """
+    from pymatgen.core import Element
+
+    found = re.fullmatch(r"([A-Z][a-z]?)([1-8]?)([+-])", label)
+    if found is None or not Element.is_valid_symbol(found[1]):
+        raise ValueError(f"{label!r} is no ion; write the element, its charge and the sign, such as Na+, Y3+ or O2-")
+    return found[1], int(found[2] or 1) * (1 if found[3] == "+" else -1)
+
+
+def _read(name: str) -> list[dict[str, str]]:
+    text = resources.files("pipeline.reference").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
 @cache
 def ion_table() -> tuple[Ion, ...]:
     """All ions, by atomic number and charge."""
     from pymatgen.core import Element
 
-    text = resources.files("pipeline.reference").joinpath("ions.csv").read_text(encoding="utf-8")
     ions = []
-    for row in csv.DictReader(text.splitlines()):
+    for row in _read("ions.csv"):
         radius = float(row["ionic_radius"]) if row["ionic_radius"] else math.nan
         ions.append(
             Ion(
@@ -80,8 +104,48 @@ def oxidation_states(element: str) -> tuple[int, ...]:
 
 
 @cache
+def _radii_by_coordination() -> dict[tuple[str, int], tuple[tuple[int, float], ...]]:
+    """((coordination, radius), ...) of each ion, by coordination, one each: see :func:`radius`."""
+    best: dict[tuple[str, int], dict[int, tuple[bool, bool, float]]] = {}
+    for row in _read("ionic_radii.csv"):
+        size = float(row["ionic_radius"])
+        if size <= 0.0:
+            continue
+        listed = best.setdefault((row["element"], int(row["oxidation_state"])), {})
+        # the smallest wins: any geometry before square and pyramidal ones, high spin before low
+        entry = (row["geometry"] != "", row["spin"] == "low", size)
+        number = int(row["coordination"])
+        listed[number] = min(listed.get(number, entry), entry)
+    return {key: tuple((n, size) for n, (_, _, size) in sorted(listed.items())) for key, listed in best.items()}
+
+
+def radius(element: str, charge: int, coordination: float = 6.0) -> float:
+    """Ionic radius at a coordination number, which may be a mean over sites.
+
+    At a tabulated coordination number it is that of the table: high spin where the spins differ, and a square or
+    pyramidal one only where there is no other; Shannon's negative radii are passed over. Between two tabulated numbers
+    it is interpolated linearly, beyond them the nearest one is taken. A charge that the table lacks gets the radius of
+    the element's nearest charge of that sign, the lower of two.
+
+    Returns
+    -------
+    float
+        Å; NaN when the table has no ion of that element and sign.
+    """
+    table = _radii_by_coordination()
+    charges = [q for e, q in table if e == element and q * charge > 0]
+    if not charges:
+        return math.nan
+    numbers, sizes = zip(*table[element, min(charges, key=lambda q: (abs(q - charge), q))], strict=True)
+    return float(np.interp(coordination, numbers, sizes))
+
+
+@cache
 def ion(element: str, charge: int) -> Ion:
-    """Look an ion up; one that the table does not list gets the radius of the element's nearest charge of that sign.
+    """Look an ion up.
+
+    One that the table of ions does not list gets its sixfold radius of the table of radii, or else the radius of the
+    element's nearest charge of that sign.
 
     Raises
     ------
@@ -94,13 +158,11 @@ def ion(element: str, charge: int) -> Ion:
     for candidate in same:
         if candidate.charge == charge:
             return candidate
-    sized = [i for i in same if i.charge * charge > 0 and not math.isnan(i.radius)]
-    nearest = min(sized, key=lambda i: (abs(i.charge - charge), i.charge), default=None)
     return Ion(
         atomic_number=same[0].atomic_number,
         charge=charge,
         element=element,
-        radius=math.nan if nearest is None else nearest.radius,
+        radius=radius(element, charge),
         electronegativity=same[0].electronegativity,
         default=False,
         classes=same[0].classes,
@@ -114,7 +176,7 @@ def allowed_ions(settings: CandidateSettings) -> tuple[Ion, ...]:
     ----------
     settings
         ``elements`` less ``exclude_elements`` and ``exclude_classes``; ``oxidation_states`` says which of the table's
-        states are placed, ``charges`` overrides them.
+        states are placed, ``charges`` overrides them, and ``radii`` the table's radii.
 
     Raises
     ------
@@ -130,8 +192,11 @@ def allowed_ions(settings: CandidateSettings) -> tuple[Ion, ...]:
         if listed and element in settings.charges:
             own = [ion(element, charge) for charge in dict.fromkeys(settings.charges[element])]
         else:
+            own = list(listed)
+        own = [replace(i, radius=settings.radii.get(i.label, i.radius)) for i in own]
+        if element not in settings.charges:
             tabulated = settings.oxidation_states == "tabulated"
-            own = [i for i in listed if (not math.isnan(i.radius) if tabulated else i.default)]
+            own = [i for i in own if (not math.isnan(i.radius) if tabulated else i.default)]
         if not own:
             unplaceable.append(element)
         chosen.extend(own)
@@ -141,3 +206,8 @@ def allowed_ions(settings: CandidateSettings) -> tuple[Ion, ...]:
             "candidates.charges if the table of ions holds the element, or leave it out"
         )
     return tuple(sorted(chosen))
+
+
+def ions_without_radius(settings: CandidateSettings) -> tuple[str, ...]:
+    """Labels of the ions of :func:`allowed_ions` that no gate on radii would let pass, because theirs is unknown."""
+    return tuple(i.label for i in allowed_ions(settings) if math.isnan(i.radius))

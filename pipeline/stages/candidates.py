@@ -102,6 +102,7 @@ def enumerate_table(
     import pyarrow as pa
 
     tables: list[pa.Table] = []
+    own_radii = tuple(sorted(settings.radii.items()))
     counts: Counter[str] = Counter({"enumerated": 0, "passed": 0})
     for prototype_id, first, last in _steps(unit):
         prototype = library[prototype_id]
@@ -109,7 +110,7 @@ def enumerate_table(
         counts["enumerated"] += len(elements)
         if not len(elements):
             continue
-        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions)
+        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions, own_radii)
         rejected = rejections(prototype, elements, measured, settings)
         for reason, number in enumerate(np.bincount(rejected + 1, minlength=len(REASONS) + 1)[1:].tolist()):
             if number:

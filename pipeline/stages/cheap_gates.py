@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from kernels.assignment_measures import Measures, MeasureTables, measure_assignments
 from kernels.assignment_space import CHARGE_OFFSET
-from pipeline.reference.ions import ion, ion_table
+from pipeline.reference.ions import ion, ion_table, parse_ion
 from pipeline.reference.prototypes import Prototype
 from pipeline.settings import CandidateSettings
 
@@ -31,8 +31,13 @@ class IonTables:
 
 
 @cache
-def ion_tables() -> IonTables:
-    """Radii and electronegativities, with the nearest-charge rule of :func:`pipeline.reference.ions.ion`."""
+def ion_tables(own_radii: tuple[tuple[str, float], ...] = ()) -> IonTables:
+    """Radii and electronegativities, with the nearest-charge rule of :func:`pipeline.reference.ions.ion`.
+
+    ``own_radii`` are ``candidates.radii`` as (label, Å), and override the table.
+    """
+    from pymatgen.core import Element
+
     radius = np.full((HIGHEST_Z, 2 * CHARGE_OFFSET + 1), np.nan)
     electronegativity = np.full(HIGHEST_Z, np.nan)
     for listed in ion_table():
@@ -40,6 +45,9 @@ def ion_tables() -> IonTables:
         for charge in range(-CHARGE_OFFSET, CHARGE_OFFSET + 1):
             if charge:
                 radius[listed.atomic_number, CHARGE_OFFSET + charge] = ion(listed.element, charge).radius
+    for label, size in own_radii:
+        element, charge = parse_ion(label)
+        radius[int(Element(element).Z), CHARGE_OFFSET + charge] = size
     return IonTables(radius, electronegativity)
 
 
@@ -50,6 +58,7 @@ def measures(
     charges: IntArray,
     mobile_ions: tuple[str, ...],
     placed: frozenset[int],
+    own_radii: tuple[tuple[str, float], ...] = (),
 ) -> Measures:
     r"""Measures of assignments to one prototype.
 
@@ -61,6 +70,8 @@ def measures(
         Atomic numbers and charges (0: unknown).
     placed
         :func:`ion_code` of every ion that occurs in them.
+    own_radii
+        As :func:`ion_tables` takes them.
 
     Returns
     -------
@@ -77,7 +88,7 @@ def measures(
     mobile[[int(Element(e).Z) for e in mobile_ions]] = True
     shape = (len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1)
     if prototype.has_charges:
-        mismatch = np.stack([_mismatch(*ion) for ion in old])
+        mismatch = np.stack([_mismatch(*ion, own_radii) for ion in old])
         probability = np.stack([_probabilities(ion, placed) for ion in old])
     else:
         mismatch, probability = np.full(shape, np.nan), np.full(shape, np.nan)
@@ -103,9 +114,9 @@ def _atomic_number(symbol: str) -> int:
 
 
 @cache
-def _mismatch(number: int, charge: int) -> FloatArray:
+def _mismatch(number: int, charge: int, own_radii: tuple[tuple[str, float], ...]) -> FloatArray:
     r"""(Z, charge + 8) \|ln(r_new/r_old)\| of every ion in place of one."""
-    radius = ion_tables().radius
+    radius = ion_tables(own_radii).radius
     return np.asarray(np.abs(np.log(radius / radius[number, CHARGE_OFFSET + charge])))
 
 

@@ -11,23 +11,31 @@ import numpy.typing as npt
 from kernels.assignment_space import CHARGE_OFFSET
 from pipeline.reference.bonds import cation_anion_bonds
 from pipeline.reference.prototypes import Prototype
-from pipeline.stages.cheap_gates import ion_tables
+from pipeline.reference.volume_radii import volume_radii, volume_radii_digest
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-BOND_RATIO = (0.85, 1.20)
-"""Mean bond length over the sum of Shannon's radii within which a prototype's own ratio is trusted; it is 0.89 to 1.09
-for nine of ten halides and oxides."""
+RULE_VERSION = 2
+"""Of the rule; it enters the digests of all that starts from these crystals."""
+
+LIMITS = (0.5, 2.0)
+"""New over old length of one bond, at least and at most."""
+
+
+def rule_digest() -> list[str | int]:
+    """What the starting cell of a crystal depends on beside prototype and ions."""
+    return [RULE_VERSION, volume_radii_digest()]
 
 
 def starting_lattice(prototype: Prototype, numbers: Sequence[int], charges: Sequence[int]) -> FloatArray:
     """Lattice of a candidate, scaled without change of shape.
 
-    The scale is the mean over the prototype's bonds of (sum of the new ions' radii) / (sum of the old ions' radii),
-    so the volume goes with its cube. A prototype whose own bonds are far from its radii's sums (covalent ones such as
-    CO2, wrong oxidation states) would hand that error on: its bonds count as at most :data:`BOND_RATIO` off. Without
-    charges or radii the prototype's own lattice is returned.
+    Each bond becomes longer by (sum of the new ions' radii) - (sum of the old ions' radii), with the radii of
+    :mod:`pipeline.reference.volume_radii`; the scale is the mean over the prototype's bonds of new over old length, so
+    the volume goes with its cube. Differences, and not ratios of sums, leave a covalent bond what makes it short. A
+    bond with an ion whose radius is unknown counts as unchanged. Without charges the prototype's own lattice is
+    returned.
 
     Parameters
     ----------
@@ -45,20 +53,31 @@ def starting_lattice(prototype: Prototype, numbers: Sequence[int], charges: Sequ
 
     if not prototype.has_charges or not all(charges):
         return prototype.lattice.copy()
-    radius = ion_tables().radius
+    radius = volume_radii()
     old_numbers = [int(Element(e).Z) for e in prototype.orbit_elements]
-    if tuple(numbers) == tuple(old_numbers):
+    pairs, counts, lengths = bonds_of(prototype)
+    if tuple(numbers) == tuple(old_numbers) or not len(pairs):
         return prototype.lattice.copy()
     old = radius[old_numbers, CHARGE_OFFSET + np.array(prototype.orbit_charges)]
     new = radius[list(numbers), CHARGE_OFFSET + np.array(charges)]
-    pairs, weights, lengths = _bonds(_Holder(prototype))
-    if not len(pairs):
-        return prototype.lattice.copy()
-    old_sum, new_sum = old[pairs[:, 0]] + old[pairs[:, 1]], new[pairs[:, 0]] + new[pairs[:, 1]]
-    scale = float(np.sum(weights * new_sum / old_sum) / np.sum(weights))
-    observed = float(np.sum(weights * lengths) / np.sum(weights * old_sum))
-    scale *= min(max(observed, BOND_RATIO[0]), BOND_RATIO[1]) / observed
-    return prototype.lattice * (scale if np.isfinite(scale) else 1.0)
+    return prototype.lattice * bond_scale((new - old)[pairs].sum(axis=1), counts, lengths)
+
+
+def bond_scale(shifts: FloatArray, counts: FloatArray, lengths: FloatArray) -> float:
+    """Factor on all lengths of a crystal whose bonds have other ions.
+
+    Parameters
+    ----------
+    shifts, counts, lengths
+        (b,) of each kind of bond: by how much it becomes longer (Å, NaN: unknown), number, mean length (Å).
+    """
+    ratio = np.clip(1.0 + np.nan_to_num(shifts, nan=0.0) / lengths, *LIMITS)
+    return float(np.average(ratio, weights=counts))
+
+
+def bonds_of(prototype: Prototype) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Bonds of a prototype, remembered: see :func:`pipeline.reference.bonds.cation_anion_bonds`."""
+    return _bonds(_Holder(prototype))
 
 
 class _Holder:

@@ -67,6 +67,7 @@ def palette(settings: CandidateSettings) -> Palette:
         settings.exclude_classes,
         settings.oxidation_states,
         tuple(sorted(settings.charges.items())),
+        tuple(sorted(settings.radii.items())),
     )
     if key not in _PALETTES:
         _PALETTES[key] = Palette(allowed_ions(settings))
