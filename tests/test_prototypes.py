@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from pipeline.reference.oxidation import charge_solutions, decide_charges
+from pipeline.reference.oxidation import bond_valence_deviations, charge_solutions, decisive
 from pipeline.reference.protostructure import equivalent_images, standardise
 from pipeline.reference.prototypes import PrototypeError, PrototypeLibrary, build_library, observed_formulas
 from pipeline.settings import PrototypeSettings
@@ -40,6 +40,12 @@ def write_table(path, structures):
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+def decided(structure, solutions):
+    elements = [site.specie.symbol for site in structure]
+    index = decisive(bond_valence_deviations(structure.lattice.matrix, structure.frac_coords, elements, solutions))
+    return None if index is None else solutions[index]
 
 
 def table_settings(**changes):
@@ -79,13 +85,13 @@ def test_bond_lengths_decide_between_solutions():
     )
     solutions = charge_solutions({"Cu": 1, "Fe": 1, "O": 2})
     assert len(solutions) == 2
-    assert decide_charges(structure, solutions) == {"Cu": 1, "Fe": 3, "O": -2}
+    assert decided(structure, solutions) == {"Cu": 1, "Fe": 3, "O": -2}
 
 
 def test_bond_lengths_that_do_not_decide_give_nothing():
     structure = rocksalt("Fe", "O", 4.3)
     same = [{"Fe": 2, "O": -2}, {"Fe": 2, "O": -2}]
-    assert decide_charges(structure, same) is None
+    assert decided(structure, same) is None
 
 
 # symmetry
