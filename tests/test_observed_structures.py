@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from mp_api.client.routes.materials.summary import SummaryRester
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
@@ -24,21 +25,18 @@ from workflows.cli import app
 from workflows.phase_cache import materials_project_structures
 from workflows.preflight import find_inputs
 
-SETTINGS = PrototypeSettings(
-    source="mp_api", max_elements=3, max_sites=8
-)  # four searches: each costs mp-api half a second
+SETTINGS = PrototypeSettings(source="mp_api", max_elements=3, max_sites=8)
 
 
 def salt(cation: str, anion: str, a: float) -> Structure:
-    cell = Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    return cell.get_primitive_structure()
+    side = a / 2**0.5
+    return Structure(Lattice.from_parameters(side, side, side, 60, 60, 60), [cation, anion], [[0, 0, 0], [0.5] * 3])
 
 
 def collection() -> list[dict[str, Any]]:
     chain = Structure(Lattice.tetragonal(3, 18), ["Li", "Cl"] * 3, [[0, 0, i / 6] for i in range(6)])
-    perovskite = Structure.from_spacegroup(
-        "Pm-3m", Lattice.cubic(4.4), ["K", "Mg", "F"], [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]]
-    )
+    faces = [[0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    perovskite = Structure(Lattice.cubic(4.4), ["K", "Mg", "F", "F", "F"], [[0, 0, 0], [0.5] * 3, *faces])
     return [
         document("mp-3", salt("Na", "Cl", 5.64)),
         document("mp-1", salt("K", "Cl", 6.29)),
@@ -48,6 +46,13 @@ def collection() -> list[dict[str, Any]]:
         document("mp-6", salt("Na", "Br", 6.0), deprecated=True),
         document("mp-7", Structure(Lattice.cubic(3.0), ["Po"], [[0, 0, 0]])),
     ]
+
+
+@pytest.fixture(autouse=True)
+def quick_mp_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare mp-api from making the JSON schema of all its fields, once for each field of each search."""
+    names = list(SummaryRester.document_model.model_fields)
+    monkeypatch.setattr(SummaryRester, "available_fields", property(lambda self: names))
 
 
 @pytest.fixture

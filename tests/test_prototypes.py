@@ -16,14 +16,21 @@ from pipeline.reference.prototypes import PrototypeError, PrototypeLibrary, buil
 from pipeline.settings import PrototypeSettings
 
 
+def face_centred(a, sites):
+    """Cubic cell with each site at the four lattice points (pymatgen takes two seconds to generate Fm-3m)."""
+    centres = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    species = [element for element, _ in sites for _ in centres]
+    return Structure(Lattice.cubic(a), species, np.concatenate([(centres + place) % 1 for _, place in sites]))
+
+
 def rocksalt(cation="Na", anion="Cl", a=5.64):
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return face_centred(a, [(cation, [0, 0, 0]), (anion, [0.5, 0.5, 0.5])])
 
 
 def elpasolite(a="Na", b="Li", m="Y", x="Cl"):
-    return Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(10.5), [a, b, m, x], [[0.25, 0.25, 0.25], [0, 0, 0], [0.5, 0.5, 0.5], [0.25, 0, 0]]
-    )
+    corners = [(a, [0.25, 0.25, 0.25]), (a, [0.75, 0.75, 0.75])]
+    octahedron = [(x, place) for k in range(3) for place in (0.25 * np.eye(3)[k], -0.25 * np.eye(3)[k])]
+    return face_centred(10.5, [*corners, (b, [0, 0, 0]), (m, [0.5, 0.5, 0.5]), *octahedron])
 
 
 def write_table(path, structures):
