@@ -100,7 +100,7 @@ class References:
         from pipeline.reference.prototypes import observed_formulas
 
         known = set(observed_formulas(self.observed_path)) if self.observed_path is not None else set()
-        own = self.campaign.candidates.prototypes.source == "folder"
+        own = self.campaign.candidates.own_crystals
         return frozenset(known if own else known | self.library.parent_formulas)
 
 

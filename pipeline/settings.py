@@ -44,13 +44,15 @@ def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
 class PrototypeSettings(Settings):
     """Which crystals are substituted."""
 
-    source: Literal["materials_project", "aflow", "folder"] = Field(
-        description="materials_project: structures_observed.parquet; aflow: pymatgen's AFLOW prototypes; "
-        "folder: your own CIF, POSCAR or extxyz files"
+    source: Literal["materials_project", "mp_api", "aflow", "folder"] = Field(
+        description="materials_project: structures_observed.parquet; mp_api: the observed structures, fetched from the "
+        "Materials Project with your key (MP_API_KEY), once, then cached; aflow: pymatgen's AFLOW prototypes; folder: "
+        "your own CIF, POSCAR or extxyz files"
     )
     path: str | None = Field(
         None,
-        description="Parquet file or folder; relative paths are looked up beside the config, then in $IONSIEVE_DATA",
+        description="materials_project, folder: Parquet file or folder; relative paths are looked up beside the "
+        "config, then in $IONSIEVE_DATA",
     )
     max_sites: int = Field(50, ge=1, le=500, description="largest primitive cell, atoms")
     min_elements: int = Field(2, ge=1, le=8)
@@ -70,6 +72,8 @@ class PrototypeSettings(Settings):
     def _path_given(self) -> Self:
         if self.source == "folder" and self.path is None:
             raise ValueError("source 'folder' needs 'path', the folder of your CIF, POSCAR or extxyz files")
+        if self.source == "mp_api" and self.path is not None:
+            raise ValueError("source 'mp_api' has its own file; leave out 'path', or write source: materials_project")
         return self
 
 
@@ -175,6 +179,11 @@ class CandidateSettings(Settings):
                     f"the radius of {label} must lie from {SMALLEST_RADIUS:g} to {LARGEST_RADIUS:g} Å, got {radius:g}"
                 )
         return value
+
+    @property
+    def own_crystals(self) -> bool:
+        """Whether the user's crystals are screened as they are: all kept, none a prototype of others."""
+        return self.prototypes.source == "folder" and self.substitution == "none"
 
     @model_validator(mode="after")
     def _elements_given(self) -> Self:

@@ -1,7 +1,8 @@
 """A stand-in for the Materials Project's server on 127.0.0.1: its routes and JSON shapes, invented rows.
 
 Routes and parameters are those that mp-api 0.46 requests and emmet-api answers: ``/heartbeat`` and
-``/materials/thermo/`` with ``chemsys``, ``thermo_types``, ``nelements_min/max``, ``_fields``, ``_limit``, ``_skip``.
+``/materials/thermo/`` with ``chemsys``, ``thermo_types``, ``nelements_min/max``, ``_fields``, ``_limit``, ``_skip``;
+``/materials/summary/`` with ``nelements_min/max``, ``nsites_min/max``, ``theoretical``, ``deprecated``.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from pymatgen.core import Composition
+from pymatgen.core import Composition, Structure
 
 KEY = "0123456789abcdef0123456789abcdef"
 MIXED = "GGA_GGA+U_R2SCAN"
@@ -60,24 +61,39 @@ def collection() -> list[dict[str, Any]]:
     ]
 
 
+def document(material: str, structure: Structure, *, theoretical: bool = False, deprecated: bool = False) -> Any:
+    """One document of the summary collection."""
+    return {
+        "material_id": material,
+        "formula_pretty": structure.composition.reduced_formula,
+        "nelements": len(structure.composition),
+        "nsites": len(structure),
+        "theoretical": theoretical,
+        "deprecated": deprecated,
+        "structure": structure.as_dict(),
+    }
+
+
 @dataclass
 class Server:
     """What the stand-in holds, how it misbehaves, and what it was asked."""
 
     rows: list[dict[str, Any]] = field(default_factory=collection)
+    documents: list[dict[str, Any]] = field(default_factory=list)
     version: str = "2025.09.25"
     url: str = ""
     refuse_key_with: int = 401
     statuses: dict[str, int] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
     ignore_thermo_types: bool = False
+    ignore_theoretical: bool = False
     lose_pages_after: int | None = None
     stall: threading.Event | None = None
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def searches(self) -> list[dict[str, str]]:
-        """Parameters of the requests for phases, counts left out."""
-        return [query for path, query in self.asked if path == "/materials/thermo/" and query["_limit"] != "1"]
+        """Parameters of the requests for phases and structures, counts left out."""
+        return [query for path, query in self.asked if path.startswith("/materials/") and query["_limit"] != "1"]
 
     def answer(self, path: str, query: dict[str, str], key: str | None) -> tuple[int, bytes]:
         """Status and body of a request."""
@@ -92,14 +108,14 @@ class Server:
             return 200, json.dumps(
                 {"status": "OK", "version": "0.87.3", "db_version": self.version, "access_controlled_batch_ids": []}
             ).encode()
-        if path != "/materials/thermo/":
+        if path not in ("/materials/thermo/", "/materials/summary/"):
             return 404, b'{"message":"no Route matched with those values"}'
         if key != KEY:
             return self.refuse_key_with, b'{"message":"Invalid authentication credentials"}'
-        return 200, json.dumps(self._search(query)).encode()
+        return 200, json.dumps(self._search(query, path)).encode()
 
-    def _search(self, query: dict[str, str]) -> dict[str, Any]:
-        found = self.rows
+    def _search(self, query: dict[str, str], path: str) -> dict[str, Any]:
+        found = self.rows if path == "/materials/thermo/" else self.documents
         if "thermo_types" in query and not self.ignore_thermo_types:
             found = [r for r in found if r["thermo_type"] in query["thermo_types"].split(",")]
         if "chemsys" in query:
@@ -107,6 +123,11 @@ class Server:
         if "nelements_max" in query:
             span = range(int(query["nelements_min"]), int(query["nelements_max"]) + 1)
             found = [r for r in found if r["nelements"] in span]
+        if "nsites_max" in query:
+            found = [r for r in found if int(query["nsites_min"]) <= r["nsites"] <= int(query["nsites_max"])]
+        for flag in ("theoretical", "deprecated"):
+            if flag in query and not (flag == "theoretical" and self.ignore_theoretical):
+                found = [r for r in found if r[flag] is (query[flag].lower() == "true")]
         start = int(query.get("_skip", 0))
         page = found[start : start + int(query.get("_limit", 100))]
         if self.lose_pages_after is not None and start >= self.lose_pages_after:

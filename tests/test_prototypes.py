@@ -10,20 +10,27 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from pipeline.reference.oxidation import charge_solutions, decide_charges
-from pipeline.reference.protostructure import equivalent_images, standardise
+from pipeline.reference.oxidation import bond_valence_deviations, charge_solutions, decisive
+from pipeline.reference.protostructure import equivalent_images, site_permutations, standardise
 from pipeline.reference.prototypes import PrototypeError, PrototypeLibrary, build_library, observed_formulas
 from pipeline.settings import PrototypeSettings
 
 
+def face_centred(a, sites):
+    """Cubic cell with each site at the four lattice points (pymatgen takes two seconds to generate Fm-3m)."""
+    centres = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
+    species = [element for element, _ in sites for _ in centres]
+    return Structure(Lattice.cubic(a), species, np.concatenate([(centres + place) % 1 for _, place in sites]))
+
+
 def rocksalt(cation="Na", anion="Cl", a=5.64):
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    return face_centred(a, [(cation, [0, 0, 0]), (anion, [0.5, 0.5, 0.5])])
 
 
 def elpasolite(a="Na", b="Li", m="Y", x="Cl"):
-    return Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(10.5), [a, b, m, x], [[0.25, 0.25, 0.25], [0, 0, 0], [0.5, 0.5, 0.5], [0.25, 0, 0]]
-    )
+    corners = [(a, [0.25, 0.25, 0.25]), (a, [0.75, 0.75, 0.75])]
+    octahedron = [(x, place) for k in range(3) for place in (0.25 * np.eye(3)[k], -0.25 * np.eye(3)[k])]
+    return face_centred(10.5, [*corners, (b, [0, 0, 0]), (m, [0.5, 0.5, 0.5]), *octahedron])
 
 
 def write_table(path, structures):
@@ -40,6 +47,12 @@ def write_table(path, structures):
     ]
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path
+
+
+def decided(structure, solutions):
+    elements = [site.specie.symbol for site in structure]
+    index = decisive(bond_valence_deviations(structure.lattice.matrix, structure.frac_coords, elements, solutions))
+    return None if index is None else solutions[index]
 
 
 def table_settings(**changes):
@@ -79,13 +92,13 @@ def test_bond_lengths_decide_between_solutions():
     )
     solutions = charge_solutions({"Cu": 1, "Fe": 1, "O": 2})
     assert len(solutions) == 2
-    assert decide_charges(structure, solutions) == {"Cu": 1, "Fe": 3, "O": -2}
+    assert decided(structure, solutions) == {"Cu": 1, "Fe": 3, "O": -2}
 
 
 def test_bond_lengths_that_do_not_decide_give_nothing():
     structure = rocksalt("Fe", "O", 4.3)
     same = [{"Fe": 2, "O": -2}, {"Fe": 2, "O": -2}]
-    assert decide_charges(structure, same) is None
+    assert decided(structure, same) is None
 
 
 # symmetry
@@ -335,3 +348,50 @@ def test_crystals_with_exchanged_elements_are_two_prototypes(tmp_path: Path) -> 
     library = build_library(PrototypeSettings(source="folder", path=str(tmp_path)), tmp_path)
     assert len(library) == 2
     assert library.counts == {"duplicate": 1, "kept": 2}
+
+
+# symmetry of the coloured sites
+
+
+def test_only_isometries_make_orbits_equivalent():
+    # exchanging a and b maps the sites onto themselves, but the crystal onto another one unless a = b
+    elements, charges = ["Li", "Na", "Cl", "Cl"], {"Li": 1, "Na": 1, "Cl": -1}
+    places = np.array([[0.5, 0, 0], [0, 0.5, 0], [0, 0, 0], [0, 0, 0.5]])
+    images = {}
+    for b in (4.0, 5.0):
+        lattice = np.diag([4.0, b, 6.0])
+        crystal = standardise(lattice, places, elements, charges, {"Li": 0.76, "Na": 1.02, "Cl": 1.81})
+        colours = np.array([1 if q > 0 else 2 for q in crystal.orbit_charges])[crystal.site_orbit]
+        found = equivalent_images(crystal.lattice, crystal.frac_coords, colours, crystal.site_orbit)
+        cations = [crystal.orbit_elements.index(e) for e in ("Li", "Na")]
+        site = list(crystal.site_orbit).index(cations[0])
+        images[b] = {int(row[site]) for row in found} & set(cations)
+    lithium_goes_to_sodium = {b: len(targets - {cations[0]}) == 1 for b, targets in images.items()}
+    assert lithium_goes_to_sodium == {4.0: True, 5.0: False}
+
+
+def assert_group(permutations):
+    """Identity, and every product: a finite set of permutations that is closed is a group."""
+    distinct = {row.tobytes() for row in permutations}
+    assert np.arange(permutations.shape[1]).tobytes() in distinct
+    for row in np.unique(permutations, axis=0)[:60]:
+        assert {product.tobytes() for product in row[permutations]} <= distinct
+
+
+def coloured(prototype):
+    colours = np.array([1 if q > 0 else 2 for q in prototype.orbit_charges])[prototype.site_orbit]
+    return site_permutations(prototype.lattice, prototype.frac_coords, colours)
+
+
+def test_isometries_of_the_sites_form_a_group(aflow):
+    for prototype in aflow:
+        assert_group(coloured(prototype))
+
+
+@pytest.mark.data
+def test_isometries_of_observed_crystals_form_a_group():
+    path = Path(os.environ["IONSIEVE_DATA"]) / "data/materials_project/structures_observed.parquet"
+    library = build_library(table_settings(max_sites=40, anions=("F", "Cl", "Br")), path)
+    assert len(library) > 500
+    for prototype in library.prototypes[::2]:
+        assert_group(coloured(prototype))

@@ -1,8 +1,12 @@
-"""The campaign's prototype library: built once for its settings and source, then taken from the user's cache."""
+"""The campaign's prototype library: built once for its settings and source, then taken from the user's cache.
+
+Beside the library lies ``<its name>.left_out.csv``: every crystal that is no prototype, and why.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -26,8 +30,9 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
         When the source can't be read, or no prototype is left.
     """
     settings = inputs.campaign.candidates.prototypes
+    keep_all = inputs.campaign.candidates.own_crystals
     source = _digest_of_source(inputs.prototypes)
-    key = digest_of([LIBRARY_VERSION, settings.model_dump(mode="json", exclude={"path"}), source])[:16]
+    key = digest_of([LIBRARY_VERSION, settings.model_dump(mode="json", exclude={"path"}), keep_all, source])[:16]
     name = f"prototypes-{key}.parquet"
     cache = user_cache() / "prototypes"
     places = [place for place in (folder, cache) if place is not None]
@@ -35,18 +40,27 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
     if library is None:
         say("building the prototype library (once for these settings)")
         try:
-            library = build_library(settings, inputs.prototypes)
+            library = build_library(settings, inputs.prototypes, keep_all=keep_all)
         except (ValueError, OSError) as error:
             raise ConfigError([Problem("candidates.prototypes", str(error))]) from None
         counts = ", ".join(f"{n:,} {reason}" for reason, n in library.counts.items())
         say(f"prototypes: {len(library):,} (crystals read: {counts})")
     if len(library) == 0:
+        named = "; ".join(f"{c.source_id}: {c.reason} {c.detail}".rstrip() for c in library.left_out[:5])
         counts = ", ".join(f"{n:,} {reason}" for reason, n in library.counts.items())
-        raise ConfigError([Problem("candidates.prototypes", f"no prototype is left; crystals read: {counts}")])
+        text = f"no prototype is left; crystals read: {counts} ({named}{', ...' if len(library.left_out) > 5 else ''})"
+        raise ConfigError([Problem("candidates.prototypes", text)])
     for place in places:
         if not (place / name).exists():
-            _keep(library, place / name, say, required=place is folder)
+            _keep(library, place / name, [p / name for p in places], say, required=place is folder)
+    if library.left_out:
+        say(f"crystals left out, with the reasons: {left_out_beside(places[0] / name)}")
     return places[0] / name, library
+
+
+def left_out_beside(path: Path) -> Path:
+    """Where the list of what a library leaves out lies."""
+    return path.with_suffix(".left_out.csv")
 
 
 def _kept(places: list[Path], name: str) -> PrototypeLibrary | None:
@@ -59,16 +73,28 @@ def _kept(places: list[Path], name: str) -> PrototypeLibrary | None:
     return None
 
 
-def _keep(library: PrototypeLibrary, path: Path, say: Callable[[str], None], *, required: bool) -> None:
+def _keep(
+    library: PrototypeLibrary, path: Path, places: list[Path], say: Callable[[str], None], *, required: bool
+) -> None:
+    """Write a library and its list of what was left out; a library from elsewhere has its list there."""
+    listed = next((p for p in map(left_out_beside, places) if p.exists()), None)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        library.save(temporary)
-        temporary.replace(path)
+        if library.left_out:
+            _write(left_out_beside(path), library.save_left_out)
+        elif listed is not None:
+            _write(left_out_beside(path), lambda temporary: shutil.copyfile(listed, temporary))
+        _write(path, library.save)
     except OSError as error:
         if required:
             raise
         say(f"{path.parent} can't be written ({error.strerror}); the prototype library is not cached")
+
+
+def _write(path: Path, save: Callable[[Path], object]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    save(temporary)
+    temporary.replace(path)
 
 
 def _digest_of_source(source: Path | None) -> str:

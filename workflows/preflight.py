@@ -17,7 +17,12 @@ from pipeline.reference.prototypes import observed_formulas
 from pipeline.references import resolve_path
 from pipeline.surrogates import catalogue
 from workflows.files import digest_of, digest_of_file
-from workflows.phase_cache import CachedPhases, materials_project_phases
+from workflows.phase_cache import (
+    CachedPhases,
+    CachedStructures,
+    materials_project_phases,
+    materials_project_structures,
+)
 
 OBSERVED = "data/materials_project/structures_observed.parquet"
 
@@ -35,6 +40,8 @@ class Inputs:
     notes: tuple[str, ...]
     fetched: dict[str, Any] = field(default_factory=dict)
     """Database version, date, query and counts of phases that were fetched; empty when they were not."""
+    fetched_structures: dict[str, Any] = field(default_factory=dict)
+    """The same of prototypes that were fetched."""
 
     @property
     def table_digest(self) -> str | None:
@@ -80,8 +87,7 @@ def find_inputs(
     campaign, models = _find_models(campaign, where, environ, problems, notes)
     prototypes = campaign.candidates.prototypes
     wanted = prototypes.path or (OBSERVED if prototypes.source == "materials_project" else None)
-    own = prototypes.source == "folder"
-    prototypes_path = path_of("candidates.prototypes.path", wanted, folder=own)
+    prototypes_path = path_of("candidates.prototypes.path", wanted, folder=prototypes.source == "folder")
     table = path_of("reference.path", campaign.reference.path)
     elements = path_of("reference.elemental_references", campaign.reference.elemental_references)
     observed = resolve_path(OBSERVED, base, environ)
@@ -93,6 +99,7 @@ def find_inputs(
     if problems:
         raise ConfigError(problems)
     fetched: dict[str, Any] = {}
+    fetched_structures: dict[str, Any] = {}
     # Last, so that a mistake elsewhere costs no requests.
     if campaign.reference.source == "mp_api":
         cached = _fetched_phases(campaign, where, environ, say)
@@ -101,7 +108,17 @@ def find_inputs(
             f"competing phases: {fetched['phases']:,} from the Materials Project, database "
             f"{fetched['database_version']}, fetched {fetched['fetched']}; delete {cached.folder} to fetch them anew"
         )
-    return Inputs(campaign, prototypes_path, observed, table, elements, models, tuple(notes), fetched)
+    if prototypes.source == "mp_api":
+        structures = _fetched_structures(campaign, where, environ, say)
+        prototypes_path, fetched_structures = structures.structures, structures.source
+        notes.append(
+            f"prototypes from {fetched_structures['structures']:,} observed structures of the Materials Project, "
+            f"database {fetched_structures['database_version']}, fetched {fetched_structures['fetched']}; delete "
+            f"{structures.folder} to fetch them anew"
+        )
+    return Inputs(
+        campaign, prototypes_path, observed, table, elements, models, tuple(notes), fetched, fetched_structures
+    )
 
 
 def _fetched_phases(
@@ -112,6 +129,16 @@ def _fetched_phases(
         return materials_project_phases(set(campaign.reference_elements), environ, say)
     except MaterialsProjectError as error:
         raise ConfigError([Problem(where, f"reference: {error}")]) from None
+
+
+def _fetched_structures(
+    campaign: Campaign, where: str, environ: Mapping[str, str], say: Callable[[str], None]
+) -> CachedStructures:
+    """Observed structures of the numbers of elements and sites that prototypes may have."""
+    try:
+        return materials_project_structures(campaign.candidates.prototypes, environ, say)
+    except MaterialsProjectError as error:
+        raise ConfigError([Problem(where, f"candidates.prototypes: {error}")]) from None
 
 
 def _find_models(

@@ -92,7 +92,12 @@ def manifest_of(inputs: Inputs, references: References) -> dict[str, object]:
         "models": {name: located_model(name) for name in sorted(model_names(campaign))},
         "notes": list(inputs.notes),
         "reference": {"source": campaign.reference.source, "digest": inputs.table_digest, **inputs.fetched},
-        "library": {"digest": references.library.digest, "counts": dict(references.library.counts)},
+        "library": {
+            "source": campaign.candidates.prototypes.source,
+            "digest": references.library.digest,
+            "counts": dict(references.library.counts),
+            **inputs.fetched_structures,
+        },
         "citations": _citations(campaign),
     }
 
@@ -102,7 +107,7 @@ def _citations(campaign: Campaign) -> list[str]:
     cited = [f"{name}: {entries[name].citation}" for name in sorted(model_names(campaign)) if name in entries]
     cited.append("Chen, Nguyen, Lee et al., J. Am. Chem. Soc. 2024, 146, 20009 (the funnel)")
     phases_of_mp = campaign.reference.source in ("table", "mp_api")
-    if campaign.candidates.prototypes.source == "materials_project" or phases_of_mp:
+    if campaign.candidates.prototypes.source in ("materials_project", "mp_api") or phases_of_mp:
         cited.append("Materials Project data: Jain et al., APL Materials 2013, 1, 011002; CC BY 4.0")
     if campaign.candidates.prototypes.source == "aflow" or campaign.reference.source == "prototypes":
         cited.append("AFLOW prototypes: Mehl et al., Comput. Mater. Sci. 2017, 136, S1")

@@ -11,6 +11,7 @@ import numpy as np
 from pipeline.crystal import STRUCTURE_COLUMNS
 from pipeline.reference.ions import oxidation_states
 from pipeline.reference.protostructure import standardise
+from pipeline.reference.prototype_library import LeftOut
 from pipeline.reference.prototype_sources import from_aflow
 from pipeline.reference.prototypes import Prototype, build_library, make_prototype
 from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
@@ -162,6 +163,8 @@ def _elemental_prototypes(names: tuple[str, ...], max_sites: int) -> list[Protot
     """Prototypes of one element by Strukturbericht symbol or mineral name, in the order of ``names``."""
     found: dict[str, Prototype] = {}
     for item in from_aflow():
+        if isinstance(item, LeftOut):
+            continue
         name = next((n for n in item.names if n in names), None)
         if name is None or name in found or len(set(item.elements)) != 1:
             continue

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.reference.wyckoff import wyckoff_permutations
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -143,11 +145,9 @@ def arrange(
     AFLOW convention) the one with the smallest list of (sign, letters) is the label; equal ones are settled by
     charge, then by radius (larger first), then by symbol.
     """
-    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
-
     names = sorted({element for element, _, _ in orbits})
     best: tuple[list[tuple[int, str]], list[tuple[int, float, str]], dict[int, str]] | None = None
-    for table in WYCKOFF_POSITION_RELAB_DICT[str(number)]:
+    for table in wyckoff_permutations(number):
         letters = {name: sorted(w.translate(table) for e, w, _ in orbits if e == name) for name in names}
         ranked = sorted(
             ((_sign(charges.get(n, 0)), "".join(letters[n])), (charges.get(n, 0), -radii.get(n, 0.0), n)) for n in names
@@ -155,7 +155,7 @@ def arrange(
         trial = ([r[0] for r in ranked], [r[1] for r in ranked], table)
         if best is None or trial[:2] < best[:2]:
             best = trial
-    assert best is not None, f"space group {number} has no Wyckoff table"
+    assert best is not None, "every space group has the identity among its permutations"
     keys, order, table = best
     class_of = {name: i for i, (_, _, name) in enumerate(order)}
     arranged = sorted(((class_of[e], w.translate(table), sites, e) for e, w, sites in orbits), key=lambda o: o[:3])
@@ -195,6 +195,11 @@ def equivalent_images(
 ) -> IntArray:
     """How the isometries of the coloured site set move the orbits.
 
+    Only isometries: an operation of the space group's affine normaliser that changes the metric (a and b exchanged in
+    an orthorhombic cell with a != b) maps a crystal onto a deformed one, which is another crystal. Operations that
+    map the cell's lattice onto another one are left out too: they relate assignments of a smaller period than the
+    cell's only.
+
     Parameters
     ----------
     lattice : (3, 3) float
@@ -212,39 +217,50 @@ def equivalent_images(
         sorted; equal rows once; the identity is left out. An assignment x is the same crystal as y with
         ``y[site] = x[images[g, site]]`` wherever that y is constant on each orbit.
     """
+    images = site_orbit[site_permutations(lattice, frac_coords, colours)]
+    # orbits ascend along the row, so sorting by (own orbit, image) sorts the images within each orbit
+    size = int(site_orbit.max()) + 1
+    images = np.sort(site_orbit * size + images, axis=1) - site_orbit * size
+    rows = {row.tobytes(): row for row in images}
+    rows.pop(site_orbit.astype(images.dtype).tobytes(), None)
+    return np.array(list(rows.values()), dtype=np.int64).reshape(-1, len(site_orbit))
+
+
+def site_permutations(lattice: FloatArray, frac_coords: FloatArray, colours: IntArray) -> IntArray:
+    """Site onto which each isometry of the coloured sites moves each site, (operations, n); none when none is found.
+
+    The isometries are those that keep the lattice of the cell; arguments as for :func:`equivalent_images`.
+    """
     import moyopy
 
-    own = site_orbit[None, :]
     cell = moyopy.Cell(lattice.tolist(), frac_coords.tolist(), colours.tolist())
     with _quiet_moyo():
         try:
             operations = moyopy.MoyoDataset(cell, symprec=SYMPREC).operations
         except (ValueError, RuntimeError):
-            return np.zeros((0, len(site_orbit)), dtype=np.int64)
-    blocks = np.flatnonzero(np.diff(site_orbit)) + 1
-    rows = {own.tobytes(): own[0]}
-    for rotation, translation in zip(operations.rotations, operations.translations, strict=True):
-        moved = frac_coords @ np.asarray(rotation, dtype=float).T + np.asarray(translation)
-        target = _match(lattice, moved, frac_coords, colours)
-        if target is not None:
-            image = site_orbit[target]
-            image = np.concatenate([np.sort(b) for b in np.split(image, blocks)]).astype(np.int64)
-            rows.setdefault(image.tobytes(), image)
-    rows.pop(own.tobytes())
-    return np.array(list(rows.values()), dtype=np.int64).reshape(-1, len(site_orbit))
+            return np.zeros((0, len(colours)), dtype=np.int64)
+    rotations = np.array(operations.rotations, dtype=float)
+    translations = np.array(operations.translations, dtype=float)
+    block = max(1, 200_000 // len(colours) ** 2)  # arrays of some MB
+    found = [
+        _matches(lattice, frac_coords @ rotations[k : k + block].transpose(0, 2, 1) + translations[k : k + block, None],
+                 frac_coords, colours)
+        for k in range(0, len(rotations), block)
+    ]  # fmt: skip
+    return np.concatenate(found)
 
 
-def _match(lattice: FloatArray, moved: FloatArray, sites: FloatArray, colours: IntArray) -> IntArray | None:
-    """Site that each moved site falls on; None when one falls on none of its colour, or two on the same."""
-    difference = moved[:, None, :] - sites[None, :, :]
+def _matches(lattice: FloatArray, moved: FloatArray, sites: FloatArray, colours: IntArray) -> IntArray:
+    """Site that each moved site falls on, for each operation that puts every site on one of its colour, each once."""
+    difference = moved[:, :, None, :] - sites
     difference -= np.round(difference)
-    distance = np.linalg.norm(difference @ lattice, axis=2)
-    distance[colours[:, None] != colours[None, :]] = np.inf
-    target = np.argmin(distance, axis=1)
+    distance = np.linalg.norm(difference @ lattice, axis=3)
+    distance[:, colours[:, None] != colours] = np.inf
+    target = np.argmin(distance, axis=2)
     # generous: the operations of a set found at SYMPREC compose errors of several sites
-    if distance[np.arange(len(target)), target].max() > 10 * SYMPREC or len(set(target.tolist())) < len(target):
-        return None
-    return np.asarray(target, dtype=np.int64)
+    near = np.take_along_axis(distance, target[:, :, None], axis=2).max(axis=(1, 2)) <= 10 * SYMPREC
+    once = (np.sort(target, axis=1) == np.arange(len(sites))).all(axis=1)
+    return np.asarray(target[near & once], dtype=np.int64)
 
 
 def tied_permutations(n_classes: int, ties: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

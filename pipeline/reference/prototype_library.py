@@ -98,11 +98,27 @@ class Prototype:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A source crystal that is no prototype: its name, its formula where known, why, and what there is to say of it."""
+
+    source_id: str
+    formula: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
 class PrototypeLibrary:
-    """Prototypes by size and label, and how many source crystals were kept or left out, by reason."""
+    """Prototypes by size and label, and how many source crystals were kept or left out, by reason.
+
+    ``left_out`` names the latter in the order of the source, duplicates last: one entry for each crystal that
+    ``counts`` has under a reason other than ``kept``. A library that was read from its file has none: the list is
+    another file.
+    """
 
     prototypes: tuple[Prototype, ...]
     counts: dict[str, int]
+    left_out: tuple[LeftOut, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prototypes)
@@ -149,6 +165,12 @@ class PrototypeLibrary:
         from pipeline.reference.prototype_store import save
 
         save(self, path)
+
+    def save_left_out(self, path: Path) -> None:
+        """Write ``left_out`` as CSV: source_id, formula, reason, detail."""
+        from pipeline.reference.prototype_store import save_left_out
+
+        save_left_out(self, path)
 
     @classmethod
     def load(cls, path: Path) -> PrototypeLibrary:

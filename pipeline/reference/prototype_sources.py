@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.reference.prototype_library import LeftOut
+from pipeline.reference.wyckoff import pymatgen_data
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 
 SYMBOL = re.compile(r"[A-Z][a-z]?")
+
+LEAST_VOLUME = 1e-3
+"""Å3; a cell of less is flat."""
+
+LEAST_SPACING = 0.1
+"""Å, of lattice planes. Below it the cell is a needle, and a search for neighbours would not end."""
 
 POSCAR_NAMES = ("POSCAR", "CONTCAR")
 SUFFIXES = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".extxyz": "extxyz", ".xyz": "extxyz"}
@@ -36,7 +42,7 @@ class SourceCrystal:
 
     ``source_id`` names it, ``lattice`` (3,3) Å rows, ``frac_coords`` (n,3), ``elements`` n symbols,
     ``parameters`` a b c alpha beta gamma (Å, degrees). ``charges`` by element when the source states them.
-    ``disordered`` crystals have no arrays. ``names`` are what the structure type is called.
+    ``names`` are what the structure type is called.
     """
 
     source_id: str
@@ -45,7 +51,6 @@ class SourceCrystal:
     frac_coords: FloatArray
     elements: tuple[str, ...]
     charges: tuple[tuple[str, int], ...] = ()
-    disordered: bool = False
     names: tuple[str, ...] = ()
 
 
@@ -73,65 +78,84 @@ def read_table(path: Path, columns: list[str]) -> Any:
 TABLE_COLUMNS = ["material_id", "formula", "n_sites", "cell_parameters", "species", "frac_coords"]
 
 
-def from_parquet(path: Path, wanted: Callable[[str], str | None]) -> Iterator[SourceCrystal | str]:
-    """Crystals of a Materials Project table; for each one that ``wanted`` refuses by its formula, the reason."""
-    from pymatgen.core import Lattice
+def from_parquet(path: Path, refused: Callable[[set[str]], str | None]) -> Iterator[SourceCrystal | LeftOut]:
+    """Crystals of a Materials Project table, a thousand rows in memory at a time.
 
+    A row whose formula has elements that ``refused`` gives a reason against is not read further; one that describes no
+    crystal is a ``broken_row``.
+    """
     table = read_table(path, TABLE_COLUMNS)
     missing = [c for c in TABLE_COLUMNS if c not in table.column_names]
     if missing:
         raise PrototypeError(f"prototype file {path} lacks the columns {', '.join(missing)}")
-    for index, formula in enumerate(table["formula"].to_pylist()):
-        reason = wanted(formula) if isinstance(formula, str) else "broken_row"
-        if reason is not None:
-            yield reason
-            continue
-        row = table.slice(index, 1).to_pylist()[0]
-        if not _is_whole(row):
-            yield "broken_row"
-            continue
-        yield SourceCrystal(
-            source_id=row["material_id"],
-            formula=formula,
-            lattice=np.array(Lattice.from_parameters(*row["cell_parameters"]).matrix),
-            frac_coords=np.array(row["frac_coords"], dtype=float).reshape(-1, 3),
-            elements=tuple(row["species"]),
-        )
+    first = 0
+    for batch in table.to_batches(max_chunksize=1000):
+        outcomes = [_first_look(formula, refused) for formula in batch["formula"].to_pylist()]
+        names = batch["material_id"].to_pylist()
+        wanted = [i for i, reason in enumerate(outcomes) if reason is None]
+        rows = iter(batch.take(np.array(wanted, dtype=np.int64)).to_pylist())
+        for index, (reason, name) in enumerate(zip(outcomes, names, strict=True)):
+            row = next(rows) if reason is None else {}
+            crystal = _crystal_of_row(row) if row else None
+            if crystal is not None:
+                yield crystal
+                continue
+            known = name if isinstance(name, str) else f"row {first + index}"
+            formula = batch["formula"][index].as_py()
+            yield LeftOut(known, formula if isinstance(formula, str) else "", reason or "broken_row")
+        first += batch.num_rows
 
 
-def _is_whole(row: dict[str, Any]) -> bool:
-    """Whether a row describes a crystal: finite numbers, three coordinates an atom, a cell with a volume."""
+def _first_look(formula: Any, refused: Callable[[set[str]], str | None]) -> str | None:
+    return refused(set(SYMBOL.findall(formula))) if isinstance(formula, str) else "broken_row"
+
+
+def _crystal_of_row(row: dict[str, Any]) -> SourceCrystal | None:
+    """The crystal that a row describes; None when its values describe none."""
     from pymatgen.core import Lattice
 
-    cell, species, coords = row["cell_parameters"], row["species"], row["frac_coords"]
-    if (
-        not cell
-        or not species
-        or not all(isinstance(symbol, str) for symbol in species)
-        or len(cell) != 6
-        or len(coords or []) != 3 * len(species)
-    ):
+    try:
+        cell = np.array(row["cell_parameters"], dtype=float)
+        coords = np.array(row["frac_coords"], dtype=float)
+        elements = tuple(row["species"])
+        whole = len(elements) > 0 and cell.shape == (6,) and coords.shape == (3 * len(elements),) and cell.min() > 0
+        if not whole or not isinstance(row["material_id"], str) or not all(isinstance(e, str) for e in elements):
+            return None
+        lattice = np.array(Lattice.from_parameters(*row["cell_parameters"]).matrix)
+    except (TypeError, ValueError, ArithmeticError):
+        return None
+    coords = coords.reshape(-1, 3)
+    if not is_sound(lattice, coords):
+        return None
+    return SourceCrystal(row["material_id"], row["formula"], lattice, coords, elements)
+
+
+def is_sound(lattice: FloatArray, frac_coords: FloatArray) -> bool:
+    """Whether cell and sites can be a crystal's: finite, not flat, coordinates that still have digits to spare."""
+    if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
         return False
-    numbers = np.array([*cell, *coords], dtype=float)
-    return bool(np.isfinite(numbers).all()) and min(cell) > 0 and Lattice.from_parameters(*cell).volume > 1e-3
+    if np.abs(lattice).max() > 1e4 or np.abs(frac_coords).max() > 1e6 or abs(np.linalg.det(lattice)) < LEAST_VOLUME:
+        return False
+    spacings = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
+    return bool(spacings.min() > LEAST_SPACING)
 
 
-def from_aflow() -> Iterator[SourceCrystal]:
+def from_aflow() -> Iterator[SourceCrystal | LeftOut]:
     """The AFLOW prototypes (Mehl et al., Comput. Mater. Sci. 2017, 136, S1) that pymatgen carries."""
     from pymatgen.core import Structure
 
-    data = resources.files("pymatgen.analysis.prototypes").joinpath("aflow_prototypes.json.gz").read_bytes()
     seen: dict[str, int] = {}
-    for entry in json.loads(gzip.decompress(data)):
+    for entry in pymatgen_data("aflow_prototypes.json.gz"):
         label = str(entry["tags"]["aflow"])
         seen[label] = seen.get(label, 0) + 1
         name = f"aflow-{label}" + (f"-{seen[label]}" if seen[label] > 1 else "")
         crystal = from_structure(name, Structure.from_dict(entry["snl"]))
-        yield replace(crystal, names=(str(entry["tags"]["strukturbericht"]), str(entry["tags"]["mineral"])))
+        names = (str(entry["tags"]["strukturbericht"]), str(entry["tags"]["mineral"]))
+        yield replace(crystal, names=names) if isinstance(crystal, SourceCrystal) else crystal
 
 
-def from_folder(folder: Path, on_broken_file: str) -> Iterator[SourceCrystal | str]:
-    """Crystals of a folder's CIF, POSCAR and extxyz files, by file name; ``broken_file`` for each one skipped.
+def from_folder(folder: Path, on_broken_file: str) -> Iterator[SourceCrystal | LeftOut]:
+    """Crystals of a folder's CIF, POSCAR and extxyz files, by file name; those left out are named, with the reason.
 
     Raises
     ------
@@ -144,15 +168,18 @@ def from_folder(folder: Path, on_broken_file: str) -> Iterator[SourceCrystal | s
     files = [p for p in sorted(folder.iterdir(), key=lambda p: p.name) if p.is_file() and file_format(p)]
     if not files:
         raise PrototypeError(f"prototype folder {folder} holds no CIF, POSCAR or extxyz file")
-    crystals: list[SourceCrystal | str] = []
+    crystals: list[SourceCrystal | LeftOut] = []
     broken: list[str] = []
     for path in files:
         try:
             structures = _read_structures(path)
+            if not all(is_sound(np.array(s.lattice.matrix), np.array(s.frac_coords)) for s in structures):
+                raise ValueError("a cell that is flat, or coordinates that are no finite numbers")
         except Exception as error:  # parsers raise anything on a broken file; each is reported below
             text = str(error).strip().splitlines()
-            broken.append(f"{path.name} ({type(error).__name__}: {text[0] if text else 'no message'})")
-            crystals.append("broken_file")
+            trouble = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+            broken.append(f"{path.name} ({trouble})")
+            crystals.append(LeftOut(path.name, "", "broken_file", trouble))
             continue
         for frame, structure in enumerate(structures):
             name = path.name if len(structures) == 1 else f"{path.name}:{frame}"
@@ -203,18 +230,27 @@ def _read_structures(path: Path) -> list[Structure]:
     return list(found)
 
 
-def from_structure(name: str, structure: Structure) -> SourceCrystal:
-    """Take a pymatgen structure; oxidation states are kept when integer and the same for all atoms of an element."""
-    ordered = structure.is_ordered
-    elements = tuple(site.specie.symbol for site in structure) if ordered else ()
+def from_structure(name: str, structure: Structure) -> SourceCrystal | LeftOut:
+    """Take a pymatgen structure; oxidation states are kept when integer and the same for all atoms of an element.
+
+    Left out are crystals with partial occupancy, and those with a site that is no element (a vacancy, a dummy).
+    """
+    from pymatgen.core import Element
+
+    formula = structure.composition.reduced_formula
+    strange = sorted({str(s) for s in structure.composition if not Element.is_valid_symbol(s.symbol)})
+    if strange:
+        return LeftOut(name, formula, "unknown_species", " ".join(strange))
+    if not structure.is_ordered:
+        partial = sorted({site.species_string for site in structure if not site.is_ordered})
+        return LeftOut(name, formula, "partial_occupancy", "; ".join(partial))
     return SourceCrystal(
         source_id=name,
-        formula=structure.composition.reduced_formula,
+        formula=formula,
         lattice=np.array(structure.lattice.matrix, dtype=float),
         frac_coords=np.array(structure.frac_coords, dtype=float),
-        elements=elements,
-        charges=_stated_charges(structure) if ordered else (),
-        disordered=not ordered,
+        elements=tuple(site.specie.symbol for site in structure),
+        charges=_stated_charges(structure),
     )
 
 

@@ -1,15 +1,19 @@
-"""Prototype libraries on disk: one Parquet row a prototype, version and counts in the file's metadata."""
+"""Prototype libraries on disk: one Parquet row a prototype, version and counts in the file's metadata.
+
+What was left out is a CSV file of its own: only people read it.
+"""
 
 from __future__ import annotations
 
+import csv
 import json
-from dataclasses import fields
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.reference.prototype_library import LIBRARY_VERSION, Member, Prototype, PrototypeLibrary
+from pipeline.reference.prototype_library import LIBRARY_VERSION, LeftOut, Member, Prototype, PrototypeLibrary
 from pipeline.reference.prototype_sources import PrototypeError
 
 META_KEY = b"ionsieve_prototypes"
@@ -30,6 +34,14 @@ def save(library: PrototypeLibrary, path: Path) -> None:
     schema = pa.schema([pa.field(f.name, kinds[f.name]) for f in fields(Prototype)])
     meta = json.dumps({"version": LIBRARY_VERSION, "counts": library.counts, "digest": library.digest})
     pq.write_table(pa.Table.from_pylist(rows, schema=schema).replace_schema_metadata({META_KEY: meta}), path)
+
+
+def save_left_out(library: PrototypeLibrary, path: Path) -> None:
+    """Write the list of crystals that are no prototype."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow([f.name for f in fields(LeftOut)])
+        writer.writerows(astuple(entry) for entry in library.left_out)
 
 
 def _row(prototype: Prototype) -> dict[str, Any]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipeline.reference.bonds import cation_anion_bonds
-from pipeline.reference.ions import ion, oxidation_states
-from pipeline.reference.oxidation import charge_solutions, decide_charges
+from pipeline.reference.ions import ion
 from pipeline.reference.protostructure import (
     SymmetricCrystal,
     SymmetryError,
@@ -21,9 +20,9 @@ from pipeline.reference.protostructure import (
     standardise,
     without_symmetry,
 )
-from pipeline.reference.prototype_library import Member, Prototype, PrototypeLibrary
+from pipeline.reference.prototype_charges import assign_charges, refusal
+from pipeline.reference.prototype_library import LeftOut, Member, Prototype, PrototypeLibrary
 from pipeline.reference.prototype_sources import (
-    SYMBOL,
     PrototypeError,
     SourceCrystal,
     from_aflow,
@@ -37,6 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Member", "Prototype", "PrototypeError", "PrototypeLibrary", "build_library", "observed_formulas"]
 
+Pair = tuple[SourceCrystal, SymmetricCrystal]
+
 SAME_SHAPE = 1e-4
 """Mean distance of metric tensors below which cells count as equally near; the files' digits make 1e-6."""
 
@@ -49,137 +50,115 @@ def observed_formulas(path: Path) -> frozenset[str]:
     return frozenset(formulas)
 
 
-def build_library(settings: PrototypeSettings, path: Path | None = None) -> PrototypeLibrary:
+def build_library(
+    settings: PrototypeSettings, path: Path | None = None, *, keep_all: bool | None = None
+) -> PrototypeLibrary:
     """Read, filter, assign oxidation states, find symmetry and deduplicate.
 
-    Crystals from a table or from AFLOW that share protostructure label and charges become one prototype. Its
-    representative is the member nearest to all others in the shape of the cell (:func:`_representative`). Crystals
-    of the user's own folder are all kept, also without oxidation states.
+    Crystals that share protostructure label and charges become one prototype. Its representative is the member
+    nearest to all others in the shape of the cell (:func:`_representative`).
 
     Parameters
     ----------
     settings
         ``source``, ``max_sites``, numbers of elements, ``anions``.
     path
-        The Parquet file or the folder.
+        The Parquet file or the folder; what was fetched, for ``mp_api``.
+    keep_all
+        Keep every crystal, also those without oxidation states or that share a label: they are screened as they are,
+        not substituted. None: where the source is a folder.
 
     Raises
     ------
     PrototypeError
         When the file or folder can't be read.
     """
-    own = settings.source == "folder"
-    counts: Counter[str] = Counter()
-    found: dict[tuple[object, ...], list[tuple[SourceCrystal, SymmetricCrystal]]] = {}
-    for item in _source(settings, path):
-        if isinstance(item, str):
-            counts[item] += 1
+    own = settings.source == "folder" if keep_all is None else keep_all
+    left_out: list[LeftOut] = []
+    found: dict[tuple[object, ...], list[Pair]] = {}
+    for pair in _pairs(settings, path, own=own):
+        if isinstance(pair, LeftOut):
+            left_out.append(pair)
             continue
-        crystal = _prepare(item, settings, keep_without_charges=own)
-        if isinstance(crystal, str):
-            counts[crystal] += 1
-            continue
+        item, crystal = pair
         key: tuple[object, ...] = (crystal.frame, crystal.orbit_charges)
-        found.setdefault((*key, item.source_id) if own else key, []).append((item, crystal))
-    prototypes = []
+        found.setdefault((*key, item.source_id) if own else key, []).append(pair)
+    made = []
     for group in found.values():
         chosen = _representative([c for _, c in group])
-        prototypes.append(make_prototype(group[chosen], group))
-        counts["kept"] += 1
-        counts["duplicate"] += len(group) - 1
-    order = sorted(prototypes, key=lambda p: (p.n_sites, p.frame, p.orbit_charges, p.prototype_id, p.source_id))
-    distinct = {p.prototype_id: p for p in reversed(order)}
-    counts["kept"] -= len(order) - len(distinct)
-    counts["duplicate"] += len(order) - len(distinct)
-    kept = tuple(p for p in order if distinct[p.prototype_id] is p)
-    return PrototypeLibrary(kept, {k: v for k, v in sorted(counts.items()) if v})
+        others = [item for k, (item, _) in enumerate(group) if k != chosen]
+        made.append((make_prototype(group[chosen], group), group[chosen][0], others))
+    kept: dict[str, Prototype] = {}
+    for prototype, item, others in sorted(made, key=lambda m: _order(m[0])):
+        first = kept.setdefault(prototype.prototype_id, prototype)
+        alike = f"of {first.source_id} ({first.formula})"
+        twice = others if first is prototype else [item, *others]
+        left_out += [LeftOut(i.source_id, i.formula, "duplicate", alike) for i in twice]
+    counts = Counter(kept=len(kept)) + Counter(entry.reason for entry in left_out)
+    return PrototypeLibrary(tuple(kept.values()), dict(sorted(counts.items())), tuple(left_out))
 
 
-def _source(settings: PrototypeSettings, path: Path | None) -> Iterator[SourceCrystal | str]:
+def _order(prototype: Prototype) -> tuple[object, ...]:
+    return (
+        prototype.n_sites,
+        prototype.frame,
+        prototype.orbit_charges,
+        prototype.prototype_id,
+        prototype.source_id,
+    )
+
+
+def _pairs(settings: PrototypeSettings, path: Path | None, *, own: bool) -> Iterator[Pair | LeftOut]:
+    """Each crystal of the source beside its symmetric form, or the reason for which it is left out."""
+    for item in _source(settings, path, own=own):
+        if isinstance(item, LeftOut):
+            yield item
+            continue
+        outcome = _prepare(item, settings, keep_without_charges=own)
+        yield outcome if isinstance(outcome, LeftOut) else (item, outcome)
+
+
+def _source(settings: PrototypeSettings, path: Path | None, *, own: bool) -> Iterator[SourceCrystal | LeftOut]:
     if settings.source == "aflow":
         return from_aflow()
     if path is None:
         raise PrototypeError(f"prototype source {settings.source!r} needs a path")
     if settings.source == "folder":
         return from_folder(path, settings.on_broken_file)
-    return from_parquet(path, _refusal(settings))
+    return from_parquet(path, lambda elements: None if own else refusal(elements, settings))
 
 
-def _refusal(settings: PrototypeSettings) -> Callable[[str], str | None]:
-    """Reason for which a formula alone is enough to leave a crystal out, or None."""
-
-    def reason(formula: str) -> str | None:
-        present = set(SYMBOL.findall(formula))
-        if len(present) == 1:
-            return "one_element"
-        if not settings.min_elements <= len(present) <= settings.max_elements:
-            return "number_of_elements"
-        if settings.anions and not present & set(settings.anions):
-            return "other_anions"
-        if not all(oxidation_states(e) for e in present):
-            return "element_without_oxidation_states"
-        return None
-
-    return reason
-
-
-def _prepare(item: SourceCrystal, settings: PrototypeSettings, *, keep_without_charges: bool) -> SymmetricCrystal | str:
+def _prepare(
+    item: SourceCrystal, settings: PrototypeSettings, *, keep_without_charges: bool
+) -> SymmetricCrystal | LeftOut:
     """The symmetric crystal, or the reason for which it is left out."""
-    if item.disordered:
-        return "partial_occupancy"
+
+    def left_out(reason: str, detail: str = "") -> LeftOut:
+        return LeftOut(item.source_id, item.formula, reason, detail)
+
     present = set(item.elements)
     if not keep_without_charges:
-        reason = _refusal(settings)(item.formula)
+        reason = refusal(present, settings)
         if reason is not None:
-            return reason
-    charges, trouble = _charges(item, settings)
-    if trouble is not None and not keep_without_charges:
-        return trouble
-    if trouble == "other_anions":
-        return trouble
-    radii = {e: _radius(e, charges.get(e, 0)) for e in present}
+            return left_out(reason)
+    charges = assign_charges(item, settings)
+    if charges.reason is not None and not (keep_without_charges and charges.reason != "other_anions"):
+        return left_out(charges.reason, charges.detail)
+    radii = {e: _radius(e, charges.by_element.get(e, 0)) for e in present}
     try:
-        crystal = standardise(item.lattice, item.frac_coords, item.elements, charges, radii)
-    except SymmetryError:
+        crystal = standardise(item.lattice, item.frac_coords, item.elements, charges.by_element, radii)
+    except SymmetryError as error:
         if not keep_without_charges:
-            return "no_symmetry_found"
-        crystal = without_symmetry(item.lattice, item.frac_coords, item.elements, charges, radii)
+            return left_out("no_symmetry_found", str(error))
+        crystal = without_symmetry(item.lattice, item.frac_coords, item.elements, charges.by_element, radii)
     if len(crystal.site_orbit) > settings.max_sites:
-        return "too_many_sites"
+        return left_out("too_many_sites", str(len(crystal.site_orbit)))
     return crystal
 
 
 def _radius(element: str, charge: int) -> float:
     radius = ion(element, charge).radius if charge else 0.0
     return radius if radius == radius else 0.0
-
-
-def _charges(item: SourceCrystal, settings: PrototypeSettings) -> tuple[dict[str, int], str | None]:
-    """Oxidation states by element, and the reason when there are none."""
-    if item.charges:
-        solutions = [dict(item.charges)]
-    elif len(set(item.elements)) == 1:
-        return {}, "one_element"
-    else:
-        solutions = charge_solutions(Counter(item.elements))
-    if not solutions:
-        return {}, "no_charge_balance"
-    if settings.anions and all(_other_anion(s, settings.anions) for s in solutions):
-        return {}, "other_anions"
-    if len(solutions) > 1:
-        from pymatgen.core import Lattice, Structure
-
-        decided = decide_charges(Structure(Lattice(item.lattice), item.elements, item.frac_coords), solutions)
-        if decided is None:
-            return {}, "ambiguous_oxidation_states"
-        solutions = [decided]
-    if settings.anions and _other_anion(solutions[0], settings.anions):
-        return {}, "other_anions"
-    return solutions[0], None
-
-
-def _other_anion(solution: dict[str, int], anions: tuple[str, ...]) -> bool:
-    return any(q < 0 and e not in anions for e, q in solution.items())
 
 
 def _representative(crystals: list[SymmetricCrystal]) -> int:
@@ -214,9 +193,7 @@ def _bond_deviation(crystal: SymmetricCrystal) -> float:
     return round(mean, 9) if np.isfinite(mean) else np.inf
 
 
-def make_prototype(
-    chosen: tuple[SourceCrystal, SymmetricCrystal], group: list[tuple[SourceCrystal, SymmetricCrystal]]
-) -> Prototype:
+def make_prototype(chosen: Pair, group: list[Pair]) -> Prototype:
     """Make the prototype of a group of crystals that share frame and charges, represented by one of them."""
     item, crystal = chosen
     colours = np.array([1 if q >= 0 else 2 for q in crystal.orbit_charges])[crystal.site_orbit]

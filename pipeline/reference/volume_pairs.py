@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.reference.ions import ion
 from pipeline.reference.protostructure import SymmetryError, standardise
 from pipeline.reference.prototype_library import Member, Prototype, PrototypeLibrary
-from pipeline.reference.prototype_sources import SourceCrystal, from_parquet
+from pipeline.reference.prototype_sources import SYMBOL, SourceCrystal, from_parquet
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -135,7 +135,8 @@ def _draw(
 
 
 def _crystals(path: Path, formulas: set[str], ids: Iterable[str]) -> dict[str, SourceCrystal]:
-    items = from_parquet(path, lambda formula: None if formula in formulas else "not_drawn")
+    systems = {frozenset(SYMBOL.findall(formula)) for formula in formulas}
+    items = from_parquet(path, lambda elements: None if frozenset(elements) in systems else "not_drawn")
     wanted = set(ids)
     return {i.source_id: i for i in items if isinstance(i, SourceCrystal) and i.source_id in wanted}
 
