@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kernels._jit import jit
 from kernels.assignment_space import AssignmentSpace
-from kernels.enumeration import balance, distinct, is_raw, may_stand, reached_before
+from kernels.enumeration import balance, distinct, is_listed, may_stand, reached_before
 from kernels.site_images import image_of
 
 IntArray = npt.NDArray[np.int64]
@@ -58,10 +58,10 @@ def count_assignments(space: AssignmentSpace) -> int:
 
 
 @jit
-def _class_size(space: AssignmentSpace, x: IntArray, y: IntArray, seen: IntArray, marks: IntArray) -> int:
+def _class_size(space: AssignmentSpace, x: IntArray, y: IntArray, q: IntArray, seen: IntArray, marks: IntArray) -> int:
     """Number of raw assignments that are the same crystal as x, itself included; 0 when it was reached before."""
     siblings = space.other_charges.shape[0] > 0
-    if siblings and reached_before(space, x):
+    if siblings and reached_before(space, x, q):
         return 0
     seen[0] = x
     marks[0] = _mark(x)
@@ -69,7 +69,7 @@ def _class_size(space: AssignmentSpace, x: IntArray, y: IntArray, seen: IntArray
     for g in range(space.images.source.shape[0]):
         if not image_of(x, space.images, g, y):
             continue
-        if siblings and reached_before(space, y):
+        if siblings and reached_before(space, y, q):
             return 0
         mark = _mark(y)
         known = False
@@ -77,7 +77,7 @@ def _class_size(space: AssignmentSpace, x: IntArray, y: IntArray, seen: IntArray
             if marks[k] == mark and distinct_places(seen[k], y) == 0:
                 known = True
                 break
-        if not known and is_raw(space, y):
+        if not known and is_listed(space, y, g, q):
             seen[count] = y
             marks[count] = mark
             count += 1
@@ -123,8 +123,8 @@ def _tally(space: AssignmentSpace, kinds: Kinds, tally: IntArray, size: FloatArr
     s = 0
     while s >= 0:
         if s == n:
-            if balance(space, x, q):
-                equal = _class_size(space, x, y, seen, marks)
+            if balance(space, x, space.prototype_charge, q):
+                equal = _class_size(space, x, y, q, seen, marks)
                 if equal > 0:
                     weight = 1
                     for k in range(n_kinds):

@@ -104,7 +104,7 @@ def may_stand(space: AssignmentSpace, element: int, slot: int) -> bool:
 
 @jit
 def is_raw(space: AssignmentSpace, y: IntArray) -> bool:
-    """Whether an image of a raw assignment is one itself (its neutrality follows from the original's)."""
+    """Whether elements on the slots are a raw assignment, but for the number of elements."""
     for c in range(space.class_species.shape[0]):
         if distinct(y, space.class_start[c], space.class_start[c + 1]) > space.class_species[c]:
             return False
@@ -115,43 +115,62 @@ def is_raw(space: AssignmentSpace, y: IntArray) -> bool:
 
 
 @jit
-def reached_before(space: AssignmentSpace, x: IntArray) -> bool:
-    """Whether a crystal that was listed before reaches this assignment with its own charges."""
+def is_listed(space: AssignmentSpace, y: IntArray, g: int, q: IntArray) -> bool:
+    """Whether the image of a valid assignment under operation g is valid itself.
+
+    It is as neutral as the original, charge by charge, unless cations and anions change places.
+    """
+    if not is_raw(space, y):
+        return False
+    if not space.keep_charge:
+        for o in range(y.shape[0]):
+            if (space.prototype_charge[o] > 0) != (space.prototype_charge[space.images.source[g, o]] > 0):
+                return balance(space, y, space.prototype_charge, q)
+    return True
+
+
+@jit
+def reached_before(space: AssignmentSpace, x: IntArray, q: IntArray) -> bool:
+    """Whether a crystal that was listed before reaches this assignment with its own charges, or their signs."""
     for s in range(space.other_charges.shape[0]):
+        other = space.other_charges[s]
         reached = True
         for o in range(x.shape[0]):
-            if not space.allowed[x[o], 8 + space.other_charges[s, o]]:
-                reached = False
+            if space.keep_charge:
+                reached = bool(space.allowed[x[o], 8 + other[o]])
+            else:
+                reached = has_sign(space.allowed, x[o], 1 if other[o] > 0 else -1)
+            if not reached:
                 break
-        if reached:
+        if reached and (space.keep_charge or balance(space, x, other, q)):
             return True
     return False
 
 
 @jit
-def balance(space: AssignmentSpace, x: IntArray, q: IntArray) -> bool:
-    """Write charges that make an assignment neutral; False when there are none."""
+def balance(space: AssignmentSpace, x: IntArray, charges: IntArray, q: IntArray) -> bool:
+    """Write charges of the given ones' signs that make an assignment neutral; False when there are none."""
     if space.keep_charge:
-        q[:] = space.prototype_charge
+        q[:] = charges
         return True
-    if same_charge_each(x, space.multiplicity, space.prototype_charge, space.allowed, q):
+    if same_charge_each(x, space.multiplicity, charges, space.allowed, q):
         return True
-    return mixed_valence_possible(x, space.prototype_charge, space.allowed) and charge_each_slot(
-        x, space.multiplicity, space.prototype_charge, space.allowed, q
+    return mixed_valence_possible(x, charges, space.allowed) and charge_each_slot(
+        x, space.multiplicity, charges, space.allowed, q
     )
 
 
 @jit
-def _first_of_its_kind(space: AssignmentSpace, x: IntArray, y: IntArray) -> bool:
+def _first_of_its_kind(space: AssignmentSpace, x: IntArray, y: IntArray, q: IntArray) -> bool:
     siblings = space.other_charges.shape[0] > 0
-    if siblings and reached_before(space, x):
+    if siblings and reached_before(space, x, q):
         return False
     for g in range(space.images.source.shape[0]):
         if not image_of(x, space.images, g, y):
             continue
-        if siblings and reached_before(space, y):
+        if siblings and reached_before(space, y, q):
             return False
-        if precedes(y, x) and is_raw(space, y):
+        if precedes(y, x) and is_listed(space, y, g, q):
             return False
     return True
 
@@ -242,6 +261,7 @@ def _list(
     x = np.empty(n_slots, dtype=np.int64)
     y = np.empty(n_slots, dtype=np.int64)
     q = np.empty(n_slots, dtype=np.int64)
+    scratch = np.empty(n_slots, dtype=np.int64)
     uses = np.zeros(space.allowed.shape[0], dtype=np.int64)
     number = 0
     for c in range(sets.shape[0]):
@@ -249,7 +269,7 @@ def _list(
         _place(space, tables, c, sets[c], ways[c], x)
     found = 0
     for rank in range(count):
-        if balance(space, x, q) and _first_of_its_kind(space, x, y):
+        if balance(space, x, space.prototype_charge, q) and _first_of_its_kind(space, x, y, scratch):
             ranks[found] = rank
             elements[found] = x
             charges[found] = q

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from kernels._jit import jit
 
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class SlotImages(NamedTuple):
@@ -24,51 +25,49 @@ class SlotImages(NamedTuple):
     more_source: IntArray
 
 
-def slot_images(images: IntArray, site_slot: IntArray) -> SlotImages:
-    """Reduce operations on sites to operations on slots.
+def slot_images(images: BoolArray, slot_of: IntArray) -> SlotImages:
+    """Reduce operations on orbits to operations on slots.
 
     Parameters
     ----------
-    images : (g, sites) int
-        Slot from which each operation fills each site.
-    site_slot : (sites,) int
-        Each site's own slot, from 0 without gaps.
+    images : (g, orbits, orbits) bool
+        Orbits from which each operation fills each orbit.
+    slot_of : (orbits,) int
+        Slot of each orbit, ascending from 0 without gaps.
     """
-    n_slots = int(site_slot.max()) + 1 if len(site_slot) else 0
+    n_slots = int(slot_of.max()) + 1 if len(slot_of) else 0
     fills = np.zeros((len(images), n_slots, n_slots), dtype=bool)
-    fills[np.arange(len(images))[:, None], site_slot[None, :], images] = True
+    g, orbit, other = np.nonzero(images)
+    fills[g, slot_of[orbit], slot_of[other]] = True
     fills = fills[~(fills == np.eye(n_slots, dtype=bool)).all(axis=(1, 2))]
     if len(fills) > 1:
         fills = np.unique(fills.reshape(len(fills), -1), axis=0).reshape(-1, n_slots, n_slots)
-    source = fills.argmax(axis=2) if n_slots else np.zeros((0, 0))
+    source = np.asarray(fills.argmax(axis=2) if n_slots else np.zeros((0, 0)), dtype=np.int64)
     more = fills.copy()
-    np.put_along_axis(more, np.asarray(source, dtype=np.int64)[:, :, None], False, axis=2)
+    np.put_along_axis(more, source[:, :, None], False, axis=2)
     g, slot, other = np.nonzero(more)
     start = np.concatenate([[0], np.cumsum(np.bincount(g, minlength=len(fills)))])
     return SlotImages(
-        np.ascontiguousarray(source, dtype=np.int64),
-        start.astype(np.int64),
-        slot.astype(np.int64),
-        other.astype(np.int64),
+        np.ascontiguousarray(source), start.astype(np.int64), slot.astype(np.int64), other.astype(np.int64)
     )
 
 
-def canonical_forms(elements: IntArray, images: IntArray, site_slot: IntArray) -> IntArray:
+def canonical_forms(elements: IntArray, images: BoolArray) -> IntArray:
     """The lexicographically first assignment that the symmetry maps each one onto.
 
     Parameters
     ----------
-    elements : (m, slots) int
-    images : (g, sites) int
-    site_slot : (sites,) int
+    elements : (m, orbits) int
+    images : (g, orbits, orbits) bool
+        As :func:`slot_images` takes them.
 
     Returns
     -------
-    (m, slots) int64
+    (m, orbits) int64
     """
     elements = np.ascontiguousarray(elements, dtype=np.int64)
     out = elements.copy()
-    _canonical(elements, slot_images(images, site_slot), out)
+    _canonical(elements, slot_images(images, np.arange(elements.shape[1])), out)
     return out
 
 

@@ -44,7 +44,9 @@ def space_of(
         choices.append(
             [e for e in range(len(states)) if (q in states[e] if keep_charge else any(s * q > 0 for s in states[e]))]
         )
-    moved = np.zeros((0, n), dtype=np.int64) if images is None else slot_of[np.array(images)]
+    moved = np.zeros((0, n, n), dtype=bool)
+    if images is not None:
+        moved = np.eye(n, dtype=bool)[np.array(images)]
     return AssignmentSpace(
         choices=np.array([e for own in choices for e in own], dtype=np.int64),
         choice_start=np.cumsum([0, *map(len, choices)]),
@@ -282,12 +284,12 @@ def test_other_prototypes_charges_are_skipped():
 
 
 def test_canonical_forms():
-    images, site_orbit = np.array([[1, 0, 2, 2]]), np.array([0, 1, 2, 2])
-    forms = canonical_forms(np.array([[5, 3, 1], [3, 5, 1], [2, 2, 1]]), images, site_orbit)
+    swap = np.array([[[0, 1, 0], [1, 0, 0], [0, 0, 1]]], dtype=bool)
+    forms = canonical_forms(np.array([[5, 3, 1], [3, 5, 1], [2, 2, 1]]), swap)
     assert forms.tolist() == [[3, 5, 1], [3, 5, 1], [2, 2, 1]]
-    # an image that splits an orbit counts only where the elements allow it
-    splits = np.array([[0, 2, 1, 2]])
-    assert canonical_forms(np.array([[9, 3, 1]]), splits, np.array([0, 1, 2, 2])).tolist() == [[9, 3, 1]]
+    # an image that fills an orbit from two others counts only where these carry one element
+    torn = np.array([[[0, 1, 1], [1, 0, 0], [1, 0, 0]]], dtype=bool)
+    assert canonical_forms(np.array([[9, 3, 1], [9, 3, 3]]), torn).tolist() == [[9, 3, 1], [3, 9, 9]]
 
 
 def test_bad_arguments():

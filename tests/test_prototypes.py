@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from pipeline.reference.isometries import orbit_images
 from pipeline.reference.oxidation import bond_valence_deviations, charge_solutions, decisive
-from pipeline.reference.protostructure import equivalent_images, site_permutations, standardise
+from pipeline.reference.protostructure import standardise
 from pipeline.reference.prototypes import PrototypeError, PrototypeLibrary, build_library, observed_formulas
 from pipeline.settings import PrototypeSettings
 
@@ -142,14 +143,13 @@ def test_equivalent_orbits_of_a_double_perovskite_can_be_swapped():
         {"Cs": 1, "Na": 1, "Y": 3, "Cl": -1},
         {"Cs": 1.67, "Na": 1.02, "Y": 0.9, "Cl": 1.81},
     )
-    colours = np.array([1 if q > 0 else 2 for q in crystal.orbit_charges])[crystal.site_orbit]
-    images = equivalent_images(crystal.lattice, crystal.frac_coords, colours, crystal.site_orbit)
+    charges = np.array(crystal.orbit_charges)[crystal.site_orbit]
+    images = orbit_images(crystal.lattice, crystal.frac_coords, charges, crystal.site_orbit)
     # x of Cl is 0.25: both octahedra are alike, so a translation by half the cell swaps Na and Y and nothing else does
-    swaps = {tuple(row.tolist()) for row in images}
     sodium, yttrium = crystal.orbit_elements.index("Na"), crystal.orbit_elements.index("Y")
-    assert len(swaps) == 1
-    (row,) = swaps
-    assert row[list(crystal.site_orbit).index(sodium)] == yttrium
+    assert len(images) == 1
+    assert images[0, sodium].nonzero()[0].tolist() == [yttrium]
+    assert images[0, yttrium].nonzero()[0].tolist() == [sodium]
 
 
 def test_symmetry_search_leaves_the_log_level_alone():
@@ -361,31 +361,56 @@ def test_only_isometries_make_orbits_equivalent():
     for b in (4.0, 5.0):
         lattice = np.diag([4.0, b, 6.0])
         crystal = standardise(lattice, places, elements, charges, {"Li": 0.76, "Na": 1.02, "Cl": 1.81})
-        colours = np.array([1 if q > 0 else 2 for q in crystal.orbit_charges])[crystal.site_orbit]
-        found = equivalent_images(crystal.lattice, crystal.frac_coords, colours, crystal.site_orbit)
+        charge = np.array(crystal.orbit_charges)[crystal.site_orbit]
+        found = orbit_images(crystal.lattice, crystal.frac_coords, charge, crystal.site_orbit)
         cations = [crystal.orbit_elements.index(e) for e in ("Li", "Na")]
-        site = list(crystal.site_orbit).index(cations[0])
-        images[b] = {int(row[site]) for row in found} & set(cations)
+        images[b] = {int(p) for image in found for p in np.flatnonzero(image[cations[0]])} & set(cations)
     lithium_goes_to_sodium = {b: len(targets - {cations[0]}) == 1 for b, targets in images.items()}
     assert lithium_goes_to_sodium == {4.0: True, 5.0: False}
 
 
-def assert_group(permutations):
-    """Identity, and every product: a finite set of permutations that is closed is a group."""
-    distinct = {row.tobytes() for row in permutations}
-    assert np.arange(permutations.shape[1]).tobytes() in distinct
-    for row in np.unique(permutations, axis=0)[:60]:
-        assert {product.tobytes() for product in row[permutations]} <= distinct
+def images_of(x, images):
+    """Every assignment that the images make of one."""
+    found = {x}
+    for image in images:
+        sources = [{x[p] for p in np.flatnonzero(row)} for row in image]
+        if all(len(elements) == 1 for elements in sources):
+            found.add(tuple(next(iter(elements)) for elements in sources))
+    return found
 
 
-def coloured(prototype):
-    colours = np.array([1 if q > 0 else 2 for q in prototype.orbit_charges])[prototype.site_orbit]
-    return site_permutations(prototype.lattice, prototype.frac_coords, colours)
+def assert_equivalence(prototype, chance):
+    """What is an image of an image is an image: the relation parts the assignments into classes."""
+    for _ in range(4):
+        x = tuple(chance.integers(0, 2, len(prototype.orbit_elements)).tolist())
+        whole = images_of(x, prototype.images)
+        for y in sorted(whole)[:8]:
+            assert images_of(y, prototype.images) == whole, prototype.frame
 
 
 def test_isometries_of_the_sites_form_a_group(aflow):
+    chance = np.random.default_rng(5)
+    assert sum(len(p.images) > 0 for p in aflow) > 15
     for prototype in aflow:
-        assert_group(coloured(prototype))
+        assert_equivalence(prototype, chance)
+
+
+def test_sublattices_of_zinc_blende_may_change_places():
+    s = Structure.from_spacegroup("F-43m", Lattice.cubic(4.3), ["Si", "C"], [[0, 0, 0], [0.25] * 3])
+    crystal = standardise(s.lattice.matrix, s.frac_coords, [x.specie.symbol for x in s], {"Si": 4, "C": -4}, {})
+    charges = np.array(crystal.orbit_charges)[crystal.site_orbit]
+    images = orbit_images(crystal.lattice, crystal.frac_coords, charges, crystal.site_orbit)
+    assert images.tolist() == [[[False, True], [True, False]]]
+
+
+def test_isometries_that_do_not_keep_the_cell(aflow):
+    # four sites of a square lattice in a 4 x 1 cell: a quarter turn maps only the uniform ones onto such a cell
+    places = np.array([[k / 4, 0, 0] for k in range(4)])
+    images = orbit_images(np.diag([8.0, 2.0, 3.0]), places, np.ones(4, dtype=np.int64), np.arange(4))
+    uniform = [image for image in images if image.all()]
+    assert len(uniform) == 1
+    assert images_of((0, 1, 0, 1), images) == {(0, 1, 0, 1), (1, 0, 1, 0)}
+    assert len(images_of((0, 1, 1, 1), images)) == 4
 
 
 @pytest.mark.data
@@ -393,5 +418,6 @@ def test_isometries_of_observed_crystals_form_a_group():
     path = Path(os.environ["IONSIEVE_DATA"]) / "data/materials_project/structures_observed.parquet"
     library = build_library(table_settings(max_sites=40, anions=("F", "Cl", "Br")), path)
     assert len(library) > 500
+    chance = np.random.default_rng(5)
     for prototype in library.prototypes[::2]:
-        assert_group(coloured(prototype))
+        assert_equivalence(prototype, chance)

@@ -16,8 +16,8 @@ from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.reference.ions import ion
 from pipeline.reference.oxidation import charge_solutions
 from pipeline.reference.protostructure import SymmetricCrystal, SymmetryError, standardise, tied_permutations
-from pipeline.reference.prototype_library import Prototype, PrototypeLibrary
-from pipeline.reference.prototype_sources import SourceCrystal, from_parquet, read_table
+from pipeline.reference.prototype_library import LeftOut, Prototype, PrototypeLibrary
+from pipeline.reference.prototype_sources import SourceCrystal, from_parquet
 
 
 @dataclass(frozen=True, order=True)
@@ -116,9 +116,7 @@ def crystal_keys(prototype: Prototype, class_elements: Sequence[tuple[str, ...]]
     orders = tied_permutations(prototype.n_classes, prototype.ties)
     numbers = np.array([_numbers(e) for e in class_elements], dtype=np.int64)
     written = np.array([[order[c] for c in prototype.orbit_class] for order in orders])
-    forms = canonical_forms(
-        numbers[:, written].reshape(-1, len(prototype.orbit_class)), prototype.images, prototype.site_orbit
-    )
+    forms = canonical_forms(numbers[:, written].reshape(-1, len(prototype.orbit_class)), prototype.images)
     return [min(map(tuple, ways)) for ways in forms.reshape(len(numbers), len(orders), -1).tolist()]
 
 
@@ -135,28 +133,21 @@ def _undecided(
     path: Path, elements: Collection[str], most_elements: int, in_library: set[str], counts: Counter[str]
 ) -> list[SourceCrystal]:
     """Crystals with several choices of oxidation states that the library does not hold; the others are counted."""
-    rows = read_table(path, ["material_id", "formula"])
-    named = zip(rows["material_id"].to_pylist(), rows["formula"].to_pylist(), strict=True)
-    sources = iter([source for source, formula in named if isinstance(formula, str)])
-
-    def reason(formula: str) -> str | None:
-        held = next(sources) in in_library  # from_parquet asks once a formula, in the file's order
-        amounts = dict(composition_key(formula))
-        if not _within(amounts, elements, most_elements):
-            return "elements outside the set, or their number"
-        solutions = _number_of_solutions(formula)
-        if solutions == 0:
-            return "not ionic"
-        if held:
-            return "held"
-        return "too many sites" if solutions == 1 else None
-
+    outside = "elements outside the set, or their number"
     crystals = []
-    for item in from_parquet(path, reason):
-        if not isinstance(item, str):
+    for item in from_parquet(path, lambda present: None if _within(present, elements, most_elements) else outside):
+        if isinstance(item, LeftOut):
+            counts[item.reason] += 1
+            continue
+        solutions = _number_of_solutions(item.formula)
+        if solutions == 0:
+            counts["not ionic"] += 1
+        elif item.source_id in in_library:
+            continue
+        elif solutions == 1:
+            counts["too many sites"] += 1
+        else:
             crystals.append(item)
-        elif item != "held":
-            counts[item] += 1
     return crystals
 
 

@@ -48,7 +48,7 @@ class SymmetricCrystal:
 
 
 @contextmanager
-def _quiet_moyo() -> Iterator[None]:
+def quiet_moyo() -> Iterator[None]:
     """Keep moyo's notes on cells with extra translations out of the log: we ask for exactly those operations."""
     logger = logging.getLogger("moyo")
     before = logger.level
@@ -89,7 +89,7 @@ def standardise(
     kinds = sorted(set(elements))
     numbers = [kinds.index(e) + 1 for e in elements]
     cell = moyopy.Cell(lattice.tolist(), frac_coords.tolist(), numbers)
-    with _quiet_moyo():
+    with quiet_moyo():
         try:
             data = moyopy.MoyoDataset(cell, symprec=SYMPREC)
         except (ValueError, RuntimeError) as error:
@@ -188,79 +188,6 @@ def arrange(
 
 def _sign(charge: int) -> int:
     return (charge > 0) - (charge < 0)
-
-
-def equivalent_images(
-    lattice: FloatArray, frac_coords: FloatArray, colours: IntArray, site_orbit: IntArray
-) -> IntArray:
-    """How the isometries of the coloured site set move the orbits.
-
-    Only isometries: an operation of the space group's affine normaliser that changes the metric (a and b exchanged in
-    an orthorhombic cell with a != b) maps a crystal onto a deformed one, which is another crystal. Operations that
-    map the cell's lattice onto another one are left out too: they relate assignments of a smaller period than the
-    cell's only.
-
-    Parameters
-    ----------
-    lattice : (3, 3) float
-        Å, rows.
-    frac_coords : (n, 3) float
-    colours : (n,) int
-        Sites of one colour may take each other's ions (here: the sign of the charge).
-    site_orbit : (n,) int
-        Orbit of each site, ascending.
-
-    Returns
-    -------
-    (g, n) int64
-        For each operation that keeps the crystal's lattice, the orbit onto which each site goes; within an orbit
-        sorted; equal rows once; the identity is left out. An assignment x is the same crystal as y with
-        ``y[site] = x[images[g, site]]`` wherever that y is constant on each orbit.
-    """
-    images = site_orbit[site_permutations(lattice, frac_coords, colours)]
-    # orbits ascend along the row, so sorting by (own orbit, image) sorts the images within each orbit
-    size = int(site_orbit.max()) + 1
-    images = np.sort(site_orbit * size + images, axis=1) - site_orbit * size
-    rows = {row.tobytes(): row for row in images}
-    rows.pop(site_orbit.astype(images.dtype).tobytes(), None)
-    return np.array(list(rows.values()), dtype=np.int64).reshape(-1, len(site_orbit))
-
-
-def site_permutations(lattice: FloatArray, frac_coords: FloatArray, colours: IntArray) -> IntArray:
-    """Site onto which each isometry of the coloured sites moves each site, (operations, n); none when none is found.
-
-    The isometries are those that keep the lattice of the cell; arguments as for :func:`equivalent_images`.
-    """
-    import moyopy
-
-    cell = moyopy.Cell(lattice.tolist(), frac_coords.tolist(), colours.tolist())
-    with _quiet_moyo():
-        try:
-            operations = moyopy.MoyoDataset(cell, symprec=SYMPREC).operations
-        except (ValueError, RuntimeError):
-            return np.zeros((0, len(colours)), dtype=np.int64)
-    rotations = np.array(operations.rotations, dtype=float)
-    translations = np.array(operations.translations, dtype=float)
-    block = max(1, 200_000 // len(colours) ** 2)  # arrays of some MB
-    found = [
-        _matches(lattice, frac_coords @ rotations[k : k + block].transpose(0, 2, 1) + translations[k : k + block, None],
-                 frac_coords, colours)
-        for k in range(0, len(rotations), block)
-    ]  # fmt: skip
-    return np.concatenate(found)
-
-
-def _matches(lattice: FloatArray, moved: FloatArray, sites: FloatArray, colours: IntArray) -> IntArray:
-    """Site that each moved site falls on, for each operation that puts every site on one of its colour, each once."""
-    difference = moved[:, :, None, :] - sites
-    difference -= np.round(difference)
-    distance = np.linalg.norm(difference @ lattice, axis=3)
-    distance[:, colours[:, None] != colours] = np.inf
-    target = np.argmin(distance, axis=2)
-    # generous: the operations of a set found at SYMPREC compose errors of several sites
-    near = np.take_along_axis(distance, target[:, :, None], axis=2).max(axis=(1, 2)) <= 10 * SYMPREC
-    once = (np.sort(target, axis=1) == np.arange(len(sites))).all(axis=1)
-    return np.asarray(target[near & once], dtype=np.int64)
 
 
 def tied_permutations(n_classes: int, ties: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:

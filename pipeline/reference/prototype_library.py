@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-LIBRARY_VERSION = 1
+LIBRARY_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class Prototype:
     lattice, frac_coords, site_orbit
         (3,3) Å rows, (n,3), (n,) ascending: the primitive standardised cell, sites sorted by orbit.
     images
-        (g,n): orbit onto which each isometry of the crystal's anion and cation sites moves each site.
+        (g, orbits, orbits): orbits from which each isometry of the sites fills each orbit
+        (:func:`pipeline.reference.isometries.orbit_images`).
     ties
         Classes (elements) that the label does not tell apart.
     """
@@ -65,7 +66,7 @@ class Prototype:
     orbit_wyckoffs: tuple[str, ...]
     orbit_class: tuple[int, ...]
     ties: tuple[tuple[int, ...], ...]
-    images: IntArray
+    images: npt.NDArray[np.bool_]
     members: tuple[Member, ...]
 
     @property
@@ -144,6 +145,32 @@ class PrototypeLibrary:
         for prototype in self.prototypes:
             groups.setdefault(prototype.frame, []).append(prototype)
         return {frame: tuple(group) for frame, group in groups.items()}
+
+    @cached_property
+    def by_unsigned_label(self) -> dict[str, tuple[Prototype, ...]]:
+        """Prototypes with oxidation states and the same sites, whatever stands on them, in the library's order."""
+        from pipeline.reference.same_sites import unsigned_label
+
+        groups: dict[str, list[Prototype]] = {}
+        for prototype in self.prototypes:
+            if prototype.has_charges:
+                groups.setdefault(unsigned_label(prototype), []).append(prototype)
+        return {label: tuple(group) for label, group in groups.items()}
+
+    @cached_property
+    def same_sites(self) -> dict[str, tuple[tuple[Prototype, tuple[int, ...]], ...]]:
+        """For each prototype (by id) the group of :attr:`by_unsigned_label` that it is in.
+
+        Each of the group stands with its order of classes: the class of the group's first prototype at whose place each
+        of its own stands (:func:`pipeline.reference.same_sites.class_order`).
+        """
+        from pipeline.reference.same_sites import class_order
+
+        out = {}
+        for group in self.by_unsigned_label.values():
+            ordered = tuple((p, class_order(p, group[0])) for p in group)
+            out.update({p.prototype_id: ordered for p in group})
+        return out
 
     @cached_property
     def parent_formulas(self) -> frozenset[str]:

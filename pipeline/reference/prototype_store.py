@@ -46,8 +46,9 @@ def save_left_out(library: PrototypeLibrary, path: Path) -> None:
 
 def _row(prototype: Prototype) -> dict[str, Any]:
     row: dict[str, Any] = {f.name: getattr(prototype, f.name) for f in fields(Prototype)}
-    for name in ("lattice", "frac_coords", "site_orbit", "images"):
+    for name in ("lattice", "frac_coords", "site_orbit"):
         row[name] = row[name].reshape(-1).tolist()
+    row["images"] = [len(prototype.images), *np.flatnonzero(prototype.images).tolist()]
     for name in ("orbit_elements", "orbit_charges", "orbit_multiplicities", "orbit_wyckoffs", "orbit_class"):
         row[name] = list(row[name])
     row["members"] = json.dumps([[m.source_id, m.formula, list(m.class_elements)] for m in prototype.members])
@@ -87,11 +88,13 @@ def load(path: Path) -> PrototypeLibrary:
 
 
 def _prototype(row: dict[str, Any]) -> Prototype:
-    n_sites = len(row["site_orbit"])
     row["lattice"] = np.array(row["lattice"], dtype=float).reshape(3, 3)
     row["frac_coords"] = np.array(row["frac_coords"], dtype=float).reshape(-1, 3)
     row["site_orbit"] = np.array(row["site_orbit"], dtype=np.int64)
-    row["images"] = np.array(row["images"], dtype=np.int64).reshape(-1, n_sites)
+    count, *filled = row["images"]
+    images = np.zeros((count, len(row["orbit_elements"]), len(row["orbit_elements"])), dtype=bool)
+    images.reshape(-1)[filled] = True
+    row["images"] = images
     for name in ("orbit_elements", "orbit_charges", "orbit_multiplicities", "orbit_wyckoffs", "orbit_class"):
         row[name] = tuple(row[name])
     row["members"] = tuple(Member(s, f, tuple(e)) for s, f, e in json.loads(row["members"]))

@@ -13,10 +13,10 @@ import numpy as np
 
 from pipeline.reference.bonds import cation_anion_bonds
 from pipeline.reference.ions import ion
+from pipeline.reference.isometries import orbit_images
 from pipeline.reference.protostructure import (
     SymmetricCrystal,
     SymmetryError,
-    equivalent_images,
     standardise,
     without_symmetry,
 )
@@ -196,8 +196,8 @@ def _bond_deviation(crystal: SymmetricCrystal) -> float:
 def make_prototype(chosen: Pair, group: list[Pair]) -> Prototype:
     """Make the prototype of a group of crystals that share frame and charges, represented by one of them."""
     item, crystal = chosen
-    colours = np.array([1 if q >= 0 else 2 for q in crystal.orbit_charges])[crystal.site_orbit]
-    known = all(crystal.orbit_charges)
+    charges = np.array(crystal.orbit_charges)[crystal.site_orbit]
+    n_orbits = len(crystal.orbit_charges)
     return Prototype(
         prototype_id=_prototype_id(item, crystal),
         source_id=item.source_id,
@@ -213,9 +213,9 @@ def make_prototype(chosen: Pair, group: list[Pair]) -> Prototype:
         orbit_wyckoffs=crystal.orbit_wyckoffs,
         orbit_class=crystal.orbit_class,
         ties=crystal.ties,
-        images=equivalent_images(crystal.lattice, crystal.frac_coords, colours, crystal.site_orbit)
-        if known
-        else np.zeros((0, len(crystal.site_orbit)), dtype=np.int64),
+        images=orbit_images(crystal.lattice, crystal.frac_coords, charges, crystal.site_orbit)
+        if charges.all()
+        else np.zeros((0, n_orbits, n_orbits), dtype=bool),
         members=tuple(Member(i.source_id, i.formula, _class_elements(c)) for i, c in group),
     )
 

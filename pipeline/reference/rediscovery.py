@@ -164,9 +164,7 @@ def _names(prototype: Prototype, compound: Compound) -> set[str]:
         for order in tied_permutations(prototype.n_classes, () if same else prototype.ties):
             written.add(tuple(numbers[order[c]] for c in prototype.orbit_class))
     forms = canonical_forms(
-        np.array(sorted(written), dtype=np.int64).reshape(-1, len(prototype.orbit_class)),
-        prototype.images,
-        prototype.site_orbit,
+        np.array(sorted(written), dtype=np.int64).reshape(-1, len(prototype.orbit_class)), prototype.images
     )
     return {candidate_id("", prototype.prototype_id, form).partition("-")[2] for form in forms.tolist()}
 

@@ -162,7 +162,7 @@ def _own_prototype(item: SourceCrystal, member: Member, group: Prototype) -> Pro
         orbit_multiplicities=crystal.orbit_multiplicities,
         orbit_wyckoffs=crystal.orbit_wyckoffs,
         orbit_class=crystal.orbit_class,
-        images=np.zeros((0, len(crystal.site_orbit)), dtype=np.int64),
+        images=np.zeros((0, len(crystal.orbit_charges), len(crystal.orbit_charges)), dtype=bool),
         members=(member,),
     )
 

@@ -112,7 +112,7 @@ def _forms(prototype: Prototype, placed: Placed) -> list[str]:
     """Atomic numbers on the orbits, in canonical form."""
     if not len(prototype.images):
         return _orbit_words(placed.elements, placed.slot_of, str)
-    on_orbits = canonical_forms(placed.elements[:, placed.slot_of], prototype.images, prototype.site_orbit)
+    on_orbits = canonical_forms(placed.elements[:, placed.slot_of], prototype.images)
     return _orbit_words(on_orbits, np.arange(on_orbits.shape[1]), str)
 
 
@@ -145,7 +145,7 @@ def _parent_forms(prototype: Prototype, library: PrototypeLibrary, settings: Can
     assigned = {
         tuple(_atomic_number(m.class_elements[c]) for c in prototype.orbit_class) for p in stands_for for m in p.members
     }
-    forms = canonical_forms(np.array(sorted(assigned), dtype=np.int64), prototype.images, prototype.site_orbit)
+    forms = canonical_forms(np.array(sorted(assigned), dtype=np.int64), prototype.images)
     return set(_orbit_words(forms, np.arange(forms.shape[1]), str))
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 from kernels.assignment_space import CHARGE_OFFSET, AssignmentSpace, raw_count
 from kernels.site_images import slot_images
 from pipeline.reference.ions import Ion, allowed_ions
-from pipeline.reference.protostructure import tied_permutations
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
 from pipeline.settings import CandidateSettings
 from pipeline.stages.cheap_gates import ion_code
@@ -99,25 +98,32 @@ def falls_back(prototype: Prototype, settings: CandidateSettings) -> bool:
     return wanted and any(s and not m for s, m in zip(several, mixed, strict=True))
 
 
-def siblings(
+def charges_before(
     prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings
-) -> tuple[Prototype, ...] | None:
-    """Prototypes listed before this one that have the same frame; None when this one adds nothing to them.
+) -> tuple[tuple[int, ...], ...] | None:
+    """Charges, on this prototype's classes, of those listed before it with the same sites; None when it adds nothing.
 
-    With ``charge_neutral`` the charges of a prototype's orbits matter by their sign only, so the first prototype of
-    a frame stands for all. With ``isovalent`` one of the same charges does.
+    With ``charge_neutral`` the charges of a prototype's orbits matter by their sign only, so of those with the same
+    signs the first stands for all. With ``isovalent`` one of the same charges does.
     """
-    before: list[Prototype] = []
-    for other in library.by_frame[prototype.frame]:
+    group = library.same_sites[prototype.prototype_id]
+    order = next(order for p, order in group if p is prototype)
+    neutral = settings.substitution == "charge_neutral"
+    own = _signs(prototype.class_charges) if neutral else prototype.class_charges
+    before: list[tuple[int, ...]] = []
+    for other, theirs in group:
         if other is prototype:
             break
-        if other.has_charges:
-            before.append(other)
-    if settings.substitution == "charge_neutral":
-        return None if before else ()
-    if any(other.class_charges == prototype.class_charges for other in before):
-        return None
-    return tuple(before)
+        at = dict(zip(theirs, other.class_charges, strict=True))
+        charges = tuple(at[place] for place in order)
+        if (_signs(charges) if neutral else charges) == own:
+            return None
+        before.append(charges)
+    return tuple(dict.fromkeys(before))
+
+
+def _signs(charges: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple((q > 0) - (q < 0) for q in charges)
 
 
 def assignment_space(
@@ -134,7 +140,7 @@ def assignment_space(
     settings
         ``substitution`` is isovalent or charge_neutral.
     """
-    others = siblings(prototype, library, settings) if prototype.has_charges else None
+    others = charges_before(prototype, library, settings) if prototype.has_charges else None
     if others is None:
         return None
     colours = palette(settings)
@@ -152,8 +158,8 @@ def assignment_space(
         multiplicity=np.bincount(slot_of, weights=prototype.orbit_multiplicities).astype(np.int64),
         prototype_charge=np.array(prototype.orbit_charges, dtype=np.int64)[first],
         allowed=colours.allowed,
-        images=slot_images(slot_of[prototype.images], slot_of[prototype.site_orbit]),
-        other_charges=_other_charges(prototype, others, class_of_slot),
+        images=slot_images(prototype.images, slot_of),
+        other_charges=np.array(others, dtype=np.int64).reshape(-1, prototype.n_classes)[:, class_of_slot],
         keep_charge=keep_charge,
         max_elements=settings.max_elements,
     )
@@ -164,17 +170,6 @@ def orbit_slots(prototype: Prototype, mixed: Sequence[bool]) -> IntArray:
     classes = prototype.orbit_class
     new = [o > 0 and not (classes[o] == classes[o - 1] and not mixed[classes[o]]) for o in range(len(classes))]
     return np.cumsum(new, dtype=np.int64)
-
-
-def _other_charges(prototype: Prototype, others: Sequence[Prototype], class_of_slot: IntArray) -> IntArray:
-    """(s, slots) charges of the siblings, with the classes that the label does not tell apart in every order."""
-    rows: list[list[int]] = []
-    for other in others:
-        rows.extend(
-            [other.class_charges[permutation[c]] for c in class_of_slot.tolist()]
-            for permutation in tied_permutations(prototype.n_classes, prototype.ties)
-        )
-    return np.array(rows, dtype=np.int64).reshape(-1, len(class_of_slot))
 
 
 def raw_assignments(prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings) -> int:
