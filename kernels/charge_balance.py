@@ -18,14 +18,18 @@ def has_sign(allowed: BoolArray, element: int, sign: int) -> bool:
     return False  # Numba compiles no generator expression: no any() here
 
 
+FEW_SLOTS = 6
+"""Slots up to which trying all charges is quicker than dynamic programming."""
+
+
 @jit
 def same_charge_each(
     x: IntArray, multiplicity: IntArray, prototype_charge: IntArray, allowed: BoolArray, out: IntArray
 ) -> bool:
     """Neutral charges with one charge an element and sign, nearest to the prototype's; False when there are none."""
     n = x.shape[0]
-    group = np.empty(n, dtype=np.int64)
-    leader = np.empty(n, dtype=np.int64)
+    scratch = np.empty((4, n), dtype=np.int64)
+    group, leader = scratch[0], scratch[1]
     groups = 0
     for o in range(n):
         group[o] = -1
@@ -37,40 +41,59 @@ def same_charge_each(
             leader[groups] = o
             group[o] = groups
             groups += 1
-    atoms = np.zeros(groups, dtype=np.int64)
-    for o in range(n):
-        atoms[group[o]] += multiplicity[o]
-    size = np.ones(groups, dtype=np.int64)
+    return _nearest(x, multiplicity, prototype_charge, allowed, scratch, groups, out)
+
+
+@jit
+def _nearest(
+    x: IntArray,
+    multiplicity: IntArray,
+    prototype_charge: IntArray,
+    allowed: BoolArray,
+    scratch: IntArray,
+    groups: int,
+    out: IntArray,
+) -> bool:
+    """Of all neutral choices of one charge a group, the nearest to the prototype's, the first of equally near ones.
+
+    ``scratch`` holds the group of each slot, the first slot of each group, and two rows to work in.
+    """
+    group, leader, atoms, size = scratch[0], scratch[1], scratch[2], scratch[3]
+    atoms[:groups] = 0
+    size[:groups] = 0
+    for o in range(x.shape[0]):
+        atoms[group[o]] += multiplicity[o] if prototype_charge[o] > 0 else -multiplicity[o]
+    last = groups - 1
     best = -1
-    while True:
-        total = 0
-        valid = True
-        for k in range(groups):
-            sign = 1 if prototype_charge[leader[k]] > 0 else -1
-            if not allowed[x[leader[k]], 8 + sign * size[k]]:
-                valid = False
-                break
-            total += atoms[k] * sign * size[k]
-        if valid and total == 0:
-            cost = 0
-            for o in range(n):
-                cost += multiplicity[o] * abs(abs(prototype_charge[o]) - size[group[o]])
-            if best < 0 or cost < best:
-                best = cost
-                for o in range(n):
-                    out[o] = size[group[o]] if prototype_charge[o] > 0 else -size[group[o]]
-        k = groups - 1
-        while k >= 0:
+    k = 0
+    total = 0  # charge of the groups before k
+    while k >= 0:
+        sign = 1 if atoms[k] > 0 else -1
+        if k == last:
+            # what is left, or nothing
+            rest = -total // atoms[k]
+            if 1 <= rest <= 8 and rest * atoms[k] == -total and allowed[x[leader[k]], 8 + sign * rest]:
+                size[k] = rest
+                cost = 0
+                for o in range(x.shape[0]):
+                    cost += multiplicity[o] * abs(abs(prototype_charge[o]) - size[group[o]])
+                if best < 0 or cost < best:
+                    best = cost
+                    for o in range(x.shape[0]):
+                        out[o] = size[group[o]] if prototype_charge[o] > 0 else -size[group[o]]
+        else:
             size[k] += 1
-            sign = 1 if prototype_charge[leader[k]] > 0 else -1
             while size[k] <= 8 and not allowed[x[leader[k]], 8 + sign * size[k]]:
                 size[k] += 1
             if size[k] <= 8:
-                break
-            size[k] = 1
-            k -= 1
-        if k < 0:
-            return best >= 0
+                total += size[k] * atoms[k]
+                k += 1
+                continue
+        size[k] = 0
+        k -= 1
+        if k >= 0:
+            total -= size[k] * atoms[k]
+    return best >= 0
 
 
 @jit
@@ -95,6 +118,11 @@ def charge_each_slot(
 ) -> bool:
     """Neutral charges with one charge a slot, nearest to the prototype's (dynamic programming over the charge)."""
     slots = x.shape[0]
+    if slots <= FEW_SLOTS:
+        scratch = np.empty((4, slots), dtype=np.int64)
+        scratch[0] = np.arange(slots)
+        scratch[1] = scratch[0]
+        return _nearest(x, multiplicity, prototype_charge, allowed, scratch, slots, out)
     reach = 0
     for s in range(slots):
         reach += 8 * multiplicity[s]

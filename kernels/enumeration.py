@@ -1,5 +1,7 @@
 """Assignments of elements to the slots of a crystal, in rank order: neutral, and each crystal once."""
 
+import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +17,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 BLOCK = 65_536
 """Ranks a call of the compiled loop covers, so that memory stays flat."""
+
+MOST_REMEMBERED = 1_048_576
+"""Combinations of kinds of elements whose charges are kept."""
 
 
 class Assignments(NamedTuple):
@@ -46,16 +51,57 @@ def list_assignments(space: AssignmentSpace, first: int, last: int) -> Assignmen
         tables = odometer(space)
         sets, ways = unrank(space, first)
         sets += tables.start[:-1]
+        memory = _memory(space)
     for begin in range(first, last, BLOCK):
         count = min(BLOCK, last - begin)
         rank_block = np.empty(count, dtype=np.int64)
         element_block = np.empty((count, n_slots), dtype=np.int64)
         charge_block = np.empty((count, n_slots), dtype=np.int64)
-        found = _list(space, tables, sets, ways, count, rank_block, element_block, charge_block)
+        found = _list(space, tables, memory, sets, ways, count, rank_block, element_block, charge_block)
         ranks.append(rank_block[:found] + begin)
         elements.append(element_block[:found].copy())
         charges.append(charge_block[:found].copy())
     return Assignments(np.concatenate(ranks), np.concatenate(elements), np.concatenate(charges))
+
+
+class _Memory(NamedTuple):
+    """Charges found so far, by the kinds of the elements on the slots; those of a kind may carry the same charges.
+
+    ``kind`` (slots, elements), of a charge's sign on the slot; ``stride`` (slots,) of a slot's kind in the tables
+    below; ``state`` 0 not asked yet, 1 never neutral, 2 neutral, with ``charges`` (entries, slots) where all elements
+    are different. Empty where it would be too large, or charges are kept.
+    """
+
+    kind: IntArray
+    stride: IntArray
+    state: npt.NDArray[np.int8]
+    charges: npt.NDArray[np.int8]
+
+
+def _memory(space: AssignmentSpace) -> _Memory:
+    n_slots = len(space.multiplicity)
+    if space.keep_charge:
+        kind = np.zeros((n_slots, 1), dtype=np.int64)
+        return _Memory(kind, np.zeros(n_slots, np.int64), np.zeros(0, np.int8), np.zeros((0, n_slots), np.int8))
+    by_sign = _kinds(space.allowed.tobytes(), space.allowed.shape[0])
+    kind = np.stack([by_sign[int(charge > 0)] for charge in space.prototype_charge])
+    sizes = [int(own.max()) + 1 for own in kind]
+    entries = math.prod(sizes)
+    if entries > MOST_REMEMBERED:
+        entries, sizes = 0, [0] * n_slots
+    stride = np.array([math.prod(sizes[s + 1 :]) for s in range(n_slots)], dtype=np.int64)
+    return _Memory(kind, stride, np.zeros(entries, np.int8), np.zeros((entries, n_slots), np.int8))
+
+
+@lru_cache(maxsize=64)
+def _kinds(allowed: bytes, elements: int) -> tuple[IntArray, IntArray]:
+    """(elements,) equal numbers for elements that may carry the same negative charges, and the same positive ones."""
+    table = np.frombuffer(allowed, dtype=np.bool_).reshape(elements, 17)
+    negative, positive = (
+        np.unique(half, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+        for half in (table[:, :8], table[:, 9:])
+    )
+    return negative, positive
 
 
 def _check(space: AssignmentSpace, first: int, last: int) -> None:
@@ -201,7 +247,13 @@ def _take(tables: Odometer, row: int, uses: IntArray, step: int) -> int:
 
 @jit
 def _advance(
-    space: AssignmentSpace, tables: Odometer, sets: IntArray, ways: IntArray, uses: IntArray, number: int, x: IntArray
+    space: AssignmentSpace,
+    tables: Odometer,
+    sets: IntArray,
+    ways: IntArray,
+    uses: IntArray,
+    number: int,
+    x: IntArray,
 ) -> int:
     """Turn to the next raw assignment; returns its number of different elements, -1 after the last."""
     n_classes = sets.shape[0]
@@ -246,6 +298,7 @@ def _advance(
 def _list(
     space: AssignmentSpace,
     tables: Odometer,
+    memory: _Memory,
     sets: IntArray,
     ways: IntArray,
     count: int,
@@ -258,21 +311,77 @@ def _list(
     ``ranks`` count from 0; (sets, ways) are left at the raw assignment after the last.
     """
     n_slots = space.multiplicity.shape[0]
+    last = sets.shape[0] - 1
+    end_slot = n_slots - 1
     x = np.empty(n_slots, dtype=np.int64)
     y = np.empty(n_slots, dtype=np.int64)
-    q = np.empty(n_slots, dtype=np.int64)
+    q = space.prototype_charge.copy()
     scratch = np.empty(n_slots, dtype=np.int64)
     uses = np.zeros(space.allowed.shape[0], dtype=np.int64)
     number = 0
-    for c in range(sets.shape[0]):
+    for c in range(last + 1):
         number += _take(tables, sets[c], uses, 1)
         _place(space, tables, c, sets[c], ways[c], x)
+    # Where the last class is one slot, its elements are gone through in one loop.
+    alone = space.class_start[last + 1] - space.class_start[last] == 1
+    free = not space.keep_charge
+    unrelated = space.images.source.shape[0] == 0 and space.other_charges.shape[0] == 0
+    remembers = memory.state.shape[0] > 0
+    key = 0
     found = 0
-    for rank in range(count):
-        if balance(space, x, space.prototype_charge, q) and _first_of_its_kind(space, x, y, scratch):
-            ranks[found] = rank
-            elements[found] = x
-            charges[found] = q
-            found += 1
+    rank = 0
+    while rank < count:
+        row = sets[last]
+        end = row + 1
+        if alone:
+            number += _take(tables, row, uses, -1)
+            end = tables.start[last + 1]
+        different = number == (end_slot if alone else n_slots)
+        if remembers:
+            key = 0
+            for s in range(end_slot if alone else n_slots):
+                key += memory.stride[s] * memory.kind[s, x[s]]
+        at = row
+        while row < end and rank < count:
+            own_key = key
+            apart = different
+            if alone:
+                e = tables.elements[row, 0]
+                if uses[e] == 0 and number == space.max_elements:
+                    row += 1
+                    continue
+                x[end_slot] = e
+                at = row
+                apart = different and uses[e] == 0
+                if remembers:
+                    own_key = key + memory.stride[end_slot] * memory.kind[end_slot, e]
+            row += 1
+            rank += 1
+            if free:
+                state = memory.state[own_key] if remembers else np.int8(0)
+                if state == 1:
+                    continue
+                if state == 2 and apart:
+                    for s in range(n_slots):
+                        q[s] = memory.charges[own_key, s]
+                else:
+                    neutral = balance(space, x, space.prototype_charge, q)
+                    if remembers and not neutral:
+                        memory.state[own_key] = 1
+                    if remembers and neutral and apart:
+                        memory.state[own_key] = 2
+                        for s in range(n_slots):
+                            memory.charges[own_key, s] = q[s]
+                    if not neutral:
+                        continue
+            if unrelated or _first_of_its_kind(space, x, y, scratch):
+                ranks[found] = rank - 1
+                for s in range(n_slots):
+                    elements[found, s] = x[s]
+                    charges[found, s] = q[s]
+                found += 1
+        if alone:
+            sets[last] = at
+            number += _take(tables, at, uses, 1)
         number = _advance(space, tables, sets, ways, uses, number, x)
     return found
