@@ -141,14 +141,19 @@ def ion_code(number: int, charge: int) -> int:
 
 @cache
 def _lambda_table() -> tuple[dict[tuple[str, str], float], dict[str, float], int, float]:
+    """Weights of pairs in alphabetical order, marginal of each ion, number of ions, weight of a pair without one."""
     from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 
     model = SubstitutionProbability()
+    alpha = float(model.alpha)
     weights = {}
     for pair, value in model._l.items():
         names = sorted(str(s) for s in pair)
         weights[names[0], names[-1]] = float(value)
-    return weights, {str(s): float(model._px[s]) for s in model.species}, len(model.species), float(model.alpha)
+    ions = sorted(str(s) for s in model.species)
+    # pymatgen's own marginals are sums in the order of a set: their last digits change with the seed of its hash
+    marginal = {a: math.fsum(math.exp(weights.get((min(a, b), max(a, b)), alpha)) for b in ions) for a in ions}
+    return weights, marginal, len(ions), alpha
 
 
 @cache
