@@ -40,6 +40,9 @@ STAGE_VERSION = 2
 STEP = 131_072
 """Ranks that are listed at once: a row takes up to a kilobyte while it is made."""
 
+TOGETHER = 8_192
+"""Candidates whose rows are made together: those of one prototype may be few."""
+
 COLUMN_NAMES = tuple(c.name for c in schema.columns_of(NAME))
 
 
@@ -102,8 +105,18 @@ def enumerate_table(
     import pyarrow as pa
 
     tables: list[pa.Table] = []
+    waiting: list[Placed] = []
     own_radii = tuple(sorted(settings.radii.items()))
     counts: Counter[str] = Counter({"enumerated": 0, "passed": 0})
+
+    def make_rows() -> None:
+        if waiting:
+            rows, parents = candidate_rows(waiting, library, settings)
+            counts["is_parent"] += parents
+            counts["passed"] += rows.num_rows
+            tables.append(rows)
+            waiting.clear()
+
     for prototype_id, first, last in _steps(unit):
         prototype = library[prototype_id]
         slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
@@ -118,18 +131,20 @@ def enumerate_table(
         keep = rejected < 0
         if not keep.any():
             continue
-        placed = Placed(
-            elements[keep],
-            charges[keep],
-            slot_of,
-            measured.mobile_atoms[keep],
-            measured.mismatch[keep],
-            measured.probability[keep],
+        waiting.append(
+            Placed(
+                prototype,
+                elements[keep],
+                charges[keep],
+                slot_of,
+                measured.mobile_atoms[keep],
+                measured.mismatch[keep],
+                measured.probability[keep],
+            )
         )
-        rows, parents = candidate_rows(prototype, library, settings, placed)
-        counts["is_parent"] += parents
-        counts["passed"] += rows.num_rows
-        tables.append(rows)
+        if sum(len(part.elements) for part in waiting) >= TOGETHER:
+            make_rows()
+    make_rows()
     if not counts["is_parent"]:
         del counts["is_parent"]
     if not tables:
