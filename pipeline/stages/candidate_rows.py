@@ -35,12 +35,17 @@ class Placed:
     """Ions on a prototype: ``elements`` and ``charges`` (m, slots), the slot of each orbit, and the measures (m,)."""
 
     prototype: Prototype
+    slot_of: IntArray
     elements: IntArray
     charges: IntArray
-    slot_of: IntArray
     mobile_atoms: IntArray
     mismatch: FloatArray
     probability: FloatArray
+
+    def of_rows(self, keep: BoolArray) -> Placed:
+        """Some of the rows."""
+        each = (self.elements, self.charges, self.mobile_atoms, self.mismatch, self.probability)
+        return Placed(self.prototype, self.slot_of, *(values[keep] for values in each))
 
 
 def candidate_rows(

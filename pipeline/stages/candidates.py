@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +107,6 @@ def enumerate_table(
 
     tables: list[pa.Table] = []
     waiting: list[Placed] = []
-    own_radii = tuple(sorted(settings.radii.items()))
     counts: Counter[str] = Counter({"enumerated": 0, "passed": 0})
 
     def make_rows() -> None:
@@ -117,31 +117,16 @@ def enumerate_table(
             tables.append(rows)
             waiting.clear()
 
-    for prototype_id, first, last in _steps(unit):
-        prototype = library[prototype_id]
-        slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
-        counts["enumerated"] += len(elements)
-        if not len(elements):
-            continue
-        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions, own_radii)
-        rejected = rejections(prototype, elements, measured, settings)
-        for reason, number in enumerate(np.bincount(rejected + 1, minlength=len(REASONS) + 1)[1:].tolist()):
+    for judged in judge_unit(unit, settings, library, mobile_ions):
+        placed = judged.placed
+        counts["enumerated"] += len(placed.elements)
+        for reason, number in enumerate(np.bincount(judged.rejected + 1, minlength=len(REASONS) + 1)[1:].tolist()):
             if number:
                 counts[REASONS[reason]] += number
-        keep = rejected < 0
+        keep = judged.rejected < 0
         if not keep.any():
             continue
-        waiting.append(
-            Placed(
-                prototype,
-                elements[keep],
-                charges[keep],
-                slot_of,
-                measured.mobile_atoms[keep],
-                measured.mismatch[keep],
-                measured.probability[keep],
-            )
-        )
+        waiting.append(placed if keep.all() else placed.of_rows(keep))
         if sum(len(part.elements) for part in waiting) >= TOGETHER:
             make_rows()
     make_rows()
@@ -150,6 +135,31 @@ def enumerate_table(
     if not tables:
         return schema.to_arrow(empty_table(), COLUMN_NAMES), dict(counts)
     return pa.concat_tables(tables).combine_chunks(), dict(counts)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Distinct candidates of one prototype with their measures, and ``rejected`` (m,), a place in REASONS or -1."""
+
+    placed: Placed
+    rejected: npt.NDArray[np.int8]
+
+
+def judge_unit(
+    unit: dict[str, Any], settings: CandidateSettings, library: PrototypeLibrary, mobile_ions: tuple[str, ...]
+) -> Iterator[Judged]:
+    """Measure the candidates of one unit and ask the gates, as :func:`enumerate_table` does, without making rows."""
+    own_radii = tuple(sorted(settings.radii.items()))
+    for prototype_id, first, last in _steps(unit):
+        prototype = library[prototype_id]
+        slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
+        if not len(elements):
+            continue
+        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions, own_radii)
+        placed = Placed(
+            prototype, slot_of, elements, charges, measured.mobile_atoms, measured.mismatch, measured.probability
+        )
+        yield Judged(placed, rejections(prototype, elements, measured, settings))
 
 
 def _steps(unit: dict[str, Any]) -> Iterator[tuple[str, int, int]]:

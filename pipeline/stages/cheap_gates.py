@@ -83,11 +83,10 @@ def measures(
     slots = slot_of.tolist()
     first = [slots.index(s) for s in range(max(slots) + 1)]
     old = [(_atomic_number(prototype.orbit_elements[o]), prototype.orbit_charges[o]) for o in first]
-    mismatch, probability = np.full((2, len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1), np.nan)
-    if prototype.has_charges:
-        for slot, own in enumerate(old):
-            mismatch[slot] = _mismatch(*own, own_radii)
-            probability[slot] = _probabilities(own, placed)
+    mismatch, probability = np.empty((2, len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1))
+    for slot, own in enumerate(old):
+        mismatch[slot] = _mismatch(*own, own_radii) if prototype.has_charges else np.nan
+        probability[slot] = _probabilities(own, placed) if prototype.has_charges else np.nan
     return measure_assignments(
         elements,
         charges,
