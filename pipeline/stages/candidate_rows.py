@@ -135,9 +135,7 @@ def _are_among(forms: list[bytes], parents: Sequence[frozenset[bytes]], sizes: S
     return np.array(out, dtype=bool)
 
 
-def _forms(
-    placed: Placed, library: PrototypeLibrary, settings: CandidateSettings
-) -> tuple[IntArray, frozenset[bytes]]:
+def _forms(placed: Placed, library: PrototypeLibrary, settings: CandidateSettings) -> tuple[IntArray, frozenset[bytes]]:
     """(orbits, m) atomic numbers in canonical form, and those of every crystal that is stood for, as texts."""
     prototype, m = placed.prototype, len(placed.elements)
     parents = _parents(prototype, library, settings)
