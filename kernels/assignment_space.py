@@ -194,7 +194,7 @@ class _Shape:
     def small(self) -> bool:
         """Whether the tables are kept."""
         each = zip(self.choices, self.slots, self.species, strict=True)
-        sizes = (m * math.comb(len(own), k) + n * k**n for own, n, m in each for k in range(1, m + 1))
+        sizes = [m * math.comb(len(own), k) + n * int(k**n) for own, n, m in each for k in range(1, m + 1)]
         return sum(sizes) <= KEPT
 
     @cached_property

@@ -76,8 +76,8 @@ class SubstitutorJob:
         """Draw prototypes, and sets of ions among those that balance on one of them in some order."""
         peer = Substitutor(threshold=threshold)
         known = peer.get_allowed_species()
-        by_ion = [(i.element, Species(i.element, i.charge)) for i in allowed_ions(campaign.candidates)]
-        species = {element: ion for element, ion in by_ion if ion in known}
+        ions = (Species(i.element, i.charge) for i in allowed_ions(campaign.candidates))
+        species = {str(ion.symbol): ion for ion in ions if ion in known}
         chosen = draw(
             library,
             number,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +44,14 @@ class Placed:
 
     def of_rows(self, keep: BoolArray) -> Placed:
         """Some of the rows."""
-        each = (self.elements, self.charges, self.mobile_atoms, self.mismatch, self.probability)
-        return Placed(self.prototype, self.slot_of, *(values[keep] for values in each))
+        return replace(
+            self,
+            elements=self.elements[keep],
+            charges=self.charges[keep],
+            mobile_atoms=self.mobile_atoms[keep],
+            mismatch=self.mismatch[keep],
+            probability=self.probability[keep],
+        )
 
 
 def candidate_rows(
@@ -169,7 +175,7 @@ def _way(placed: Placed, *, none: bool) -> IntArray:
     if not len(split):
         return np.zeros(len(placed.elements), dtype=np.int64)
     mixed = (placed.elements[:, own[split]] != placed.elements[:, leader[split]]).any(axis=1)
-    return mixed.astype(np.int64)
+    return np.asarray(mixed, dtype=np.int64)
 
 
 def _ion_code(placed: Placed) -> IntArray:
