@@ -88,7 +88,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--library", type=Path, help="prototype library kept before, of the same structures")
     parser.add_argument("--prototypes", type=int, default=40, help="prototypes for each of the two jobs")
     parser.add_argument("--sets", type=int, default=300, help="sets of ions that Substitutor is given")
-    parser.add_argument("--calls", type=int, default=1_000_000, help="compositions smact is given, about")
+    parser.add_argument("--calls", type=int, default=600_000, help="compositions smact is given, about")
     parser.add_argument("--threshold", type=float, default=1e-4, help="least substitution probability")
     parser.add_argument("--every", type=int, default=20, help="every n-th unit of the campaign is listed")
     parser.add_argument("--seed", type=int, default=0)

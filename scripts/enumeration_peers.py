@@ -165,9 +165,7 @@ def _may_balance(ions: Iterable[Species], prototypes: Iterable[Prototype]) -> bo
 
 @cache
 def _balances(charges: tuple[int, ...], amounts: tuple[int, ...]) -> bool:
-    return any(
-        sum(q * n for q, n in zip(order, amounts, strict=True)) == 0 for order in itertools.permutations(charges)
-    )
+    return any(np.dot(order, amounts) == 0 for order in itertools.permutations(charges))
 
 
 # smact's filter
