@@ -80,39 +80,6 @@ def compositions(elements: IntArray, multiplicity: IntArray, rank: IntArray) -> 
     return found[:, :widest], amounts[:, :widest]
 
 
-def row_kinds(rows: IntArray) -> IntArray:
-    """(m,) number of each row, equal for equal rows, from 0 in order of first appearance."""
-    out = np.empty(len(rows), dtype=np.int64)
-    _row_kinds(np.ascontiguousarray(rows, dtype=np.int64), out)
-    return out
-
-
-@jit
-def _row_kinds(rows: IntArray, out: IntArray) -> None:
-    """Few kinds are expected: each row is compared with the last one's kind first, then with all."""
-    first = np.empty(rows.shape[0], dtype=np.int64)
-    kinds = 0
-    last = 0
-    for row in range(rows.shape[0]):
-        found = -1
-        for step in range(kinds):
-            k = (last + step) % kinds
-            same = True
-            for c in range(rows.shape[1]):
-                if rows[row, c] != rows[first[k], c]:
-                    same = False
-                    break
-            if same:
-                found = k
-                break
-        if found < 0:
-            first[kinds] = row
-            found = kinds
-            kinds += 1
-        out[row] = found
-        last = found
-
-
 @jit
 def _measure(elements: IntArray, charges: IntArray, tables: MeasureTables, out: Measures) -> None:
     n = elements.shape[1]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from functools import lru_cache
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +19,10 @@ BoolArray = npt.NDArray[np.bool_]
 
 CHARGE_OFFSET = 8
 """Column of charge 0 in a table of allowed charges; charges run from -8 to 8."""
+
+
+KEPT = 4096
+"""Numbers that the tables of a space may hold to be kept for the next space of the same shape (32 kB)."""
 
 
 class AssignmentSpace(NamedTuple):
@@ -105,37 +111,6 @@ def _set_table(choices: tuple[int, ...], species: int) -> tuple[IntArray, IntArr
     return table, np.array([len(s) for s in sets], dtype=np.int64)
 
 
-def _shape(space: AssignmentSpace) -> tuple[list[tuple[int, ...]], list[int], list[int]]:
-    """Choices, number of slots and largest number of elements of each class."""
-    cuts = space.choice_start.tolist()
-    choices = [tuple(space.choices[a:b].tolist()) for a, b in itertools.pairwise(cuts)]
-    slots = np.diff(space.class_start).tolist()
-    species = [min(m, n) for m, n in zip(space.class_species.tolist(), slots, strict=True)]
-    return choices, slots, species
-
-
-def odometer(space: AssignmentSpace) -> Odometer:
-    """Tables of a space."""
-    choices, slots, species = _shape(space)
-    widest = max(species, default=1)
-    tables = [_set_table(c, m) for c, m in zip(choices, species, strict=True)]
-    elements = np.full((sum(len(size) for _, size in tables), widest), -1, dtype=np.int64)
-    start = np.cumsum([0, *(len(size) for _, size in tables)], dtype=np.int64)
-    for (table, _), first in zip(tables, start[:-1].tolist(), strict=True):
-        elements[first : first + len(table), : table.shape[1]] = table
-    way_start = np.zeros((len(slots), widest + 1), dtype=np.int64)
-    way_count = np.zeros_like(way_start)
-    labels, at = [np.zeros(0, dtype=np.int64)], 0
-    for c, (n, m) in enumerate(zip(slots, species, strict=True)):
-        for k in range(1, m + 1):
-            ways = _ways(n, k)
-            way_start[c, k], way_count[c, k] = at, len(ways)
-            labels.append(ways.reshape(-1))
-            at += ways.size
-    size = np.concatenate([s for _, s in tables]) if tables else np.zeros(0, dtype=np.int64)
-    return Odometer(elements, size, start, np.concatenate(labels), way_start, way_count)
-
-
 class _Completions:
     """Exact numbers of ways to go on from a class, given what the classes before hold.
 
@@ -183,23 +158,106 @@ def _completions(
     return _Completions(groups, slots, species, most)
 
 
-def _groups(choices: list[tuple[int, ...]]) -> tuple[dict[int, int], tuple[tuple[int, int], ...]]:
-    """Group of each element, and (bit mask of classes, number of elements) of each group."""
-    masks: dict[int, int] = {}
-    for c, own in enumerate(choices):
-        for e in own:
-            masks[e] = masks.get(e, 0) | 1 << c
-    kinds = sorted(set(masks.values()))
-    sizes = tuple((mask, sum(m == mask for m in masks.values())) for mask in kinds)
-    return {e: kinds.index(mask) for e, mask in masks.items()}, sizes
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """What the tables and ranks of a space depend on; many prototypes share one.
+
+    For each class its choices, number of slots and largest number of elements; ``most`` different ones in all.
+    """
+
+    choices: tuple[tuple[int, ...], ...]
+    slots: tuple[int, ...]
+    species: tuple[int, ...]
+    most: int
+
+    @cached_property
+    def masks(self) -> dict[int, int]:
+        """Bit mask of the classes that each element may stand on."""
+        masks: dict[int, int] = {}
+        for c, own in enumerate(self.choices):
+            for e in own:
+                masks[e] = masks.get(e, 0) | 1 << c
+        return masks
+
+    @cached_property
+    def completions(self) -> _Completions:
+        """Numbers of ways to go on; its groups are the elements of one mask, by mask."""
+        groups = tuple(sorted(Counter(self.masks.values()).items()))
+        return _completions(groups, self.slots, self.species, self.most)
+
+    @cached_property
+    def total(self) -> int:
+        """Number of raw assignments."""
+        return self.completions.count(0, (0,) * len(self.completions.groups))
+
+    @cached_property
+    def small(self) -> bool:
+        """Whether the tables are kept."""
+        each = zip(self.choices, self.slots, self.species, strict=True)
+        sizes = [m * math.comb(len(own), k) + n * int(k**n) for own, n, m in each for k in range(1, m + 1)]
+        return sum(sizes) <= KEPT
+
+    @cached_property
+    def kept_tables(self) -> Odometer:
+        return _tables(self)
+
+
+def _shape(space: AssignmentSpace) -> _Shape:
+    return _known_shape(
+        tuple(space.choices.tolist()),
+        tuple(space.choice_start.tolist()),
+        tuple(space.class_start.tolist()),
+        tuple(space.class_species.tolist()),
+        int(space.max_elements),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _known_shape(
+    choices: tuple[int, ...],
+    choice_start: tuple[int, ...],
+    class_start: tuple[int, ...],
+    class_species: tuple[int, ...],
+    most: int,
+) -> _Shape:
+    slots = tuple(b - a for a, b in itertools.pairwise(class_start))
+    return _Shape(
+        choices=tuple(choices[a:b] for a, b in itertools.pairwise(choice_start)),
+        slots=slots,
+        species=tuple(min(m, n) for m, n in zip(class_species, slots, strict=True)),
+        most=most,
+    )
+
+
+def odometer(space: AssignmentSpace) -> Odometer:
+    """Tables of a space; small ones are kept and shared, so they are not to be written to."""
+    shape = _shape(space)
+    return shape.kept_tables if shape.small else _tables(shape)
+
+
+def _tables(shape: _Shape) -> Odometer:
+    widest = max(shape.species, default=1)
+    tables = [_set_table(c, m) for c, m in zip(shape.choices, shape.species, strict=True)]
+    elements = np.full((sum(len(size) for _, size in tables), widest), -1, dtype=np.int64)
+    start = np.cumsum([0, *(len(size) for _, size in tables)], dtype=np.int64)
+    for (table, _), first in zip(tables, start[:-1].tolist(), strict=True):
+        elements[first : first + len(table), : table.shape[1]] = table
+    way_start = np.zeros((len(shape.slots), widest + 1), dtype=np.int64)
+    way_count = np.zeros_like(way_start)
+    labels, at = [np.zeros(0, dtype=np.int64)], 0
+    for c, (n, m) in enumerate(zip(shape.slots, shape.species, strict=True)):
+        for k in range(1, m + 1):
+            ways = _ways(n, k)
+            way_start[c, k], way_count[c, k] = at, len(ways)
+            labels.append(ways.reshape(-1))
+            at += ways.size
+    size = np.concatenate([s for _, s in tables]) if tables else np.zeros(0, dtype=np.int64)
+    return Odometer(elements, size, start, np.concatenate(labels), way_start, way_count)
 
 
 def raw_count(space: AssignmentSpace) -> int:
     """Number of raw assignments, exactly."""
-    choices, slots, species = _shape(space)
-    _, groups = _groups(choices)
-    table = _completions(groups, tuple(slots), tuple(species), int(space.max_elements))
-    return table.count(0, (0,) * len(groups))
+    return _shape(space).total
 
 
 def unrank(space: AssignmentSpace, rank: int) -> tuple[IntArray, IntArray]:
@@ -210,23 +268,23 @@ def unrank(space: AssignmentSpace, rank: int) -> tuple[IntArray, IntArray]:
     ValueError
         When the rank is not below :func:`raw_count`.
     """
-    choices, slots, species = _shape(space)
-    group_of, groups = _groups(choices)
-    table = _completions(groups, tuple(slots), tuple(species), int(space.max_elements))
-    if not 0 <= rank < table.count(0, (0,) * len(groups)):
-        raise ValueError(f"rank {rank} is not within [0, {table.count(0, (0,) * len(groups))})")
+    shape = _shape(space)
+    table = shape.completions
+    if not 0 <= rank < shape.total:
+        raise ValueError(f"rank {rank} is not within [0, {shape.total})")
+    group_of_mask = {mask: group for group, (mask, _) in enumerate(table.groups)}
     chosen: set[int] = set()
     sets, ways = [], []
-    for c in range(len(slots)):
-        for index, members in enumerate(_element_sets(choices[c], species[c])):
+    for c, (choices, slots, species) in enumerate(zip(shape.choices, shape.slots, shape.species, strict=True)):
+        for index, members in enumerate(_element_sets(choices, species)):
             union = chosen.union(members)
-            if len(union) > space.max_elements:
+            if len(union) > shape.most:
                 continue
-            counts = [0] * len(groups)
+            counts = [0] * len(table.groups)
             for e in union:
-                counts[group_of[e]] += 1
+                counts[group_of_mask[shape.masks[e]]] += 1
             below = table.count(c + 1, tuple(counts))
-            here = ways_onto(slots[c], len(members)) * below
+            here = ways_onto(slots, len(members)) * below
             if rank < here:
                 sets.append(index)
                 ways.append(rank // below)

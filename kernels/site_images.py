@@ -36,6 +36,9 @@ def slot_images(images: BoolArray, slot_of: IntArray) -> SlotImages:
         Slot of each orbit, ascending from 0 without gaps.
     """
     n_slots = int(slot_of.max()) + 1 if len(slot_of) else 0
+    if not len(images):
+        none = np.zeros(0, dtype=np.int64)
+        return SlotImages(np.zeros((0, n_slots), dtype=np.int64), np.zeros(1, dtype=np.int64), none, none)
     fills = np.zeros((len(images), n_slots, n_slots), dtype=bool)
     g, orbit, other = np.nonzero(images)
     fills[g, slot_of[orbit], slot_of[other]] = True

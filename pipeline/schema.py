@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -432,12 +433,16 @@ def arrow_type(dtype: str) -> pa.DataType:
 
 def arrow_fields(names: Iterable[str]) -> list[pa.Field]:
     """Arrow fields of the named columns, each with its unit and meaning."""
+    return list(map(_arrow_field, names))
+
+
+@cache
+def _arrow_field(name: str) -> pa.Field:
     import pyarrow as pa
 
-    return [
-        pa.field(c.name, arrow_type(c.dtype), metadata={"unit": c.unit, "meaning": c.meaning})
-        for c in map(column, names)
-    ]
+    declared = column(name)
+    metadata = {"unit": declared.unit, "meaning": declared.meaning}
+    return pa.field(declared.name, arrow_type(declared.dtype), metadata=metadata)
 
 
 def to_arrow(table: pd.DataFrame, names: Iterable[str]) -> pa.Table:

@@ -194,6 +194,8 @@ class CandidateSettings(Settings):
     @property
     def allowed_elements(self) -> tuple[str, ...]:
         """Elements after exclusion by name (classes are resolved by pipeline.reference.ions)."""
+        if not self.exclude_elements:
+            return self.elements
         return tuple(e for e in self.elements if e not in self.exclude_elements)
 
 

@@ -5,14 +5,11 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 from pymatgen.core import Composition, Element
 
 from kernels import assignment_measures
-from kernels.assignment_measures import MeasureTables, compositions, measure_assignments, row_kinds
-from pipeline.stages.candidate_rows import formulas
+from kernels.assignment_measures import MeasureTables, compositions, measure_assignments
+from pipeline.stages.candidate_formulas import formula_columns, formulas, reduced
 
 
 @pytest.fixture(params=["compiled", "python"], autouse=True)
@@ -69,14 +66,6 @@ def test_an_anion_less_electronegative_than_a_cation_is_out_of_order():
     assert measure_assignments(np.array([[1, 2], [1, 2]]), charges, tables).ordered.tolist() == [True, False]
 
 
-@given(st.lists(st.lists(st.integers(0, 2), min_size=3, max_size=3), max_size=40))
-@hypothesis_settings(max_examples=50, deadline=None)
-def test_row_kinds_are_numbered_by_first_appearance(rows):
-    first = {}
-    expected = [first.setdefault(tuple(row), len(first)) for row in rows]
-    assert row_kinds(np.array(rows, dtype=np.int64).reshape(-1, 3)).tolist() == expected
-
-
 def test_compositions_are_reduced_and_ordered():
     # elements 2 and 0 on slots of 2, 4 and 6 atoms; rank puts 2 first
     found, amounts = compositions(np.array([[2, 0, 2], [1, 1, 1]]), np.array([2, 4, 6]), np.array([9, 5, 1]))
@@ -107,4 +96,14 @@ def test_formulas_are_pymatgens():
 
 def test_nothing_gives_nothing():
     assert formulas(np.zeros((0, 2), dtype=np.int64), np.array([1, 1])) == ([], [], [])
-    assert len(row_kinds(np.zeros((0, 2), dtype=np.int64))) == 0
+
+
+def test_formulas_of_several_prototypes_are_those_of_each():
+    chance = np.random.default_rng(3)
+    jobs = [
+        (chance.integers(1, 104, (m, slots)), chance.integers(1, 13, slots)) for m, slots in ((5, 2), (0, 3), (9, 5))
+    ]
+    each = [formulas(*job) for job in jobs]
+    together = formula_columns([reduced(*job) for job in jobs])
+    for column, parts in zip(together, zip(*each, strict=True), strict=True):
+        assert column.to_pylist() == [text for part in parts for text in part]

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from pipeline.crystal import STRUCTURE_COLUMNS, structure_from_row
 from pipeline.reference.prototypes import build_library
 from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.stages import candidate_rows, candidates
-from pipeline.stages.candidates import count, enumerate_unit, parse_ions, plan_units, with_structures
+from pipeline.stages.candidates import count, enumerate_unit, judge_unit, parse_ions, plan_units, with_structures
 from pipeline.stages.cheap_gates import pair_probability
 
 OPEN = CandidateGates(
@@ -70,6 +72,28 @@ def salt_settings(**changes):
 
 
 # enumeration as a stage
+
+
+@pytest.mark.parametrize("keep_parents", [True, False])
+def test_rows_made_together_are_those_made_one_by_one(library, monkeypatch, keep_parents):
+    chosen = settings(by="orbit", gates=OPEN.model_copy(update={"keep_parents": keep_parents}), chunk_size=1000)
+    together, counts = run(chosen, library)
+    monkeypatch.setattr(candidates, "TOGETHER", 1)
+    alone, again = run(chosen, library)
+    pd.testing.assert_frame_equal(together, alone, check_exact=True)
+    assert counts == again
+    assert counts["passed"] == len(together)
+
+
+def test_judging_is_listing_without_rows(library):
+    chosen = settings(substitution="charge_neutral", gates=CandidateGates(radius_mismatch=0.3))
+    table, counts = run(chosen, library)
+    judged = [j for unit in plan_units(chosen, library) for j in judge_unit(unit, chosen, library, MOBILE)]
+    assert sum(len(j.rejected) for j in judged) == counts["enumerated"]
+    kept = [j.placed.of_rows(j.rejected < 0) for j in judged]
+    assert np.concatenate([p.mismatch for p in kept]).tolist() == table.radius_mismatch.tolist()
+    names = [p.prototype.prototype_id for p in kept for _ in range(len(p.elements))]
+    assert names == table.prototype_id.tolist()
 
 
 @pytest.mark.parametrize("substitution", ["isovalent", "charge_neutral"])
@@ -237,6 +261,19 @@ def test_probability_is_pymatgens():
         ours = pair_probability((one.Z, int(one.oxi_state)), (two.Z, int(two.oxi_state)))
         assert ours == pytest.approx(model.cond_prob(one, two), rel=1e-12)
     assert 0 < pair_probability((3, 1), (92, 4)) < 1
+
+
+def test_probability_does_not_change_with_the_seed_of_the_hash():
+    code = (
+        "from pipeline.stages.cheap_gates import pair_probability as p; print(p((3, 1), (11, 1)), p((8, -2), (16, -2)))"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(printed) == 1
 
 
 def test_probability_of_a_row_is_the_product_over_ions(salt_library):

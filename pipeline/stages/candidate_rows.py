@@ -1,92 +1,117 @@
-"""Rows of the table of candidates: names, formulas and identities, for a prototype's assignments at once."""
+"""Rows of the table of candidates: names, formulas and identities, for the assignments of many prototypes at once."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kernels.assignment_measures import compositions, row_kinds
 from kernels.site_images import canonical_forms
 from pipeline import schema
 from pipeline.reference.ions import ion_label
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
 from pipeline.settings import CandidateSettings
+from pipeline.stages.candidate_formulas import ELEMENTS, formula_columns, formulas, joined, reduced, stacked, words
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+__all__ = ["Placed", "candidate_id", "candidate_rows", "formulas"]
+
 IntArray = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
 
-POLYANION = 1.65
-"""Difference of electronegativity below which pymatgen writes the last two elements of a formula as a group."""
+WAYS = ("element", "orbit", "none")
 
 
 @dataclass(frozen=True)
 class Placed:
     """Ions on a prototype: ``elements`` and ``charges`` (m, slots), the slot of each orbit, and the measures (m,)."""
 
+    prototype: Prototype
+    slot_of: IntArray
     elements: IntArray
     charges: IntArray
-    slot_of: IntArray
     mobile_atoms: IntArray
     mismatch: FloatArray
     probability: FloatArray
 
+    def of_rows(self, keep: BoolArray) -> Placed:
+        """Some of the rows."""
+        return replace(
+            self,
+            elements=self.elements[keep],
+            charges=self.charges[keep],
+            mobile_atoms=self.mobile_atoms[keep],
+            mismatch=self.mismatch[keep],
+            probability=self.probability[keep],
+        )
+
 
 def candidate_rows(
-    prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings, placed: Placed
+    parts: Sequence[Placed], library: PrototypeLibrary, settings: CandidateSettings
 ) -> tuple[pa.Table, int]:
-    """Columns of stage candidates, and the number of parents that were left out (``gates.keep_parents: false``)."""
+    """Columns of stage candidates, and the number of parents that were left out (``gates.keep_parents: false``).
+
+    Parameters
+    ----------
+    parts
+        One or more; few rows cost as much as many, so small ones are made together.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    m = len(placed.elements)
     none = settings.substitution == "none"
-    multiplicity = np.bincount(placed.slot_of, weights=prototype.orbit_multiplicities).astype(np.int64)
-    pretty, plain, chemsys = formulas(placed.elements, multiplicity)
-    forms = _forms(prototype, placed)
-    parents = _parent_forms(prototype, library, settings)
-    is_parent = np.array([form in parents for form in forms], dtype=bool) & (not none)
-    values: dict[str, Any] = {
-        "candidate_id": [
-            f"{formula}-{prototype.prototype_id}-{_digest(form)}" for formula, form in zip(plain, forms, strict=True)
-        ],
+    pretty, plain, chemsys = formula_columns([_composition(part) for part in parts])
+    found = [_forms(part, library, settings) for part in parts]
+    forms = joined(words(_number_words(), stacked([own for own, _ in found])), " ")
+    texts = forms.cast(pa.binary()).to_numpy(zero_copy_only=False).tolist()
+    is_parent = _are_among(texts, [parents for _, parents in found], [own.shape[1] for own, _ in found])
+    ions = joined(words(_ion_words(), stacked([_on_orbits(_ion_code(p), p.slot_of) for p in parts])), " ")
+    sizes = [len(part.elements) for part in parts]
+    part_of_row = pa.array(np.repeat(np.arange(len(parts)), sizes))
+    prototypes = [part.prototype for part in parts]
+    own: dict[str, list[Any]] = {
+        "nsites": [p.n_sites for p in prototypes],
+        "prototype_id": [p.prototype_id for p in prototypes],
+        "prototype_source": [p.source_id for p in prototypes],
+        "prototype_formula": [p.formula for p in prototypes],
+        "spacegroup_number": [p.spacegroup_number for p in prototypes],
+    }
+    columns = {name: pa.array(values).take(part_of_row) for name, values in own.items()}
+    columns |= {
+        "candidate_id": joined([plain, columns["prototype_id"], _digests(texts)], "-"),
         "formula_pretty": pretty,
         "chemsys": chemsys,
-        "nsites": prototype.n_sites,
-        "prototype_id": prototype.prototype_id,
-        "prototype_source": prototype.source_id,
-        "prototype_formula": prototype.formula,
-        "spacegroup_number": prototype.spacegroup_number,
-        "ions": _ions(placed),
+        "ions": ions,
         "is_parent": is_parent,
-        "substitution": _way(prototype, placed, none=none),
-        "mobile_ion_fraction": placed.mobile_atoms / prototype.n_sites,
-        "radius_mismatch": placed.mismatch,
-        "substitution_probability": placed.probability,
+        "substitution": pa.array(WAYS).take(pa.array(np.concatenate([_way(part, none=none) for part in parts]))),
+        "mobile_ion_fraction": np.concatenate([part.mobile_atoms / part.prototype.n_sites for part in parts]),
+        "radius_mismatch": np.concatenate([part.mismatch for part in parts]),
+        "substitution_probability": np.concatenate([part.probability for part in parts]),
     }
-    fields = schema.arrow_fields(values)
-    columns = [
-        pa.repeat(pa.scalar(values[f.name], f.type), m)
-        if isinstance(values[f.name], (str, int))
-        else pa.array(values[f.name], type=f.type)
-        for f in fields
-    ]
-    table = pa.Table.from_arrays(columns, schema=pa.schema(fields))
-    if settings.gates.keep_parents:
+    fields = schema.arrow_fields(c.name for c in schema.columns_of("candidates"))
+    arrays = [pa.array(columns[field.name], type=field.type) for field in fields]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    parents = int(is_parent.sum())
+    if settings.gates.keep_parents or not parents:
         return table, 0
-    return table.filter(pc.invert(table["is_parent"])), int(is_parent.sum())
+    return table.filter(pc.invert(table["is_parent"])), parents
 
 
-def _digest(form: str) -> str:
-    return hashlib.sha256(form.encode()).hexdigest()[:8]
+def _digests(forms: list[bytes]) -> pa.Array:
+    """First eight digits of the SHA-256 of each form."""
+    import pyarrow as pa
+
+    sha256 = hashlib.sha256
+    digits = b"".join([sha256(text).digest()[:4] for text in forms]).hex().encode()
+    return pa.array(np.frombuffer(digits, dtype="S8")).cast(pa.string())
 
 
 def candidate_id(plain_formula: str, prototype_id: str, form: Sequence[int]) -> str:
@@ -94,59 +119,86 @@ def candidate_id(plain_formula: str, prototype_id: str, form: Sequence[int]) -> 
 
     ``form`` holds the atomic numbers in canonical form (:func:`kernels.site_images.canonical_forms`).
     """
-    return f"{plain_formula}-{prototype_id}-{_digest(' '.join(str(z) for z in form))}"
+    digest = hashlib.sha256(" ".join(str(z) for z in form).encode()).hexdigest()[:8]
+    return f"{plain_formula}-{prototype_id}-{digest}"
 
 
-def _orbit_words(values: IntArray, slot_of: IntArray, word: Callable[[int], str]) -> list[str]:
-    """Small whole numbers on slots (m, slots), as the words of each row's orbits joined by spaces."""
-    present = np.zeros(int(values.max(initial=0)) + 1, dtype=bool)
-    present[values] = True
-    words = np.empty(len(present), dtype=object)
-    for value in np.flatnonzero(present).tolist():
-        words[value] = word(value)
-    columns = [words[column].tolist() for column in values.T]
-    return [" ".join(row) for row in zip(*(columns[s] for s in slot_of.tolist()), strict=True)]
+def _composition(placed: Placed) -> tuple[IntArray, IntArray]:
+    multiplicity = np.bincount(placed.slot_of, weights=placed.prototype.orbit_multiplicities).astype(np.int64)
+    return reduced(placed.elements, multiplicity)
 
 
-def _forms(prototype: Prototype, placed: Placed) -> list[str]:
-    """Atomic numbers on the orbits, in canonical form."""
-    if not len(prototype.images):
-        return _orbit_words(placed.elements, placed.slot_of, str)
-    on_orbits = canonical_forms(placed.elements[:, placed.slot_of], prototype.images)
-    return _orbit_words(on_orbits, np.arange(on_orbits.shape[1]), str)
+def _on_orbits(values: IntArray, slot_of: IntArray) -> IntArray:
+    """Values on slots (m, slots) as (orbits, m)."""
+    return values.T[slot_of]
 
 
-def _ions(placed: Placed) -> list[str]:
-    code = placed.elements * 32 + placed.charges + 16
-    return _orbit_words(code, placed.slot_of, lambda c: _ion_text(c // 32, c % 32 - 16))
+def _are_among(forms: list[bytes], parents: Sequence[frozenset[bytes]], sizes: Sequence[int]) -> BoolArray:
+    """(rows,) whether each form is one of its prototype's."""
+    out: list[bool] = []
+    for own, size in zip(parents, sizes, strict=True):
+        out += [form in own for form in forms[len(out) : len(out) + size]]
+    return np.array(out, dtype=bool)
 
 
-def _ion_text(number: int, charge: int) -> str:
-    return ion_label(_symbol(number), charge) if charge else _symbol(number)
+def _forms(placed: Placed, library: PrototypeLibrary, settings: CandidateSettings) -> tuple[IntArray, frozenset[bytes]]:
+    """(orbits, m) atomic numbers in canonical form, and those of every crystal that is stood for, as texts."""
+    prototype, m = placed.prototype, len(placed.elements)
+    parents = _parents(prototype, library, settings)
+    forms = placed.elements[:, placed.slot_of]
+    if len(prototype.images):
+        both = canonical_forms(np.concatenate([forms, parents]), prototype.images)
+        forms, parents = both[:m], both[m:]
+    return forms.T, frozenset(" ".join(map(str, row)).encode() for row in parents.tolist())
 
 
-def _way(prototype: Prototype, placed: Placed, *, none: bool) -> Any:
+def _parents(prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings) -> IntArray:
+    """(k, orbits) atomic numbers of every crystal that the prototype stands for; none are if nothing is substituted."""
+    stands_for: tuple[Prototype, ...] = (prototype,)
+    if settings.substitution == "none":
+        stands_for = ()
+    elif settings.substitution == "charge_neutral":
+        stands_for = tuple(p for p in library.by_frame[prototype.frame] if p.has_charges)
+    assigned = {m.class_elements for p in stands_for for m in p.members}
+    numbers = [[_atomic_number(elements[c]) for c in prototype.orbit_class] for elements in sorted(assigned)]
+    return np.array(numbers, dtype=np.int64).reshape(-1, len(prototype.orbit_class))
+
+
+def _way(placed: Placed, *, none: bool) -> IntArray:
+    """(m,) place in :data:`WAYS`."""
+    prototype = placed.prototype
     if none:
-        return "none"
+        return np.full(len(placed.elements), WAYS.index("none"))
     first_of_class = [prototype.orbit_class.index(c) for c in prototype.orbit_class]
     own, leader = placed.slot_of, placed.slot_of[first_of_class]
     split = np.flatnonzero(own != leader)
     if not len(split):
-        return "element"
+        return np.zeros(len(placed.elements), dtype=np.int64)
     mixed = (placed.elements[:, own[split]] != placed.elements[:, leader[split]]).any(axis=1)
-    return np.where(mixed, "orbit", "element").tolist()
+    return np.asarray(mixed, dtype=np.int64)
 
 
-def _parent_forms(prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings) -> set[str]:
-    """Elements on the orbits, in canonical form, of every crystal that the prototype stands for."""
-    stands_for = [prototype]
-    if settings.substitution == "charge_neutral":
-        stands_for = [p for p in library.by_frame[prototype.frame] if p.has_charges]
-    assigned = {
-        tuple(_atomic_number(m.class_elements[c]) for c in prototype.orbit_class) for p in stands_for for m in p.members
-    }
-    forms = canonical_forms(np.array(sorted(assigned), dtype=np.int64), prototype.images)
-    return set(_orbit_words(forms, np.arange(forms.shape[1]), str))
+def _ion_code(placed: Placed) -> IntArray:
+    return placed.elements * 32 + placed.charges + 16
+
+
+@cache
+def _ion_words() -> pa.Array:
+    """By code: ``Y3+``, or the bare symbol where the charge is not known; none for 0."""
+    import pyarrow as pa
+
+    labels: list[str | None] = [None] * (32 * ELEMENTS)
+    for z in range(1, ELEMENTS):
+        for charge in range(-16, 16):
+            labels[32 * z + charge + 16] = ion_label(_symbol(z), charge) if charge else _symbol(z)
+    return pa.array(labels, type=pa.string())
+
+
+@cache
+def _number_words() -> pa.Array:
+    import pyarrow as pa
+
+    return pa.array([None, *map(str, range(1, ELEMENTS))], type=pa.string())
 
 
 @cache
@@ -161,95 +213,3 @@ def _symbol(number: int) -> str:
     from pymatgen.core import Element
 
     return str(Element.from_Z(number).symbol)
-
-
-@dataclass(frozen=True)
-class _Order:
-    """By atomic number: place in a formula, place in the alphabet, electronegativity; and symbols by either place."""
-
-    formula: IntArray
-    alphabet: IntArray
-    electronegativity: FloatArray
-    symbols: npt.NDArray[Any]
-    alphabetical: npt.NDArray[Any]
-
-
-@cache
-def _order() -> _Order:
-    from pymatgen.core import Element
-
-    elements = {z: Element.from_Z(z) for z in range(1, 104)}
-    symbol = {z: str(e.symbol) for z, e in elements.items()}
-    # pymatgen sorts a formula by electronegativity, then by symbol; noble gases without one come last
-    chi = {z: np.inf if e.is_noble_gas else float(e.X) for z, e in elements.items()}
-    by_formula = sorted(elements, key=lambda z: (chi[z], symbol[z]))
-    by_name = sorted(elements, key=lambda z: symbol[z])
-    places = np.zeros((2, 104), dtype=np.int64)
-    for row, ordered in enumerate((by_formula, by_name)):
-        for place, z in enumerate(ordered):
-            places[row, z] = place
-    names = np.array(["", *(symbol[z] for z in range(1, 104))], dtype=object)
-    alphabetical = np.array([symbol[z] for z in by_name], dtype=object)
-    return _Order(
-        places[0], places[1], np.array([np.nan, *(chi[z] for z in range(1, 104))], dtype=float), names, alphabetical
-    )
-
-
-def formulas(elements: IntArray, multiplicity: IntArray) -> tuple[list[str], list[str], list[str]]:
-    """Reduced formulas (pymatgen's), the same without brackets, and chemical systems.
-
-    Parameters
-    ----------
-    elements : (m, slots) int
-        Atomic numbers.
-    multiplicity : (slots,) int
-        Atoms on each slot.
-    """
-    order = _order()
-    found, amounts = compositions(elements, multiplicity, order.formula)
-    count = (amounts > 0).sum(axis=1)
-    pretty = np.empty(len(elements), dtype=object)
-    plain, chemsys = pretty.copy(), pretty.copy()
-    last = np.maximum(count - 1, 0)[:, None]
-    chi = order.electronegativity[found]
-    step = np.take_along_axis(chi, last, axis=1) - np.take_along_axis(chi, np.maximum(last - 1, 0), axis=1)
-    grouped = (count >= 3) & (step[:, 0] < POLYANION)
-    shapes = np.column_stack([amounts, grouped])
-    kind = row_kinds(shapes)
-    by_kind = np.argsort(kind, kind="stable")
-    cuts = np.cumsum(np.bincount(kind))[:-1]
-    for rows in np.split(by_kind, cuts):
-        if not len(rows):
-            continue
-        *numbers, group = shapes[rows[0]].tolist()
-        numbers = [n for n in numbers if n]
-        own = found[rows, : len(numbers)]
-        symbols = list(zip(*order.symbols[own].T.tolist(), strict=True))
-        terms = ["%s" + (str(n) if n > 1 else "") for n in numbers]
-        simple = "".join(terms)
-        plain[rows] = [simple % s for s in symbols]
-        shape = _bracketed(numbers, terms) if group else simple
-        pretty[rows] = plain[rows] if shape == simple else [shape % s for s in symbols]
-        names = order.alphabetical[np.sort(order.alphabet[own], axis=1)]
-        chemsys[rows] = ["-".join(n) for n in names.tolist()]
-        if numbers in ([1], [1, 1]):
-            for column in (pretty, plain):
-                column[rows] = [_not_reduced().get(f, f) for f in column[rows]]
-    return pretty.tolist(), plain.tolist(), chemsys.tolist()
-
-
-def _bracketed(numbers: list[int], terms: list[str]) -> str:
-    """The last two elements as a group, where both occur a multiple of times: ``Li(PO3)2``... as pymatgen does."""
-    factor = int(np.gcd(numbers[-1], numbers[-2]))
-    if factor == 1:
-        return "".join(terms)
-    inner = "".join("%s" + (str(n // factor) if n > factor else "") for n in numbers[-2:])
-    return "".join(terms[:-2]) + f"({inner}){factor}"
-
-
-@cache
-def _not_reduced() -> dict[str, str]:
-    """Formulas that pymatgen does not reduce, such as Li2O2 and Cl2."""
-    from pymatgen.core import Composition
-
-    return dict(Composition.special_formulas)

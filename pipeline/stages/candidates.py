@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,9 @@ STAGE_VERSION = 2
 
 STEP = 131_072
 """Ranks that are listed at once: a row takes up to a kilobyte while it is made."""
+
+TOGETHER = 8_192
+"""Candidates whose rows are made together: those of one prototype may be few."""
 
 COLUMN_NAMES = tuple(c.name for c in schema.columns_of(NAME))
 
@@ -102,39 +106,60 @@ def enumerate_table(
     import pyarrow as pa
 
     tables: list[pa.Table] = []
-    own_radii = tuple(sorted(settings.radii.items()))
+    waiting: list[Placed] = []
     counts: Counter[str] = Counter({"enumerated": 0, "passed": 0})
-    for prototype_id, first, last in _steps(unit):
-        prototype = library[prototype_id]
-        slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
-        counts["enumerated"] += len(elements)
-        if not len(elements):
-            continue
-        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions, own_radii)
-        rejected = rejections(prototype, elements, measured, settings)
-        for reason, number in enumerate(np.bincount(rejected + 1, minlength=len(REASONS) + 1)[1:].tolist()):
+
+    def make_rows() -> None:
+        if waiting:
+            rows, parents = candidate_rows(waiting, library, settings)
+            counts["is_parent"] += parents
+            counts["passed"] += rows.num_rows
+            tables.append(rows)
+            waiting.clear()
+
+    for judged in judge_unit(unit, settings, library, mobile_ions):
+        placed = judged.placed
+        counts["enumerated"] += len(placed.elements)
+        for reason, number in enumerate(np.bincount(judged.rejected + 1, minlength=len(REASONS) + 1)[1:].tolist()):
             if number:
                 counts[REASONS[reason]] += number
-        keep = rejected < 0
+        keep = judged.rejected < 0
         if not keep.any():
             continue
-        placed = Placed(
-            elements[keep],
-            charges[keep],
-            slot_of,
-            measured.mobile_atoms[keep],
-            measured.mismatch[keep],
-            measured.probability[keep],
-        )
-        rows, parents = candidate_rows(prototype, library, settings, placed)
-        counts["is_parent"] += parents
-        counts["passed"] += rows.num_rows
-        tables.append(rows)
+        waiting.append(placed if keep.all() else placed.of_rows(keep))
+        if sum(len(part.elements) for part in waiting) >= TOGETHER:
+            make_rows()
+    make_rows()
     if not counts["is_parent"]:
         del counts["is_parent"]
     if not tables:
         return schema.to_arrow(empty_table(), COLUMN_NAMES), dict(counts)
     return pa.concat_tables(tables).combine_chunks(), dict(counts)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Distinct candidates of one prototype with their measures, and ``rejected`` (m,), a place in REASONS or -1."""
+
+    placed: Placed
+    rejected: npt.NDArray[np.int8]
+
+
+def judge_unit(
+    unit: dict[str, Any], settings: CandidateSettings, library: PrototypeLibrary, mobile_ions: tuple[str, ...]
+) -> Iterator[Judged]:
+    """Measure the candidates of one unit and ask the gates, as :func:`enumerate_table` does, without making rows."""
+    own_radii = tuple(sorted(settings.radii.items()))
+    for prototype_id, first, last in _steps(unit):
+        prototype = library[prototype_id]
+        slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
+        if not len(elements):
+            continue
+        measured = measures(prototype, slot_of, elements, charges, mobile_ions, ions, own_radii)
+        placed = Placed(
+            prototype, slot_of, elements, charges, measured.mobile_atoms, measured.mismatch, measured.probability
+        )
+        yield Judged(placed, rejections(prototype, elements, measured, settings))
 
 
 def _steps(unit: dict[str, Any]) -> Iterator[tuple[str, int, int]]:

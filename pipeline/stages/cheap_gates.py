@@ -80,30 +80,33 @@ def measures(
         \|ln(r_new/r_old)\| over the orbits, NaN when a radius is unknown. ``probability``: product over the
         different (old ion, new ion) pairs of Hautier's conditional probabilities; NaN without charges.
     """
-    from pymatgen.core import Element
-
-    first = np.unique(slot_of, return_index=True)[1].tolist()
+    slots = slot_of.tolist()
+    first = [slots.index(s) for s in range(max(slots) + 1)]
     old = [(_atomic_number(prototype.orbit_elements[o]), prototype.orbit_charges[o]) for o in first]
-    mobile = np.zeros(HIGHEST_Z, dtype=bool)
-    mobile[[int(Element(e).Z) for e in mobile_ions]] = True
-    shape = (len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1)
-    if prototype.has_charges:
-        mismatch = np.stack([_mismatch(*ion, own_radii) for ion in old])
-        probability = np.stack([_probabilities(ion, placed) for ion in old])
-    else:
-        mismatch, probability = np.full(shape, np.nan), np.full(shape, np.nan)
+    mismatch, probability = np.empty((2, len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1))
+    for slot, own in enumerate(old):
+        mismatch[slot] = _mismatch(*own, own_radii) if prototype.has_charges else np.nan
+        probability[slot] = _probabilities(own, placed) if prototype.has_charges else np.nan
     return measure_assignments(
         elements,
         charges,
         MeasureTables(
             multiplicity=np.bincount(slot_of, weights=prototype.orbit_multiplicities).astype(np.int64),
             old_ion=np.array([ion_code(z, q) for z, q in old], dtype=np.int64),
-            mobile=mobile,
+            mobile=_mobile(mobile_ions),
             electronegativity=ion_tables().electronegativity,
             mismatch=mismatch,
             probability=probability,
         ),
     )
+
+
+@cache
+def _mobile(mobile_ions: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """(Z,) whether an element's ions should move."""
+    mobile = np.zeros(HIGHEST_Z, dtype=bool)
+    mobile[[_atomic_number(e) for e in mobile_ions]] = True
+    return mobile
 
 
 @cache
@@ -125,8 +128,8 @@ def _probabilities(old: tuple[int, int], placed: frozenset[int]) -> FloatArray:
     """(Z, charge + 8) probability of the placed ions (as codes) in place of one."""
     out = np.full((HIGHEST_Z, 2 * CHARGE_OFFSET + 1), np.nan)
     for code in placed:
-        number, charge = code // 32, code % 32 - CHARGE_OFFSET
-        out[number, CHARGE_OFFSET + charge] = pair_probability((number, charge), old)
+        number, column = code // 32, code % 32
+        out[number, column] = pair_probability((number, column - CHARGE_OFFSET), old)
     return out
 
 
@@ -137,17 +140,29 @@ def ion_code(number: int, charge: int) -> int:
 
 @cache
 def _lambda_table() -> tuple[dict[tuple[str, str], float], dict[str, float], int, float]:
+    """Weights of pairs in alphabetical order, marginal of each ion, number of ions, weight of a pair without one."""
     from pymatgen.core.structure_prediction.substitution_probability import SubstitutionProbability
 
     model = SubstitutionProbability()
+    alpha = float(model.alpha)
     weights = {}
     for pair, value in model._l.items():
         names = sorted(str(s) for s in pair)
         weights[names[0], names[-1]] = float(value)
-    return weights, {str(s): float(model._px[s]) for s in model.species}, len(model.species), float(model.alpha)
+    ions = sorted(str(s) for s in model.species)
+    # pymatgen's own marginals are sums in the order of a set: their last digits change with the seed of its hash
+    marginal = {a: math.fsum(math.exp(weights.get((min(a, b), max(a, b)), alpha)) for b in ions) for a in ions}
+    return weights, marginal, len(ions), alpha
 
 
 @cache
+def _name(number: int, charge: int) -> str:
+    """An ion as the table of weights names it."""
+    from pymatgen.core import Element, Species
+
+    return str(Species(Element.from_Z(number).symbol, charge))
+
+
 def pair_probability(new: tuple[int, int], old: tuple[int, int]) -> float:
     """Probability that ``new`` takes the place of ``old``, both (atomic number, charge).
 
@@ -155,13 +170,10 @@ def pair_probability(new: tuple[int, int], old: tuple[int, int]) -> float:
     pair that was never observed is lambda = -5; an ion that the table does not hold at all is treated alike: every
     pair with it has lambda = -5, so its marginal is the number of the table's ions times exp(-5).
     """
-    from pymatgen.core import Element, Species
-
-    names = [str(Species(Element.from_Z(z).symbol, q)) for z, q in (new, old)]
+    a, b = _name(*new), _name(*old)
     weights, marginal, ions, alpha = _lambda_table()
-    first, second = sorted(names)
-    weight = weights.get((first, second), alpha)
-    return math.exp(weight) / marginal.get(names[1], ions * math.exp(alpha))
+    weight = weights.get((a, b) if a <= b else (b, a), alpha)
+    return math.exp(weight) / marginal.get(b, ions * math.exp(alpha))
 
 
 REASONS = (
