@@ -15,7 +15,7 @@ from kernels.site_images import image_of, precedes
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-BLOCK = 65_536
+BLOCK = 524_288
 """Ranks a call of the compiled loop covers, so that memory stays flat."""
 
 MOST_REMEMBERED = 1_048_576
@@ -44,53 +44,90 @@ def list_assignments(space: AssignmentSpace, first: int, last: int) -> Assignmen
     """
     _check(space, first, last)
     n_slots = len(space.multiplicity)
-    ranks: list[IntArray] = [np.empty(0, dtype=np.int64)]
-    elements: list[IntArray] = [np.empty((0, n_slots), dtype=np.int64)]
-    charges: list[IntArray] = [np.empty((0, n_slots), dtype=np.int64)]
+    blocks: list[Assignments] = []
     if first < last:
         tables = odometer(space)
         sets, ways = unrank(space, first)
-        sets += tables.start[:-1]
+        sets = sets + tables.start[:-1]
         memory = _memory(space)
     for begin in range(first, last, BLOCK):
         count = min(BLOCK, last - begin)
-        rank_block = np.empty(count, dtype=np.int64)
-        element_block = np.empty((count, n_slots), dtype=np.int64)
-        charge_block = np.empty((count, n_slots), dtype=np.int64)
-        found = _list(space, tables, memory, sets, ways, count, rank_block, element_block, charge_block)
-        ranks.append(rank_block[:found] + begin)
-        elements.append(element_block[:found].copy())
-        charges.append(charge_block[:found].copy())
-    return Assignments(np.concatenate(ranks), np.concatenate(elements), np.concatenate(charges))
+        # pages that are not written to take no memory
+        shape = (count, n_slots)
+        out = Assignments(np.empty(count, np.int64), np.empty(shape, np.int64), np.empty(shape, np.int64))
+        found = _list(space, tables, memory, sets, ways, count, *out)
+        blocks.append(Assignments(out.ranks[:found] + begin, out.elements[:found], out.charges[:found]))
+    if len(blocks) == 1:
+        return blocks[0]
+    if not blocks:
+        blocks.append(
+            Assignments(np.empty(0, np.int64), np.empty((0, n_slots), np.int64), np.empty((0, n_slots), np.int64))
+        )
+    return Assignments(*(np.concatenate(part) for part in zip(*blocks, strict=True)))
 
 
 class _Memory(NamedTuple):
     """Charges found so far, by the kinds of the elements on the slots; those of a kind may carry the same charges.
 
-    ``kind`` (slots, elements), of a charge's sign on the slot; ``stride`` (slots,) of a slot's kind in the tables
-    below; ``state`` 0 not asked yet, 1 never neutral, 2 neutral, with ``charges`` (entries, slots) where all elements
-    are different. Empty where it would be too large, or charges are kept.
+    ``kind`` (slots, elements), of a charge's sign on the slot; ``stride`` (slots,) of a slot's kind in a key, 1 for the
+    last slot with its ``last_kinds``. At key * slots stands what was found where all elements are different, at key *
+    slots + 1 + s where only the last one stands on slot s too: ``state`` 0 not asked yet, 1 not neutral, 2 neutral with
+    ``charges`` (entries, slots). ``hopeful`` holds, for the kinds on all slots but the last, the last class's elements
+    that may balance them, ``hopes`` their number, -1 when not looked for yet. Empty where it would be too large, or
+    charges are kept.
     """
 
     kind: IntArray
     stride: IntArray
     state: npt.NDArray[np.int8]
     charges: npt.NDArray[np.int8]
+    last_kinds: int
+    hopeful: npt.NDArray[np.int16]
+    hopes: npt.NDArray[np.int16]
 
 
 def _memory(space: AssignmentSpace) -> _Memory:
-    n_slots = len(space.multiplicity)
     if space.keep_charge:
-        kind = np.zeros((n_slots, 1), dtype=np.int64)
-        return _Memory(kind, np.zeros(n_slots, np.int64), np.zeros(0, np.int8), np.zeros((0, n_slots), np.int8))
-    by_sign = _kinds(space.allowed.tobytes(), space.allowed.shape[0])
-    kind = np.stack([by_sign[int(charge > 0)] for charge in space.prototype_charge])
+        return _empty_memory(len(space.multiplicity))
+    return _memory_of(
+        space.allowed.tobytes(),
+        space.allowed.shape[0],
+        tuple(space.multiplicity.tolist()),
+        tuple(space.prototype_charge.tolist()),
+        tuple(space.choices[space.choice_start[-2] :].tolist()),
+    )
+
+
+@lru_cache(maxsize=64)
+def _empty_memory(n_slots: int) -> _Memory:
+    none, nothing = np.zeros(0, dtype=np.int8), np.zeros((0, 0), dtype=np.int16)
+    kind, stride = np.zeros((n_slots, 1), dtype=np.int64), np.zeros(n_slots, dtype=np.int64)
+    return _Memory(kind, stride, none, np.zeros((0, n_slots), dtype=np.int8), 1, nothing, np.zeros(0, dtype=np.int16))
+
+
+@lru_cache(maxsize=4)
+def _memory_of(
+    allowed: bytes, elements: int, multiplicity: tuple[int, ...], charges: tuple[int, ...], choices: tuple[int, ...]
+) -> _Memory:
+    """Memory of all that its contents depend on: kept from slice to slice of a crystal, which fills it further."""
+    n_slots = len(charges)
+    by_sign = _kinds(allowed, elements)
+    kind = np.stack([by_sign[int(charge > 0)] for charge in charges])
     sizes = [int(own.max()) + 1 for own in kind]
     entries = math.prod(sizes)
-    if entries > MOST_REMEMBERED:
-        entries, sizes = 0, [0] * n_slots
+    places = entries // sizes[-1]
+    if max(entries * n_slots, places * len(choices)) > MOST_REMEMBERED:
+        return _empty_memory(n_slots)
     stride = np.array([math.prod(sizes[s + 1 :]) for s in range(n_slots)], dtype=np.int64)
-    return _Memory(kind, stride, np.zeros(entries, np.int8), np.zeros((entries, n_slots), np.int8))
+    return _Memory(
+        kind,
+        stride,
+        np.zeros(entries * n_slots, dtype=np.int8),
+        np.zeros((entries * n_slots, n_slots), dtype=np.int8),
+        sizes[-1],
+        np.zeros((places, len(choices)), dtype=np.int16),
+        np.full(places, -1, dtype=np.int16),
+    )
 
 
 @lru_cache(maxsize=64)
@@ -295,6 +332,37 @@ def _advance(
 
 
 @jit
+def _ask(space: AssignmentSpace, memory: _Memory, key: int, x: IntArray, q: IntArray, remembers: bool) -> bool:
+    """Write the charges of an assignment and remember them; False when it is not neutral."""
+    neutral = balance(space, x, space.prototype_charge, q)
+    if remembers:
+        memory.state[key] = 2 if neutral else 1
+        for s in range(x.shape[0]):
+            memory.charges[key, s] = q[s]
+    return neutral
+
+
+@jit
+def _hope(
+    space: AssignmentSpace, tables: Odometer, memory: _Memory, key: int, uses: IntArray, x: IntArray, q: IntArray
+) -> None:
+    """Note which elements on the last slot may balance the kinds on the others: the rest is hopped over."""
+    last = space.class_start.shape[0] - 2
+    slot = x.shape[0] - 1
+    place = key // memory.last_kinds
+    count = 0
+    for row in range(tables.start[last], tables.start[last + 1]):
+        x[slot] = tables.elements[row, 0]
+        own_key = (key + memory.kind[slot, x[slot]]) * x.shape[0]
+        if memory.state[own_key] == 0 and uses[x[slot]] == 0:
+            _ask(space, memory, own_key, x, q, True)
+        if memory.state[own_key] != 1:
+            memory.hopeful[place, count] = row - tables.start[last]
+            count += 1
+    memory.hopes[place] = count
+
+
+@jit
 def _list(
     space: AssignmentSpace,
     tables: Odometer,
@@ -325,7 +393,16 @@ def _list(
     # Where the last class is one slot, its elements are gone through in one loop.
     alone = space.class_start[last + 1] - space.class_start[last] == 1
     free = not space.keep_charge
-    unrelated = space.images.source.shape[0] == 0 and space.other_charges.shape[0] == 0
+    # which elements could stand on a slot of the crystals listed before: few do on all, and only those are looked at
+    could = np.zeros((space.other_charges.shape[0], n_slots, space.allowed.shape[0]), dtype=np.bool_)
+    for s in range(could.shape[0]):
+        for o in range(n_slots):
+            charge = space.other_charges[s, o]
+            for e in range(could.shape[2]):
+                if space.keep_charge:
+                    could[s, o, e] = space.allowed[e, 8 + charge]
+                else:
+                    could[s, o, e] = has_sign(space.allowed, e, 1 if charge > 0 else -1)
     remembers = memory.state.shape[0] > 0
     key = 0
     found = 0
@@ -341,45 +418,66 @@ def _list(
             key = 0
             for s in range(end_slot if alone else n_slots):
                 key += memory.stride[s] * memory.kind[s, x[s]]
-        at = row
-        while row < end and rank < count:
-            own_key = key
-            apart = different
+        begin, base, at, steps = row, rank, row, end - row
+        hops = remembers and alone and different and number < space.max_elements
+        place = 0
+        if hops:
+            place = key // memory.last_kinds
+            if memory.hopes[place] < 0:
+                _hope(space, tables, memory, key, uses, x, q)
+            steps = memory.hopes[place]
+        for step in range(steps):
+            own_key = key * n_slots
+            row = begin + step
+            own = rank
+            if hops:
+                row = tables.start[last] + memory.hopeful[place, step]
+                own = base + row - begin
+                if row < begin:
+                    continue
+            if own >= count:
+                break
             if alone:
                 e = tables.elements[row, 0]
                 if uses[e] == 0 and number == space.max_elements:
-                    row += 1
                     continue
                 x[end_slot] = e
                 at = row
-                apart = different and uses[e] == 0
                 if remembers:
-                    own_key = key + memory.stride[end_slot] * memory.kind[end_slot, e]
-            row += 1
-            rank += 1
+                    own_key = (key + memory.kind[end_slot, e]) * n_slots
+                    if uses[e] > 0 and different:
+                        twin = 0
+                        while x[twin] != e:
+                            twin += 1
+                        own_key += twin + 1
+            rank = own + 1
             if free:
                 state = memory.state[own_key] if remembers else np.int8(0)
                 if state == 1:
                     continue
-                if state == 2 and apart:
+                if state == 2 and different:
                     for s in range(n_slots):
                         q[s] = memory.charges[own_key, s]
-                else:
-                    neutral = balance(space, x, space.prototype_charge, q)
-                    if remembers and not neutral:
-                        memory.state[own_key] = 1
-                    if remembers and neutral and apart:
-                        memory.state[own_key] = 2
-                        for s in range(n_slots):
-                            memory.charges[own_key, s] = q[s]
-                    if not neutral:
-                        continue
-            if unrelated or _first_of_its_kind(space, x, y, scratch):
-                ranks[found] = rank - 1
+                elif not _ask(space, memory, own_key, x, q, remembers and different):
+                    continue
+            related = space.images.source.shape[0] > 0
+            for s in range(could.shape[0]):
+                if related:
+                    break
+                related = True
+                for o in range(n_slots):
+                    if not could[s, o, x[o]]:
+                        related = False
+                        break
+            if not related or _first_of_its_kind(space, x, y, scratch):
+                ranks[found] = own
                 for s in range(n_slots):
                     elements[found, s] = x[s]
                     charges[found, s] = q[s]
                 found += 1
+        if hops:
+            rank = min(count, base + end - begin)
+            at = begin + rank - base - 1
         if alone:
             sets[last] = at
             number += _take(tables, at, uses, 1)

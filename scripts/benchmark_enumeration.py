@@ -8,8 +8,8 @@ prototypes), only for sets that are neutral on one of them in some order, and sp
 smact's job: which elements in the stoichiometries of observed crystals of 3 and 4 elements are neutral and in Pauling's
 order. It is called once a composition, with its amounts as the only stoichiometry, and with our oxidation
 states and electronegativities, since the filter is compared and not the table: once with all states of each element,
-once with those of the sign that the crystal has there, which spares it charges that are left out afterwards. The
-second, the faster, is what ratios are to.
+as its users call it, and once more with those of the sign that the crystal has there, which spares it charges that are
+left out afterwards. Ratios are given to both.
 
 Each peer gets a random part of its job and ionsieve all of it; on that part the results are compared. Rates are of
 results a second: different crystals for Substitutor, different compositions for smact, on both sides. ionsieve's side
@@ -17,8 +17,7 @@ is planning and listing, repeated until a second has been measured: as a table w
 (``enumerate_table``), and on smact's job, whose results are tuples without names, as arrays of elements, charges and
 reasons too (``judge_unit``). The first time, with nothing in the caches but compiled kernels, is given beside the mean.
 
-A last table gives the rate on a whole campaign, from every n-th of its units. smact comes with
-``pip install -e .[benchmark]``.
+smact comes with ``pip install -e .[benchmark]``. A whole campaign is timed by ``ionsieve enumerate``.
 """
 
 from __future__ import annotations
@@ -77,7 +76,6 @@ def main() -> int:
         print("smact is not installed (pip install -e '.[benchmark]'): left out\n")
     else:
         same &= against_smact(campaign, library, options)
-    campaign_rate(campaign, library, options.every)
     return int(not same)
 
 
@@ -90,7 +88,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sets", type=int, default=300, help="sets of ions that Substitutor is given")
     parser.add_argument("--calls", type=int, default=600_000, help="compositions smact is given, about")
     parser.add_argument("--threshold", type=float, default=1e-4, help="least substitution probability")
-    parser.add_argument("--every", type=int, default=20, help="every n-th unit of the campaign is listed")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not options.data:
@@ -190,7 +187,8 @@ def against_smact(campaign: Campaign, library: PrototypeLibrary, options: argpar
     answers, sign_seconds = timed(lambda: job.run_peer({1: cations, -1: anions}))
     same = np.array_equal(theirs, job.peers_keys(answers))
     del answers
-    judged, first = timed(job.run_ours)
+    _, first = timed(job.judge_all)
+    judged = job.run_ours()
     all_ours = job.our_keys(judged)
     passed = sum(int((rejected < 0).sum()) for *_, rejected in judged)
     del judged
@@ -206,39 +204,16 @@ def against_smact(campaign: Campaign, library: PrototypeLibrary, options: argpar
     print(f"smact alone: {len(theirs) - len(both)}; ionsieve alone: {len(ours) - len(both)}; both: {len(both)}")
     print(f"ionsieve's {passed} crystals that pass are {len(all_ours)} compositions of different elements\n")
 
-    peer = Timing("smact_filter, states of the crystal's sign", sign_seconds, len(both))
-    timings = [Timing("smact_filter, all states", all_seconds, len(both)), peer]
-    timings += repeated("ionsieve, judged (arrays)", job.run_ours, len(all_ours), first)
+    peer = Timing("smact_filter, all states", all_seconds, len(both))
+    helped = Timing("smact_filter, states of the crystal's sign", sign_seconds, len(both))
+    timings = [peer, helped, *repeated("ionsieve, judged (arrays)", job.judge_all, len(all_ours), first)]
     table, first = timed(lambda: list_all(part, job.settings))
     assert table.num_rows == passed, "judged and listed disagree"
     del table
     timings += repeated("ionsieve, listed (rows)", lambda: list_all(part, job.settings), len(all_ours), first)
     print_table("smact's job", peer, timings)
+    print(f"to smact told the signs: {timings[3].rate / helped.rate:,.0f} (judged)\n")
     return same and np.array_equal(ours, theirs)
-
-
-def campaign_rate(campaign: Campaign, library: PrototypeLibrary, every: int) -> None:
-    """Candidates a second of a campaign with its own gates, and with the crystals of those that pass."""
-    settings = campaign.candidates
-    units = plan_units(settings, library)[::every]
-    counts: Counter[str] = Counter()
-    listing = building = 0.0
-    for unit in units:
-        (table, found), seconds = timed(
-            lambda unit=unit: enumerate_table(unit, settings, library, campaign.mobile_ions)
-        )
-        listing += seconds
-        counts.update(found)
-        some = table.slice(0, 200).to_pandas()
-        _, seconds = timed(lambda some=some: with_structures(some, library))
-        building += seconds * table.num_rows / max(1, len(some))
-    total = counts["enumerated"]
-    print(
-        f"campaign {campaign.name}: {len(units)} units, every {every}-th; {total} candidates, {counts['passed']} pass"
-    )
-    print(f"| step | s | candidates/s |\n|---|---|---|\n| listed, all gates | {listing:.1f} | {total / listing:,.0f} |")
-    whole = listing + building
-    print(f"| and cells and coordinates of those that pass | {whole:.1f} | {total / whole:,.0f} |")
 
 
 if __name__ == "__main__":

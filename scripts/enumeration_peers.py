@@ -259,6 +259,15 @@ class SmactJob:
             for judged in judge_unit(unit, self.settings, library, MOBILE)
         ]
 
+    def judge_all(self) -> int:
+        """The same, slice by slice as a campaign goes through them: none is kept. How many pass."""
+        library = PrototypeLibrary(tuple(self.prototypes), {})
+        return sum(
+            int((judged.rejected < 0).sum())
+            for unit in plan_units(self.settings, library)
+            for judged in judge_unit(unit, self.settings, library, MOBILE)
+        )
+
     def our_keys(self, judged: Iterable[tuple[str, IntArray, IntArray, npt.NDArray[np.int8]]]) -> IntArray:
         """Compositions of different elements that pass."""
         place = {p.prototype_id: k for k, p in enumerate(self.prototypes)}

@@ -150,7 +150,9 @@ def judge_unit(
 ) -> Iterator[Judged]:
     """Measure the candidates of one unit and ask the gates, as :func:`enumerate_table` does, without making rows."""
     own_radii = tuple(sorted(settings.radii.items()))
-    for prototype_id, first, last in _steps(unit):
+    # where charges are free about one raw assignment in seven is neutral
+    step = 4 * STEP if settings.substitution == "charge_neutral" else STEP
+    for prototype_id, first, last in _steps(unit, step):
         prototype = library[prototype_id]
         slot_of, elements, charges, ions = _assignments(prototype, library, settings, first, last)
         if not len(elements):
@@ -162,11 +164,11 @@ def judge_unit(
         yield Judged(placed, rejections(prototype, elements, measured, settings))
 
 
-def _steps(unit: dict[str, Any]) -> Iterator[tuple[str, int, int]]:
-    """Slices of a unit, cut to :data:`STEP` ranks."""
+def _steps(unit: dict[str, Any], step: int) -> Iterator[tuple[str, int, int]]:
+    """Slices of a unit, cut to ``step`` ranks."""
     for prototype_id, first, last in unit["slices"]:
-        for begin in range(first, last, STEP):
-            yield prototype_id, begin, min(begin + STEP, last)
+        for begin in range(first, last, step):
+            yield prototype_id, begin, min(begin + step, last)
 
 
 def count(settings: CandidateSettings, library: PrototypeLibrary) -> dict[str, int]:
