@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from pipeline.reference.protostructure import quiet_moyo
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -117,7 +119,8 @@ def _grid_operations(
 
     cell = moyopy.Cell(lattice.tolist(), places.tolist(), kinds)
     try:
-        operations = moyopy.MoyoDataset(cell, symprec=tolerance).operations
+        with quiet_moyo():
+            operations = moyopy.MoyoDataset(cell, symprec=tolerance).operations
     except ValueError:  # moyo's way to say that it finds no consistent symmetry, as with coinciding atoms
         return None
     rotations = np.asarray(operations.rotations, dtype=np.int64)

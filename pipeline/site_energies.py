@@ -13,6 +13,7 @@ from kernels.bond_valence import COULOMB_CONSTANT, CUTOFF_MARGIN, site_energies_
 from pipeline.framework_symmetry import grid_symmetry
 from pipeline.oxidation_states import ChargedSite, OxidationStateError
 from pipeline.reference.bond_valence import Ion, morse_pair, screening_parameters
+from pipeline.reference.protostructure import quiet_moyo
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -201,7 +202,8 @@ def grid_shape(structure: Structure, spacing: float, mobile: Iterable[str] = ())
     numbers = [kinds.setdefault(site.species_string, len(kinds) + 1) for site in sites]
     cell = moyopy.Cell(structure.lattice.matrix.tolist(), [site.frac_coords.tolist() for site in sites], numbers)
     try:
-        operations = moyopy.MoyoDataset(cell, symprec=1e-2).operations
+        with quiet_moyo():
+            operations = moyopy.MoyoDataset(cell, symprec=1e-2).operations
     except ValueError:  # moyo's way to say that it finds no consistent symmetry, as with coinciding atoms
         return plain[0], plain[1], plain[2]
 

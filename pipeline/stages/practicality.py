@@ -83,8 +83,11 @@ def spacegroup_number(structure: Structure) -> int:
     import moyopy
     from moyopy.interface import MoyoAdapter
 
+    from pipeline.reference.protostructure import quiet_moyo
+
     cell = MoyoAdapter.from_structure(structure.copy().remove_oxidation_states())
-    return int(moyopy.MoyoDataset(cell, symprec=SYMMETRY_TOLERANCE).number)
+    with quiet_moyo():
+        return int(moyopy.MoyoDataset(cell, symprec=SYMMETRY_TOLERANCE).number)
 
 
 @lru_cache(maxsize=4)
