@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kernels._jit import jit
 from kernels.assignment_space import AssignmentSpace
-from kernels.enumeration import balance, distinct, is_listed, may_stand, reached
+from kernels.enumeration import balance, distinct, is_listed, may_stand, reached_before
 from kernels.site_images import image_of
 
 IntArray = npt.NDArray[np.int64]
@@ -43,9 +43,6 @@ def kinds_of(space: AssignmentSpace) -> Kinds:
 def count_assignments(space: AssignmentSpace) -> int:
     """Number of assignments that :func:`kernels.enumeration.list_assignments` lists of the whole space, exactly.
 
-    Where ``electronegativity`` moves a crystal from one space to another with the same slots, it is counted in the
-    first that reaches it: the sum over these spaces is exact.
-
     Raises
     ------
     OverflowError
@@ -64,7 +61,7 @@ def count_assignments(space: AssignmentSpace) -> int:
 def _class_size(space: AssignmentSpace, x: IntArray, y: IntArray, q: IntArray, seen: IntArray, marks: IntArray) -> int:
     """Number of raw assignments that are the same crystal as x, itself included; 0 when it was reached before."""
     siblings = space.other_charges.shape[0] > 0
-    if siblings and reached(space, space.other_charges, x, q, False):
+    if siblings and reached_before(space, x, q):
         return 0
     seen[0] = x
     marks[0] = _mark(x)
@@ -72,7 +69,7 @@ def _class_size(space: AssignmentSpace, x: IntArray, y: IntArray, q: IntArray, s
     for g in range(space.images.source.shape[0]):
         if not image_of(x, space.images, g, y):
             continue
-        if siblings and reached(space, space.other_charges, y, q, False):
+        if siblings and reached_before(space, y, q):
             return 0
         mark = _mark(y)
         known = False

@@ -15,7 +15,6 @@ import numpy.typing as npt
 from kernels.site_images import SlotImages
 
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
 CHARGE_OFFSET = 8
@@ -51,11 +50,6 @@ class AssignmentSpace(NamedTuple):
         What the symmetry makes equal.
     other_charges
         (s, slots) charges of crystals listed before with the same slots; what they reach is skipped here.
-    later_charges
-        (t, slots) charges of crystals listed later; see ``electronegativity``.
-    electronegativity
-        (elements,), or empty. With it, of equal crystals the first one is kept whose cations are less electronegative
-        than its anions, if there is one: which is kept changes, not how many.
     keep_charge
         True: a slot keeps its prototype's charge. False: only its sign, and the cell is neutral.
     max_elements
@@ -71,8 +65,6 @@ class AssignmentSpace(NamedTuple):
     allowed: BoolArray
     images: SlotImages
     other_charges: IntArray
-    later_charges: IntArray
-    electronegativity: FloatArray
     keep_charge: bool
     max_elements: int
 

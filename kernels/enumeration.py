@@ -213,44 +213,21 @@ def is_listed(space: AssignmentSpace, y: IntArray, g: int, q: IntArray) -> bool:
 
 
 @jit
-def in_order(space: AssignmentSpace, x: IntArray, charges: IntArray) -> bool:
-    """Whether all cations are less electronegative than all anions; True where that is not asked."""
-    if space.electronegativity.shape[0] == 0:
-        return True
-    highest_cation, lowest_anion = -np.inf, np.inf
-    for o in range(x.shape[0]):
-        chi = space.electronegativity[x[o]]
-        if charges[o] > 0:
-            highest_cation = max(highest_cation, chi)
-        else:
-            lowest_anion = min(lowest_anion, chi)
-    return bool(highest_cation < lowest_anion)
-
-
-@jit
-def reached(space: AssignmentSpace, others: IntArray, x: IntArray, q: IntArray, ordered: bool) -> bool:
-    """Whether another crystal reaches this assignment with its own charges, or their signs (and in order)."""
-    for s in range(others.shape[0]):
-        other = others[s]
-        places = True
+def reached_before(space: AssignmentSpace, x: IntArray, q: IntArray) -> bool:
+    """Whether a crystal that was listed before reaches this assignment with its own charges, or their signs."""
+    for s in range(space.other_charges.shape[0]):
+        other = space.other_charges[s]
+        reached = True
         for o in range(x.shape[0]):
             if space.keep_charge:
-                places = bool(space.allowed[x[o], 8 + other[o]])
+                reached = bool(space.allowed[x[o], 8 + other[o]])
             else:
-                places = has_sign(space.allowed, x[o], 1 if other[o] > 0 else -1)
-            if not places:
+                reached = has_sign(space.allowed, x[o], 1 if other[o] > 0 else -1)
+            if not reached:
                 break
-        if places and (not ordered or in_order(space, x, other)) and (space.keep_charge or balance(space, x, other, q)):
+        if reached and (space.keep_charge or balance(space, x, other, q)):
             return True
     return False
-
-
-@jit
-def owned_elsewhere(space: AssignmentSpace, x: IntArray, own: bool, q: IntArray) -> bool:
-    """Whether another crystal lists this assignment: the first that reaches it in order, else the first."""
-    return reached(space, space.other_charges, x, q, own) or (
-        not own and reached(space, space.later_charges, x, q, True)
-    )
 
 
 @jit
@@ -268,19 +245,15 @@ def balance(space: AssignmentSpace, x: IntArray, charges: IntArray, q: IntArray)
 
 @jit
 def _first_of_its_kind(space: AssignmentSpace, x: IntArray, y: IntArray, q: IntArray) -> bool:
-    siblings = space.other_charges.shape[0] + space.later_charges.shape[0] > 0
-    own = in_order(space, x, space.prototype_charge)
-    if siblings and owned_elsewhere(space, x, own, q):
+    siblings = space.other_charges.shape[0] > 0
+    if siblings and reached_before(space, x, q):
         return False
     for g in range(space.images.source.shape[0]):
         if not image_of(x, space.images, g, y):
             continue
-        if siblings and owned_elsewhere(space, y, own, q):
+        if siblings and reached_before(space, y, q):
             return False
-        better = in_order(space, y, space.prototype_charge)
-        if better == own and not precedes(y, x):
-            continue
-        if (better or not own) and is_listed(space, y, g, q):
+        if precedes(y, x) and is_listed(space, y, g, q):
             return False
     return True
 
@@ -420,13 +393,11 @@ def _list(
     # Where the last class is one slot, its elements are gone through in one loop.
     alone = space.class_start[last + 1] - space.class_start[last] == 1
     free = not space.keep_charge
-    # which elements could stand on a slot of the other crystals: few do on all, and only those are looked at
-    before = space.other_charges.shape[0]
-    later = space.later_charges.shape[0] if space.electronegativity.shape[0] > 0 else 0
-    could = np.zeros((before + later, n_slots, space.allowed.shape[0]), dtype=np.bool_)
-    for s in range(before + later):
+    # which elements could stand on a slot of the crystals listed before: few do on all, and only those are looked at
+    could = np.zeros((space.other_charges.shape[0], n_slots, space.allowed.shape[0]), dtype=np.bool_)
+    for s in range(could.shape[0]):
         for o in range(n_slots):
-            charge = space.other_charges[s, o] if s < before else space.later_charges[s - before, o]
+            charge = space.other_charges[s, o]
             for e in range(could.shape[2]):
                 if space.keep_charge:
                     could[s, o, e] = space.allowed[e, 8 + charge]

@@ -57,8 +57,6 @@ def space_of(
         allowed=allowed,
         images=slot_images(moved, slot_of),
         other_charges=np.zeros((0, len(first)), dtype=np.int64),
-        later_charges=np.zeros((0, len(first)), dtype=np.int64),
-        electronegativity=np.zeros(0),
         keep_charge=keep_charge,
         max_elements=max_elements,
     )
@@ -283,24 +281,6 @@ def test_other_prototypes_charges_are_skipped():
     assert len(list_assignments(space, 0, raw_count(space)).ranks) == 4
     reached = space._replace(other_charges=np.array([[-2, 3, 2]]))
     assert len(list_assignments(reached, 0, raw_count(space)).ranks) == 0
-
-
-@pytest.mark.parametrize("keep_charge", [True, False])
-def test_of_equal_crystals_the_one_in_order_is_kept(keep_charge):
-    # two elements of either sign on two sites that may change places; element 1 is the more electronegative
-    space = space_of([(-4, 4), (-4, 4)], [1, 1], [-4, 4], [1, 1], keep_charge=keep_charge, images=[[1, 0]])
-    plain = list_assignments(space, 0, raw_count(space)).elements.tolist()
-    assert plain == [[0, 0], [0, 1], [1, 1]]
-    ordered = space._replace(electronegativity=np.array([1.9, 2.0]))
-    assert list_assignments(ordered, 0, raw_count(space)).elements.tolist() == [[0, 0], [1, 0], [1, 1]]
-    assert count_assignments(ordered) == count_assignments(space) == 3
-    # two crystals with the signs reversed share the work: each lists what it has in order, and the first the rest
-    apart = ordered._replace(images=slot_images(np.zeros((0, 2, 2), dtype=bool), np.arange(2)))
-    one = apart._replace(later_charges=np.array([[4, -4]]))
-    two = apart._replace(other_charges=np.array([[4, -4]]))
-    listed = [list_assignments(s, 0, raw_count(s)).elements.tolist() for s in (one, two)]
-    assert listed == [[[0, 0], [1, 0], [1, 1]], [[1, 0]]]
-    assert count_assignments(one) + count_assignments(two) == 4
 
 
 def test_canonical_forms():

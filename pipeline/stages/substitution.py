@@ -47,11 +47,6 @@ class Palette:
         return table
 
     @cached_property
-    def electronegativity(self) -> npt.NDArray[np.float64]:
-        """(elements,) Pauling's."""
-        return np.array([next(i.electronegativity for i in self.ions if i.element == e) for e in self.elements])
-
-    @cached_property
     def codes(self) -> frozenset[int]:
         """Codes of the ions (:func:`pipeline.stages.cheap_gates.ion_code`)."""
         return frozenset(ion_code(i.atomic_number, i.charge) for i in self.ions)
@@ -103,32 +98,28 @@ def falls_back(prototype: Prototype, settings: CandidateSettings) -> bool:
     return wanted and any(s and not m for s, m in zip(several, mixed, strict=True))
 
 
-def charges_of_others(
+def charges_before(
     prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings
-) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]] | None:
-    """Charges, on this prototype's classes, of those with the same sites: listed before it, and later.
+) -> tuple[tuple[int, ...], ...] | None:
+    """Charges, on this prototype's classes, of those listed before it with the same sites; None when it adds nothing.
 
-    None when it adds nothing: with ``charge_neutral`` the charges of a prototype's orbits matter by their sign only, so
-    of those with the same signs the first stands for all; with ``isovalent`` one of the same charges does.
+    With ``charge_neutral`` the charges of a prototype's orbits matter by their sign only, so of those with the same
+    signs the first stands for all. With ``isovalent`` one of the same charges does.
     """
     group = library.same_sites[prototype.prototype_id]
     order = next(order for p, order in group if p is prototype)
     neutral = settings.substitution == "charge_neutral"
     own = _signs(prototype.class_charges) if neutral else prototype.class_charges
-    found: tuple[list[tuple[int, ...]], list[tuple[int, ...]]] = ([], [])
-    later = False
+    before: list[tuple[int, ...]] = []
     for other, theirs in group:
         if other is prototype:
-            later = True
-            continue
+            break
         at = dict(zip(theirs, other.class_charges, strict=True))
         charges = tuple(at[place] for place in order)
         if (_signs(charges) if neutral else charges) == own:
-            if later:
-                continue
             return None
-        found[later].append(charges)
-    return tuple(dict.fromkeys(found[0])), tuple(dict.fromkeys(found[1]))
+        before.append(charges)
+    return tuple(dict.fromkeys(before))
 
 
 def _signs(charges: tuple[int, ...]) -> tuple[int, ...]:
@@ -149,7 +140,7 @@ def assignment_space(
     settings
         ``substitution`` is isovalent or charge_neutral.
     """
-    others = charges_of_others(prototype, library, settings) if prototype.has_charges else None
+    others = charges_before(prototype, library, settings) if prototype.has_charges else None
     if others is None:
         return None
     colours = palette(settings)
@@ -159,7 +150,6 @@ def assignment_space(
     slot_of = orbit_slots(prototype, mixed)
     first = np.unique(slot_of, return_index=True)[1]
     class_of_slot = np.array(prototype.orbit_class, dtype=np.int64)[first]
-    on_slots = [np.array(own, dtype=np.int64).reshape(-1, prototype.n_classes)[:, class_of_slot] for own in others]
     return AssignmentSpace(
         choices=np.array([e for own in choices for e in own], dtype=np.int64),
         choice_start=np.cumsum([0, *(len(own) for own in choices)], dtype=np.int64),
@@ -169,9 +159,7 @@ def assignment_space(
         prototype_charge=np.array(prototype.orbit_charges, dtype=np.int64)[first],
         allowed=colours.allowed,
         images=slot_images(prototype.images, slot_of),
-        other_charges=on_slots[0],
-        later_charges=on_slots[1],
-        electronegativity=colours.electronegativity if settings.gates.electronegativity_order else np.zeros(0),
+        other_charges=np.array(others, dtype=np.int64).reshape(-1, prototype.n_classes)[:, class_of_slot],
         keep_charge=keep_charge,
         max_elements=settings.max_elements,
     )
