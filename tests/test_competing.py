@@ -116,7 +116,8 @@ def test_a_known_crystal_competes_before_others_of_its_composition(library):
     other = {"Ca": "Sr", "Ti": "Zr", "O": "O"}
     foreign = tuple(replace(m, class_elements=tuple(other[e] for e in m.class_elements)) for m in parent.members[:1])
     copies = [
-        replace(parent, prototype_id=f"copy{i}", frame=f"frame{i}", members=foreign) for i in range(MOST_POLYMORPHS)
+        replace(parent, prototype_id=f"copy{i}", frame=f"frame{i}", spacegroup_number=195 + i, members=foreign)
+        for i in range(MOST_POLYMORPHS)
     ]
     known = replace(parent, prototype_id="known")
     for order in ([*copies, known], [known, *copies]):
