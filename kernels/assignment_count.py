@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from kernels._jit import jit
 from kernels.assignment_space import AssignmentSpace
-from kernels.enumeration import balance, distinct, is_listed, may_stand, reached_before
+from kernels.equal_assignments import balance, distinct, is_listed, may_stand, reached_before
 from kernels.site_images import image_of
 
 IntArray = npt.NDArray[np.int64]

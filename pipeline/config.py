@@ -10,17 +10,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.consistency import inconsistencies
 from pipeline.problems import ConfigError, Problem, placed_problem, read_yaml
 from pipeline.settings import (
     AnyStage,
     BandGapSettings,
-    CandidateGates,
-    CandidateSettings,
     ConductionSettings,
     EstimateSettings,
     PracticalitySettings,
-    PrototypeSettings,
     ReactivitySettings,
     Settings,
     StabilitySettings,

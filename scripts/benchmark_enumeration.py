@@ -39,10 +39,10 @@ import numpy as np
 import pyarrow as pa
 from enumeration_peers import MOBILE, SmactJob, SubstitutorJob, settings_of
 
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.config import Campaign, load_campaign
 from pipeline.crystal import structure_from_row
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
-from pipeline.settings import CandidateSettings
 from pipeline.stages.candidates import count, enumerate_table, plan_units, with_structures
 
 CONFIG = Path(__file__).parents[1] / "configs" / "paper.yaml"

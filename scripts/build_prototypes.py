@@ -21,10 +21,10 @@ from typing import get_args
 
 from pydantic import ValidationError
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.reference.fetched_phases import MaterialsProjectError
 from pipeline.reference.prototypes import PrototypeError, build_library
 from pipeline.references import resolve_path
-from pipeline.settings import PrototypeSettings
 from workflows.library import left_out_beside
 from workflows.phase_cache import materials_project_structures
 from workflows.preflight import OBSERVED

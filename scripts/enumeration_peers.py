@@ -14,11 +14,11 @@ import pandas as pd
 from pymatgen.analysis.structure_prediction.substitutor import Substitutor
 from pymatgen.core import Element, Species
 
+from pipeline.candidate_settings import CandidateGates, CandidateSettings
 from pipeline.config import Campaign
 from pipeline.reference.ions import allowed_ions, ion_table
 from pipeline.reference.observed_compounds import crystal_keys
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
-from pipeline.settings import CandidateGates, CandidateSettings
 from pipeline.stages.candidates import judge_unit, parse_ions, plan_units
 
 IntArray = npt.NDArray[np.int64]

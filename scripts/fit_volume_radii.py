@@ -22,11 +22,11 @@ from pymatgen.core import Element
 from scipy.sparse import csr_matrix, diags
 from scipy.sparse.linalg import spsolve
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.reference.ions import ion
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
 from pipeline.reference.volume_pairs import VolumePair, observed_pairs
 from pipeline.reference.volume_radii import FILE, in_fit
-from pipeline.settings import PrototypeSettings
 from pipeline.stages.starting_volume import bonds_of
 
 FloatArray = npt.NDArray[np.float64]

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from pymatgen.core import Element
 from pymatgen.core.structure_prediction.volume_predictor import DLSVolumePredictor
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.reference.anion_class import anion_class
 from pipeline.reference.ions import ion, ion_table, radius
 from pipeline.reference.oxidation import bond_valence_radius
@@ -31,7 +32,6 @@ from pipeline.reference.prototype_library import Member, PrototypeLibrary
 from pipeline.reference.prototypes import build_library
 from pipeline.reference.volume_pairs import VolumePair, observed_pairs
 from pipeline.reference.volume_radii import in_fit
-from pipeline.settings import PrototypeSettings
 from pipeline.stages.starting_volume import bond_scale, bonds_of, starting_lattice
 from pipeline.surrogates import Potential, load_potential
 

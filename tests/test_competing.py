@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.config import ReferenceSettings
 from pipeline.crystal import structure_from_row
 from pipeline.reference.competing import COLUMNS, MOST_POLYMORPHS, atomic_volume, competing_phases
 from pipeline.reference.prototypes import build_library
-from pipeline.settings import PrototypeSettings
 
 ELEMENTS = ("Li", "Na", "Y", "Sc", "In", "Mg", "Cl", "Br")
 

@@ -9,16 +9,16 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from kernels import assignment_count, charge_balance, enumeration, site_images
+from kernels import assignment_count, charge_balance, charge_memory, enumeration, equal_assignments, site_images
 from kernels.assignment_count import count_assignments
 from kernels.assignment_space import AssignmentSpace, odometer, raw_count, unrank, ways_onto
 from kernels.enumeration import list_assignments
 from kernels.site_images import canonical_forms, slot_images
+from pipeline.candidate_settings import CandidateSettings, PrototypeSettings
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
-from pipeline.settings import CandidateSettings, PrototypeSettings
 from pipeline.stages.substitution import assignment_space, mixed_classes, orbit_slots, palette
 
-COMPILED = (assignment_count, charge_balance, enumeration, site_images)
+COMPILED = (assignment_count, charge_balance, charge_memory, enumeration, equal_assignments, site_images)
 
 
 def allowed_table(states):
@@ -202,7 +202,7 @@ def test_ranks_cover_the_raw_assignments_once(case):
     raw = {
         x
         for x in itertools.product(range(len(space.allowed)), repeat=len(space.multiplicity))
-        if len(set(x)) <= space.max_elements and enumeration.is_raw(space, np.array(x))
+        if len(set(x)) <= space.max_elements and equal_assignments.is_raw(space, np.array(x))
     }
     assert raw_count(space) == len(raw)
     tables, seen = odometer(space), set()

@@ -16,11 +16,11 @@ import pytest
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.reference.ions import ion
 from pipeline.reference.protostructure import standardise
 from pipeline.reference.prototype_sources import from_structure
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary, build_library, make_prototype
-from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.stages.candidates import count, enumerate_unit, plan_units
 
 IONS = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.candidate_settings import CandidateSettings, PrototypeSettings
 from pipeline.reference.ions import (
     allowed_ions,
     ion,
@@ -19,7 +20,6 @@ from pipeline.reference.ions import (
     parse_ion,
     radius,
 )
-from pipeline.settings import CandidateSettings, PrototypeSettings
 from pipeline.stages.cheap_gates import ion_tables
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,12 +12,12 @@ from mp_api.client.routes.materials.summary import SummaryRester
 from pymatgen.core import Lattice, Structure
 from typer.testing import CliRunner
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.config import load_campaign
 from pipeline.reference import observed_structures
 from pipeline.reference.fetched_phases import MaterialsProjectError
 from pipeline.reference.observed_structures import fetch_structures
 from pipeline.reference.prototypes import build_library
-from pipeline.settings import PrototypeSettings
 from tests.campaigns import CONFIG
 from tests.materials_project_server import KEY, Server, document
 from tests.materials_project_server import materials_project as serving

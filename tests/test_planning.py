@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
-from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.stages.candidate_sample import sample_candidates
 from pipeline.stages.candidates import count, enumerate_unit, plan_units
 from tests.campaigns import ionsieve, write_campaign

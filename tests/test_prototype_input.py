@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.core import DummySpecies, Lattice, Structure
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.config import ConfigError, load_campaign
 from pipeline.reference.oxidation import mixed_valences
 from pipeline.reference.prototypes import PrototypeError, build_library
-from pipeline.settings import PrototypeSettings
 from scripts.build_prototypes import main as build_prototypes
 from workflows.library import left_out_beside, prototype_library
 from workflows.preflight import find_inputs

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.reference.isometries import orbit_images
 from pipeline.reference.oxidation import bond_valence_deviations, charge_solutions, decisive
 from pipeline.reference.protostructure import standardise
 from pipeline.reference.prototypes import PrototypeError, PrototypeLibrary, build_library, observed_formulas
-from pipeline.settings import PrototypeSettings
 
 
 def face_centred(a, sites):

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
 
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.reference.observed_compounds import observed_compounds
 from pipeline.reference.prototype_sources import SYMBOL
 from pipeline.reference.prototypes import build_library
 from pipeline.reference.rediscovery import leave_one_out, wilson_interval
-from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
 
 PROTOTYPES = PrototypeSettings(source="materials_project", max_sites=20, max_elements=4)
 

@@ -14,9 +14,9 @@ from pymatgen.core import Composition, Lattice, Species, Structure
 
 from kernels.site_images import canonical_forms
 from pipeline import schema
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.crystal import STRUCTURE_COLUMNS, structure_from_row
 from pipeline.reference.prototypes import build_library
-from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.stages import candidate_rows, candidates
 from pipeline.stages.candidates import count, enumerate_unit, judge_unit, parse_ions, plan_units, with_structures
 from pipeline.stages.cheap_gates import pair_probability

@@ -14,12 +14,12 @@ import pytest
 from pymatgen.core import Composition, Element, Lattice, Structure
 
 from kernels.assignment_space import CHARGE_OFFSET
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.config import load_campaign
 from pipeline.reference.ions import ion, ion_table
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
 from pipeline.reference.volume_pairs import observed_pairs
 from pipeline.reference.volume_radii import in_fit, volume_radii, volume_radius
-from pipeline.settings import PrototypeSettings
 from pipeline.stages import starting_volume
 from pipeline.stages.starting_volume import LIMITS, bond_scale, bonds_of, starting_lattice
 from workflows.identity import Digests

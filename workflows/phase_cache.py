@@ -18,7 +18,7 @@ from workflows.fetched_entries import FetchedEntry, keep_entry, newest_entry
 from workflows.files import digest_of, write_text
 
 if TYPE_CHECKING:
-    from pipeline.settings import PrototypeSettings
+    from pipeline.candidate_settings import PrototypeSettings
 
 _FORMAT = 1
 

@@ -16,10 +16,11 @@ import psutil
 from distributed import Client
 
 from pipeline.cache import user_cache
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.config import Campaign, ClusterSettings
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.prototype_library import PrototypeLibrary
-from pipeline.settings import CandidateSettings, StageSettings
+from pipeline.settings import StageSettings
 from pipeline.stages import candidates
 from pipeline.stages.candidate_sample import CandidateSample, sample_candidates
 from workflows.cluster import connect, worker_count

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.crystal import STRUCTURE_COLUMNS
 from pipeline.reference.ions import oxidation_states
 from pipeline.reference.protostructure import standardise
 from pipeline.reference.prototype_library import LeftOut
 from pipeline.reference.prototype_sources import from_aflow
 from pipeline.reference.prototypes import Prototype, build_library, make_prototype
-from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipeline.settings import CandidateSettings
+    from pipeline.candidate_settings import CandidateSettings
 
 
 @dataclass(frozen=True, order=True)

@@ -18,7 +18,7 @@ from pipeline.reference.materials_project import span
 from pipeline.reference.materials_project_connection import Connection, connect
 
 if TYPE_CHECKING:
-    from pipeline.settings import PrototypeSettings
+    from pipeline.candidate_settings import PrototypeSettings
 
 _FIELDS = ("material_id", "formula_pretty", "nelements", "nsites", "theoretical", "structure")
 _PAGE = 500

@@ -20,7 +20,7 @@ from pipeline.reference.protostructure import SymmetryError, standardise
 from pipeline.reference.prototype_sources import SourceCrystal
 
 if TYPE_CHECKING:
-    from pipeline.settings import PrototypeSettings
+    from pipeline.candidate_settings import PrototypeSettings
 
 
 class Charges(NamedTuple):

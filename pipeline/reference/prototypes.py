@@ -32,7 +32,7 @@ from pipeline.reference.prototype_sources import (
 )
 
 if TYPE_CHECKING:
-    from pipeline.settings import PrototypeSettings
+    from pipeline.candidate_settings import PrototypeSettings
 
 __all__ = ["Member", "Prototype", "PrototypeError", "PrototypeLibrary", "build_library", "observed_formulas"]
 

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels.site_images import canonical_forms
+from pipeline.candidate_settings import CandidateGates, CandidateSettings
 from pipeline.reference.ions import allowed_ions
 from pipeline.reference.observed_compounds import Compound
 from pipeline.reference.protostructure import tied_permutations
 from pipeline.reference.prototype_library import Prototype, PrototypeLibrary
 from pipeline.reference.prototypes import build_library
-from pipeline.settings import CandidateGates, CandidateSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.settings import CandidateGates, CandidateSettings, PrototypeSettings
+from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from kernels.site_images import canonical_forms
 from pipeline import schema
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.reference.ions import ion_label
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
-from pipeline.settings import CandidateSettings
 from pipeline.stages.candidate_formulas import ELEMENTS, formula_columns, formulas, joined, reduced, stacked, words
 
 if TYPE_CHECKING:

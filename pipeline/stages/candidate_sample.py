@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.reference.prototypes import PrototypeLibrary
-from pipeline.settings import CandidateSettings
 from pipeline.stages.candidates import empty_table, enumerate_unit
 from pipeline.stages.substitution import raw_assignments
 

@@ -15,9 +15,9 @@ import pandas as pd
 from kernels.assignment_count import count_assignments
 from kernels.enumeration import list_assignments
 from pipeline import schema
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.crystal import STRUCTURE_COLUMNS, has_structure
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
-from pipeline.settings import CandidateSettings
 from pipeline.stages.candidate_rows import Placed, candidate_rows
 from pipeline.stages.cheap_gates import REASONS, ion_code, measures, rejections
 from pipeline.stages.starting_volume import starting_lattice

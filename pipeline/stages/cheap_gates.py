@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from kernels.assignment_measures import Measures, MeasureTables, measure_assignments
 from kernels.assignment_space import CHARGE_OFFSET
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.reference.ions import ion, ion_table, parse_ion
 from pipeline.reference.prototypes import Prototype
-from pipeline.settings import CandidateSettings
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from kernels.assignment_space import CHARGE_OFFSET, AssignmentSpace, raw_count
 from kernels.site_images import slot_images
+from pipeline.candidate_settings import CandidateSettings
 from pipeline.reference.ions import Ion, allowed_ions
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
-from pipeline.settings import CandidateSettings
 from pipeline.stages.cheap_gates import ion_code
 
 IntArray = npt.NDArray[np.int64]
