@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +10,9 @@ import pytest
 from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
 from pipeline.stages.candidate_sample import sample_candidates
-from pipeline.stages.candidates import count, enumerate_unit, plan_units
+from pipeline.stages.candidates import count
 from tests.campaigns import ionsieve, write_campaign
+from tests.enumerations import listed
 
 MOBILE = ("Li", "Na")
 CONFIG = """\
@@ -59,28 +59,19 @@ def chosen(**changes) -> CandidateSettings:
     return CandidateSettings(**{**given, **changes})
 
 
-def listed(settings: CandidateSettings, library: PrototypeLibrary) -> tuple[pd.DataFrame, Counter]:
-    tables, counts = [], Counter()
-    for unit in plan_units(settings, library):
-        table, found = enumerate_unit(unit, settings, library, MOBILE)
-        tables.append(table)
-        counts.update(found)
-    return pd.concat(tables, ignore_index=True), counts
-
-
 @pytest.mark.parametrize("substitution", ["isovalent", "charge_neutral"])
 @pytest.mark.parametrize("by", ["element", "orbit"])
 @pytest.mark.parametrize("states", ["common", "tabulated"])
 def test_counting_equals_listing(library, substitution, by, states):
     settings = chosen(substitution=substitution, by=by, oxidation_states=states, max_elements=4)
-    assert count(settings, library)["candidates"] == listed(settings, library)[1]["enumerated"] > 0
+    assert count(settings, library)["candidates"] == listed(settings, library, MOBILE)[1]["enumerated"] > 0
 
 
 def test_sample_of_everything_is_exact(library):
     small = PrototypeLibrary(library.prototypes[:6], {})
     settings = chosen(by="element")
     sample = sample_candidates(settings, small, MOBILE)
-    table, counts = listed(settings, small)
+    table, counts = listed(settings, small, MOBILE)
     # few prototypes and many draws: each is drawn again and again, in proportion to its size
     assert sample.passing == pytest.approx(counts["passed"] / counts["enumerated"], abs=4 * sample.standard_error)
     assert set(sample.rows["candidate_id"]) <= set(table["candidate_id"])
@@ -89,7 +80,7 @@ def test_sample_of_everything_is_exact(library):
 
 def test_sample_covers_the_true_share(library):
     settings = chosen()
-    _, counts = listed(settings, library)
+    _, counts = listed(settings, library, MOBILE)
     truth = counts["passed"] / counts["enumerated"]
     errors = []
     for seed in range(8):
@@ -110,9 +101,9 @@ def test_sample_is_seeded_and_empty_where_nothing_is(library):
 
 
 def test_gates_on_sets_of_elements_and_parents(library):
-    everything, _ = listed(chosen(), library)
+    everything, _ = listed(chosen(), library, MOBILE)
     gates = {"mobile_ion_fraction": 0.2, "require_one_of": (("Li", "Na"), ("Cl",)), "not_together": (("Mg", "Y"),)}
-    table, counts = listed(chosen(gates=CandidateGates(**gates, keep_parents=False)), library)
+    table, counts = listed(chosen(gates=CandidateGates(**gates, keep_parents=False)), library, MOBILE)
     systems = everything["chemsys"].str.split("-").map(set)
     fits = systems.map(lambda s: bool(s & {"Li", "Na"}) and "Cl" in s and not s >= {"Mg", "Y"})
     expected = everything[fits & ~everything["is_parent"]]

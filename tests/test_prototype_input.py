@@ -1,7 +1,6 @@
 """Input that makes no prototype: counted by reason, named, and never the end of the build."""
 
 import csv
-from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -9,75 +8,24 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymatgen.core import DummySpecies, Lattice, Structure
+from pymatgen.core import Lattice, Structure
 
-from pipeline.candidate_settings import PrototypeSettings
-from pipeline.config import ConfigError, load_campaign
 from pipeline.reference.oxidation import mixed_valences
 from pipeline.reference.prototypes import PrototypeError, build_library
 from scripts.build_prototypes import main as build_prototypes
-from workflows.library import left_out_beside, prototype_library
-from workflows.preflight import find_inputs
-
-TABLE = PrototypeSettings(source="materials_project", path="x.parquet", max_sites=8)
-FOLDER = PrototypeSettings(source="folder", path="x", max_sites=8, on_broken_file="skip")
-SCHEMA = pa.schema(
-    [
-        ("material_id", pa.string()),
-        ("formula", pa.string()),
-        ("n_sites", pa.int64()),
-        ("cell_parameters", pa.list_(pa.float64())),
-        ("species", pa.list_(pa.string())),
-        ("frac_coords", pa.list_(pa.float64())),
-    ]
+from tests.prototype_inputs import (
+    SCHEMA,
+    TABLE,
+    assert_accounted,
+    build_table,
+    chain,
+    magnetite,
+    reasons,
+    salt,
+    write_folder,
 )
-
-
-def salt(cation="Na", anion="Cl", a=3.5):
-    return Structure(Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
-def chain(pairs):
-    """Lithium and chlorine in turn, 2 Å apart, the last one moved so that no smaller cell repeats."""
-    places = [[0, 0, i / (2 * pairs)] for i in range(2 * pairs)]
-    places[-1][0] = 0.3
-    return Structure(Lattice.tetragonal(3, 4.0 * pairs), ["Li", "Cl"] * pairs, places)
-
-
-def magnetite():
-    """Fe3O4 as an ordered inverse of corundum-like layers: Fe on two orbits, one atom and two."""
-    places = [[0, 0, 0], [0.5, 0.5, 0.3], [0.5, 0.5, 0.7], [0.5, 0, 0.1], [0.5, 0, 0.9], [0, 0.5, 0.4], [0, 0.5, 0.6]]
-    return Structure(Lattice.orthorhombic(4, 4.2, 8), ["Fe"] * 3 + ["O"] * 4, places)
-
-
-def row_of(name, structure, **changes):
-    row = {
-        "material_id": name,
-        "formula": structure.composition.reduced_formula,
-        "n_sites": len(structure),
-        "cell_parameters": list(structure.lattice.parameters),
-        "species": [site.specie.symbol for site in structure],
-        "frac_coords": structure.frac_coords.reshape(-1).tolist(),
-    }
-    return row | changes
-
-
-def build_table(path, rows, chosen=TABLE):
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
-    return build_library(chosen, path)
-
-
-def reasons(library):
-    return {entry.source_id: entry.reason for entry in library.left_out}
-
-
-def assert_accounted(library, read):
-    """Every crystal that was read is kept or left out, and the list agrees with the counts."""
-    assert sum(library.counts.values()) == read
-    counted = {reason: n for reason, n in library.counts.items() if reason != "kept"}
-    assert Counter(entry.reason for entry in library.left_out) == counted
-    assert library.counts.get("kept", 0) == len(library)
-
+from tests.structure_tables import row_of
+from workflows.library import left_out_beside
 
 BROKEN = {
     "nan-coordinates": {"frac_coords": [0, 0, 0, float("nan"), 0.5, 0.5]},
@@ -196,152 +144,6 @@ def test_mixed_valence_names_the_states_and_respects_the_anions(tmp_path):
     assert (entry.reason, entry.detail) == ("mixed_valence", "Fe2+ Fe3+")
     chlorides = TABLE.model_copy(update={"anions": ("Cl",)})
     assert build_table(tmp_path / "t.parquet", rows, chlorides).counts == {"other_anions": 1}
-
-
-# folders
-
-
-def write_folder(folder):
-    """Six files that hold no prototype, each for another reason, and three that do, two of them alike."""
-    folder.mkdir(exist_ok=True)
-    disordered = Structure(Lattice.cubic(4.0), [{"Na": 0.5, "Li": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    vacant = Structure(Lattice.cubic(4.0), [{"Na": 0.9}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    crystals = {
-        "alike.cif": salt("K", "Cl", 3.9),
-        "disordered.cif": disordered,
-        "element.cif": Structure(Lattice.cubic(3), ["Na"], [[0, 0, 0]]),
-        "large.cif": chain(5),
-        "metal.cif": salt("Na", "Y", 3.6),
-        "mixed.cif": magnetite(),
-        "oxide.cif": salt("Mg", "O", 2.6),
-        "salt.cif": salt(),
-        "vacant.cif": vacant,
-    }
-    for name, structure in crystals.items():
-        structure.to(filename=str(folder / name))
-    (folder / "POSCAR_flat").write_text(salt().to(fmt="poscar").replace("3.5", "0.0"), encoding="utf-8")
-    (folder / "broken.cif").write_text("data_x\n_cell_length_a 3\n", encoding="utf-8")
-    return len(crystals) + 2
-
-
-def test_a_folder_that_is_substituted_is_read_like_a_table(tmp_path):
-    read = write_folder(tmp_path)
-    library = build_library(FOLDER, tmp_path, keep_all=False)
-    assert_accounted(library, read)
-    found = reasons(library)
-    assert {found.pop(name) for name in ("alike.cif", "salt.cif") if name in found} == {"duplicate"}
-    assert found == {
-        "POSCAR_flat": "broken_file",
-        "broken.cif": "broken_file",
-        "disordered.cif": "partial_occupancy",
-        "element.cif": "one_element",
-        "large.cif": "too_many_sites",
-        "metal.cif": "no_charge_balance",
-        "mixed.cif": "mixed_valence",
-        "vacant.cif": "partial_occupancy",
-    }
-    details = {entry.source_id: entry.detail for entry in library.left_out}
-    assert details["disordered.cif"] == "Na:0.5, Li:0.5"
-    assert "ValueError" in details["broken.cif"]
-    assert len(library) == 2
-    assert all(p.has_charges for p in library)
-
-
-def test_a_folder_and_a_table_of_the_same_crystals_give_the_same_labels(tmp_path):
-    crystals = {"a": salt(), "b": salt("K", "Cl", 3.9), "c": salt("Mg", "O", 2.6), "d": chain(3)}
-    for name, structure in crystals.items():
-        structure.to(filename=str(tmp_path / f"{name}.vasp"), fmt="poscar")
-    one = build_library(FOLDER, tmp_path, keep_all=False)
-    two = build_table(tmp_path / "t.parquet", [row_of(n, s) for n, s in crystals.items()])
-    assert one.counts == two.counts
-    assert [(p.frame, p.orbit_charges, p.formula) for p in one] == [(p.frame, p.orbit_charges, p.formula) for p in two]
-
-
-def test_own_crystals_are_kept_but_disordered_ones_are_named(tmp_path):
-    read = write_folder(tmp_path)
-    library = build_library(FOLDER, tmp_path)
-    assert_accounted(library, read)
-    assert reasons(library) == {
-        "POSCAR_flat": "broken_file",
-        "broken.cif": "broken_file",
-        "disordered.cif": "partial_occupancy",
-        "large.cif": "too_many_sites",
-        "vacant.cif": "partial_occupancy",
-    }
-
-
-@pytest.mark.parametrize("keep_all", [True, False])
-def test_sites_that_are_no_elements(tmp_path, keep_all):
-    dummy = Structure(Lattice.cubic(4.0), [DummySpecies("X"), "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    dummy.to(filename=str(tmp_path / "dummy.cif"))
-    charged = Structure(Lattice.cubic(4.0), ["Li+", "D-"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    charged.to(filename=str(tmp_path / "deuteride.cif"))
-    salt().to(filename=str(tmp_path / "salt.cif"))
-    library = build_library(FOLDER, tmp_path, keep_all=keep_all)
-    assert_accounted(library, 3)
-    assert reasons(library)["dummy.cif"] == "unknown_species"
-    # deuterium is hydrogen to pymatgen, and to us
-    hydride = next(p for p in library if "deuteride.cif" in {m.source_id for m in p.members})
-    assert "H" in {e for m in hydride.members for e in m.class_elements}
-    assert "LiH" in library.parent_formulas
-
-
-def test_charges_that_a_file_states_are_taken(tmp_path):
-    # both Cu+ Fe3+ and Cu2+ Fe2+ are neutral; the file says which
-    places = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]]
-    stated = Structure(Lattice.tetragonal(4, 5), ["Cu2+", "Fe2+", "O2-", "O2-"], places)
-    stated.to(filename=str(tmp_path / "a.cif"))
-    (prototype,) = build_library(FOLDER, tmp_path, keep_all=False)
-    assert dict(zip(prototype.orbit_elements, prototype.orbit_charges, strict=True)) == {"Cu": 2, "Fe": 2, "O": -2}
-
-
-CAMPAIGN = """\
-name: folder
-mobile_ions: [Na]
-candidates:
-  prototypes: {source: folder, path: crystals, max_sites: 8, on_broken_file: skip}
-  elements: [Na, K, Cl, Br]
-  substitution: SUBSTITUTION
-potential: {model: CHGNet}
-reference: {source: prototypes}
-stages:
-  - stage: stability
-  - stage: window
-  - stage: conduction
-  - stage: practicality
-"""
-
-
-@pytest.mark.parametrize(("substitution", "kept"), [("isovalent", 2), ("none", 6)])
-def test_a_campaign_says_where_the_list_is(tmp_path, monkeypatch, substitution, kept):
-    write_folder(tmp_path / "crystals")
-    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
-    config = tmp_path / "folder.yaml"
-    config.write_text(CAMPAIGN.replace("SUBSTITUTION", substitution), encoding="utf-8")
-    inputs = find_inputs(load_campaign(config), config)
-    said: list[str] = []
-    path, library = prototype_library(inputs, None, said.append)
-    assert len(library) == kept
-    listed = left_out_beside(path)
-    assert str(listed) in said[-1]
-    text = listed.read_text(encoding="utf-8")
-    assert "disordered.cif" in text
-    # a run takes library and list from the cache
-    path, again = prototype_library(inputs, tmp_path, said.append)
-    assert path.parent == tmp_path
-    assert again.digest == library.digest
-    assert left_out_beside(path).read_text(encoding="utf-8") == text
-
-
-def test_no_prototype_at_all_names_the_crystals(tmp_path, monkeypatch):
-    (tmp_path / "crystals").mkdir()
-    salt("Na", "Y").to(filename=str(tmp_path / "crystals" / "metal.cif"))
-    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
-    config = tmp_path / "folder.yaml"
-    config.write_text(CAMPAIGN.replace("SUBSTITUTION", "isovalent"), encoding="utf-8")
-    inputs = find_inputs(load_campaign(config), config)
-    with pytest.raises(ConfigError, match=r"metal\.cif: no_charge_balance"):
-        prototype_library(inputs, None, print)
 
 
 # the script

@@ -16,38 +16,13 @@ from pipeline.reference.observed_compounds import observed_compounds
 from pipeline.reference.prototype_sources import SYMBOL
 from pipeline.reference.prototypes import build_library
 from pipeline.reference.rediscovery import leave_one_out, wilson_interval
+from tests.structure_tables import elpasolite, rocksalt, write_table
 
 PROTOTYPES = PrototypeSettings(source="materials_project", max_sites=20, max_elements=4)
 
 
-def rock_salt(cation, anion, a=5.6):
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
 def caesium_chloride(cation, anion):
     return Structure(Lattice.cubic(4.1), [cation, anion], [[0, 0, 0], [0.5, 0.5, 0.5]])
-
-
-def elpasolite(a, b, m, x):
-    return Structure.from_spacegroup(
-        "Fm-3m", Lattice.cubic(10.5), [a, b, m, x], [[0.25, 0.25, 0.25], [0, 0, 0], [0.5, 0.5, 0.5], [0.25, 0, 0]]
-    )
-
-
-def table(path, structures):
-    rows = [
-        {
-            "material_id": f"mp-{i}",
-            "formula": s.composition.reduced_formula,
-            "n_sites": len(s),
-            "cell_parameters": list(s.lattice.parameters),
-            "species": [site.specie.symbol for site in s],
-            "frac_coords": s.frac_coords.reshape(-1).tolist(),
-        }
-        for i, s in enumerate(structures)
-    ]
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
 
 
 def settings_of(elements, **changes):
@@ -63,8 +38,8 @@ def outcomes(path, settings, mobile_ions=("Li", "Na")):
 
 def test_duplicates_are_removed_too(tmp_path):
     """The only crystal of a prototype is not found again, however often the file lists it."""
-    crystals = [rock_salt("Na", "Cl"), rock_salt("Na", "Cl", a=5.7), rock_salt("K", "Br"), caesium_chloride("Cs", "Cl")]
-    path = table(tmp_path / "s.parquet", [*crystals, crystals[3].copy().scale_lattice(75.0)])
+    crystals = [rocksalt("Na", "Cl"), rocksalt("Na", "Cl", a=5.7), rocksalt("K", "Br"), caesium_chloride("Cs", "Cl")]
+    path = write_table(tmp_path / "s.parquet", [*crystals, crystals[3].copy().scale_lattice(75.0)])
     settings = settings_of(("Na", "K", "Cs", "Cl", "Br"))
     result, _ = outcomes(path, settings)
     assert {f: o.found for f, o in result.items()} == {"NaCl": True, "KBr": True, "CsCl": False}
@@ -77,7 +52,7 @@ def test_duplicates_are_removed_too(tmp_path):
 
 def test_the_representative_is_another_one(tmp_path):
     """Gates compare with the crystal that is left: NaCl is a substituted RbI, too small for the radius gate."""
-    path = table(tmp_path / "s.parquet", [rock_salt("Na", "Cl"), rock_salt("Rb", "I", a=7.4)])
+    path = write_table(tmp_path / "s.parquet", [rocksalt("Na", "Cl"), rocksalt("Rb", "I", a=7.4)])
     gates = CandidateGates(radius_mismatch=0.2, mobile_ion_fraction=0.1)
     result, _ = outcomes(path, settings_of(("Na", "Rb", "Cl", "I"), gates=gates))
     assert result["NaCl"].found
@@ -87,7 +62,7 @@ def test_the_representative_is_another_one(tmp_path):
 
 def test_equivalent_orbits_are_one_crystal(tmp_path):
     """An elpasolite with its two octahedra exchanged is the same crystal: it does not represent itself."""
-    path = table(tmp_path / "s.parquet", [elpasolite("Cs", "Na", "Y", "Cl"), elpasolite("Cs", "Y", "Na", "Cl")])
+    path = write_table(tmp_path / "s.parquet", [elpasolite("Cs", "Na", "Y", "Cl"), elpasolite("Cs", "Y", "Na", "Cl")])
     result, _ = outcomes(path, settings_of(("Cs", "Na", "Y", "Cl")))
     (only,) = result.values()
     assert len(only.compound.source_ids) == 2
@@ -96,12 +71,12 @@ def test_equivalent_orbits_are_one_crystal(tmp_path):
 
 def test_misses(tmp_path):
     crystals = [
-        rock_salt("Na", "Cl"),
-        rock_salt("Mg", "O", a=4.2),
-        rock_salt("Ti", "O", a=4.2),
-        rock_salt("Ca", "O", a=4.8),
+        rocksalt("Na", "Cl"),
+        rocksalt("Mg", "O", a=4.2),
+        rocksalt("Ti", "O", a=4.2),
+        rocksalt("Ca", "O", a=4.8),
     ]
-    path = table(tmp_path / "s.parquet", [*crystals, rock_salt("Fe", "Ni"), rock_salt("Sr", "O", a=5.1)])
+    path = write_table(tmp_path / "s.parquet", [*crystals, rocksalt("Fe", "Ni"), rocksalt("Sr", "O", a=5.1)])
     settings = settings_of(("Na", "Cl", "Mg", "Ti", "Fe", "Ni", "Ca", "O"), charges={"Ti": (4,)})
     result, counts = outcomes(path, settings)
     assert result["MgO"].found
@@ -114,7 +89,7 @@ def test_misses(tmp_path):
 
 def test_reached_from_other_charges_counts_as_found(tmp_path):
     """Identity is the elements on the orbits: a 1+ 1- compound whose ions also exist as 2+ 2- is found as that."""
-    path = table(tmp_path / "s.parquet", [rock_salt("Na", "Cl"), rock_salt("Mg", "O", a=4.2)])
+    path = write_table(tmp_path / "s.parquet", [rocksalt("Na", "Cl"), rocksalt("Mg", "O", a=4.2)])
     settings = settings_of(("Na", "Mg", "Cl", "O"), charges={"Na": (1, 2), "Cl": (-1, -2)})
     result, _ = outcomes(path, settings)
     assert result["NaCl"].found
@@ -123,7 +98,7 @@ def test_reached_from_other_charges_counts_as_found(tmp_path):
 
 
 def test_charge_neutral_needs_the_label_only(tmp_path):
-    path = table(tmp_path / "s.parquet", [rock_salt("Na", "Cl"), rock_salt("Mg", "O", a=4.2)])
+    path = write_table(tmp_path / "s.parquet", [rocksalt("Na", "Cl"), rocksalt("Mg", "O", a=4.2)])
     result, _ = outcomes(path, settings_of(("Na", "Mg", "Cl", "O"), substitution="charge_neutral"))
     assert all(o.found and o.represented for o in result.values())
 

@@ -20,6 +20,7 @@ from pipeline.reference.prototypes import build_library
 from pipeline.stages import candidate_rows, candidates
 from pipeline.stages.candidates import count, enumerate_unit, judge_unit, parse_ions, plan_units, with_structures
 from pipeline.stages.cheap_gates import pair_probability
+from tests.enumerations import listed
 
 OPEN = CandidateGates(
     mobile_ion_fraction=None, electronegativity_order=False, require_mobile_ion=False, radius_mismatch=None
@@ -42,12 +43,7 @@ def library():
 
 
 def run(chosen, library, mobile=MOBILE):
-    tables, totals = [], Counter()
-    for unit in plan_units(chosen, library):
-        table, counts = enumerate_unit(unit, chosen, library, mobile)
-        tables.append(table)
-        totals.update(counts)
-    return pd.concat(tables, ignore_index=True), totals
+    return listed(chosen, library, mobile)
 
 
 def hexagonal_salt():
