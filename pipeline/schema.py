@@ -62,7 +62,13 @@ COLUMNS: tuple[Column, ...] = (
         "candidates",
         "ion on each symmetry-distinct orbit of the prototype, in its order",
     ),
-    _c("is_parent", "bool", "", "candidates", "the prototype's own elements, unchanged (a control)"),
+    _c(
+        "is_parent",
+        "bool",
+        "",
+        "candidates",
+        "a crystal of the prototype, or of one with the same sites: a control",
+    ),
     _c(
         "substitution",
         "string",

@@ -177,6 +177,16 @@ def test_parents_are_marked(library):
     assert not rocksalt.set_index("formula_pretty").is_parent.get("MgO", False)
 
 
+def test_a_parent_is_marked_where_a_prototype_of_the_same_sites_reaches_it(tmp_path):
+    """NaCl is listed at the prototype of MgO when its ions may be double; it stays a control."""
+    for name, a, b in (("one", "Na", "Cl"), ("two", "Mg", "O")):
+        cell = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.0), [a, b], [[0, 0, 0], [0.5, 0.5, 0.5]])
+        (tmp_path / f"POSCAR_{name}").write_text(cell.to(fmt="poscar"), encoding="utf-8")
+    library = build_library(PrototypeSettings(source="folder", path="x"), tmp_path)
+    table, _ = run(settings(elements=("Na", "Cl"), charges={"Na": (1, 2), "Cl": (-1, -2)}), library)
+    assert table[["formula_pretty", "prototype_formula", "is_parent"]].to_numpy().tolist() == [["NaCl", "MgO", True]]
+
+
 def test_identity_does_not_depend_on_the_campaign(library):
     narrow, _ = run(settings(elements=("Na", "Cl", "Mg")), library)
     wide, _ = run(settings(elements=("Li", "Na", "K", "Mg", "Ca", "Cl", "Br", "F")), library)

@@ -6,7 +6,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,22 @@ def element_symbols() -> frozenset[str]:
     from pymatgen.core import Element
 
     return frozenset(e.symbol for e in Element)
+
+
+@cache
+def atomic_number(symbol: str) -> int:
+    """Atomic number of an element."""
+    from pymatgen.core import Element
+
+    return int(Element(symbol).Z)
+
+
+@cache
+def element_symbol(number: int) -> str:
+    """Symbol of an atomic number."""
+    from pymatgen.core import Element
+
+    return str(Element.from_Z(number).symbol)
 
 
 def composition_key(formula: str) -> CompositionKey:

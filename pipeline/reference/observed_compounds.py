@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kernels.site_images import canonical_forms
-from pipeline.reference.formulas import composition_key, reduced_formula
+from pipeline.reference.formulas import atomic_number, composition_key, reduced_formula
 from pipeline.reference.ions import ion
 from pipeline.reference.oxidation import charge_solutions
 from pipeline.reference.protostructure import SymmetricCrystal, SymmetryError, standardise, tied_permutations
@@ -192,12 +192,5 @@ def _formula(address: Address) -> str:
     return reduced_formula(composition_key(written))
 
 
-@cache
-def _atomic_number(symbol: str) -> int:
-    from pymatgen.core import Element
-
-    return int(Element(symbol).Z)
-
-
 def _numbers(symbols: Sequence[str]) -> tuple[int, ...]:
-    return tuple(_atomic_number(s) for s in symbols)
+    return tuple(atomic_number(s) for s in symbols)

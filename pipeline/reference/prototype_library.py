@@ -172,6 +172,16 @@ class PrototypeLibrary:
             out.update({p.prototype_id: ordered for p in group})
         return out
 
+    def members_on(self, prototype: Prototype) -> set[tuple[str, ...]]:
+        """Elements, on a prototype's classes, of all crystals behind the prototypes with the same sites as it."""
+        group = self.same_sites[prototype.prototype_id]
+        order = next(order for p, order in group if p is prototype)
+        found: set[tuple[str, ...]] = set()
+        for other, theirs in group:
+            at = [theirs.index(place) for place in order]
+            found.update(tuple(m.class_elements[d] for d in at) for m in other.members)
+        return found
+
     @cached_property
     def parent_formulas(self) -> frozenset[str]:
         """Reduced formulas of all crystals behind the prototypes."""

@@ -20,6 +20,7 @@ import numpy as np
 
 from kernels.site_images import canonical_forms
 from pipeline.candidate_settings import CandidateGates, CandidateSettings
+from pipeline.reference.formulas import atomic_number
 from pipeline.reference.ions import allowed_ions
 from pipeline.reference.observed_compounds import Compound
 from pipeline.reference.protostructure import tied_permutations
@@ -151,15 +152,13 @@ def _names(prototype: Prototype, compound: Compound) -> set[str]:
     On a prototype of its charges its elements stand as they do in the crystal. On one of other charges, classes that
     the label does not tell apart may stand in another order.
     """
-    from pymatgen.core import Element
-
     from pipeline.stages.candidate_rows import candidate_id
 
     written: set[tuple[int, ...]] = set()
     for address in compound.addresses:
         if address.frame != prototype.frame:
             continue
-        numbers = [int(Element(e).Z) for e in address.class_elements]
+        numbers = [atomic_number(e) for e in address.class_elements]
         same = address.class_charges == prototype.class_charges
         for order in tied_permutations(prototype.n_classes, () if same else prototype.ties):
             written.add(tuple(numbers[order[c]] for c in prototype.orbit_class))

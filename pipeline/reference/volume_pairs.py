@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.reference.formulas import atomic_number
 from pipeline.reference.ions import ion
 from pipeline.reference.protostructure import SymmetryError, standardise
 from pipeline.reference.prototype_library import Member, Prototype, PrototypeLibrary
@@ -168,8 +169,7 @@ def _own_prototype(item: SourceCrystal, member: Member, group: Prototype) -> Pro
 
 
 def _pair(parent: Prototype, target: Member, item: SourceCrystal) -> VolumePair:
-    from pymatgen.core import Element
 
     volume = abs(float(np.linalg.det(item.lattice))) * parent.n_sites / len(item.elements)
-    numbers = tuple(int(Element(target.class_elements[c]).Z) for c in parent.orbit_class)
+    numbers = tuple(atomic_number(target.class_elements[c]) for c in parent.orbit_class)
     return VolumePair(target.source_id, target.formula, volume, parent, numbers, parent.orbit_charges)

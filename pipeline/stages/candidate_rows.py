@@ -14,6 +14,7 @@ import numpy.typing as npt
 from kernels.site_images import canonical_forms
 from pipeline import schema
 from pipeline.candidate_settings import CandidateSettings
+from pipeline.reference.formulas import atomic_number, element_symbol
 from pipeline.reference.ions import ion_label
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
 from pipeline.stages.candidate_formulas import ELEMENTS, formula_columns, formulas, joined, reduced, stacked, words
@@ -153,14 +154,12 @@ def _forms(placed: Placed, library: PrototypeLibrary, settings: CandidateSetting
 
 
 def _parents(prototype: Prototype, library: PrototypeLibrary, settings: CandidateSettings) -> IntArray:
-    """(k, orbits) atomic numbers of every crystal that the prototype stands for; none are if nothing is substituted."""
-    stands_for: tuple[Prototype, ...] = (prototype,)
-    if settings.substitution == "none":
-        stands_for = ()
-    elif settings.substitution == "charge_neutral":
-        stands_for = tuple(p for p in library.by_frame[prototype.frame] if p.has_charges)
-    assigned = {m.class_elements for p in stands_for for m in p.members}
-    numbers = [[_atomic_number(elements[c]) for c in prototype.orbit_class] for elements in sorted(assigned)]
+    """(k, orbits) atomic numbers of every crystal that the prototype stands for; none are if nothing is substituted.
+
+    It stands for those of prototypes with the same sites too: a crystal that two of them reach is listed at the first.
+    """
+    assigned = set() if settings.substitution == "none" else library.members_on(prototype)
+    numbers = [[atomic_number(elements[c]) for c in prototype.orbit_class] for elements in sorted(assigned)]
     return np.array(numbers, dtype=np.int64).reshape(-1, len(prototype.orbit_class))
 
 
@@ -190,7 +189,7 @@ def _ion_words() -> pa.Array:
     labels: list[str | None] = [None] * (32 * ELEMENTS)
     for z in range(1, ELEMENTS):
         for charge in range(-16, 16):
-            labels[32 * z + charge + 16] = ion_label(_symbol(z), charge) if charge else _symbol(z)
+            labels[32 * z + charge + 16] = ion_label(element_symbol(z), charge) if charge else element_symbol(z)
     return pa.array(labels, type=pa.string())
 
 
@@ -199,17 +198,3 @@ def _number_words() -> pa.Array:
     import pyarrow as pa
 
     return pa.array([None, *map(str, range(1, ELEMENTS))], type=pa.string())
-
-
-@cache
-def _atomic_number(symbol: str) -> int:
-    from pymatgen.core import Element
-
-    return int(Element(symbol).Z)
-
-
-@cache
-def _symbol(number: int) -> str:
-    from pymatgen.core import Element
-
-    return str(Element.from_Z(number).symbol)

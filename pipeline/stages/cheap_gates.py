@@ -13,6 +13,7 @@ import numpy.typing as npt
 from kernels.assignment_measures import Measures, MeasureTables, measure_assignments
 from kernels.assignment_space import CHARGE_OFFSET
 from pipeline.candidate_settings import CandidateSettings
+from pipeline.reference.formulas import atomic_number
 from pipeline.reference.ions import ion, ion_table, parse_ion
 from pipeline.reference.prototypes import Prototype
 
@@ -36,8 +37,6 @@ def ion_tables(own_radii: tuple[tuple[str, float], ...] = ()) -> IonTables:
 
     ``own_radii`` are ``candidates.radii`` as (label, Å), and override the table.
     """
-    from pymatgen.core import Element
-
     radius = np.full((HIGHEST_Z, 2 * CHARGE_OFFSET + 1), np.nan)
     electronegativity = np.full(HIGHEST_Z, np.nan)
     for listed in ion_table():
@@ -47,7 +46,7 @@ def ion_tables(own_radii: tuple[tuple[str, float], ...] = ()) -> IonTables:
                 radius[listed.atomic_number, CHARGE_OFFSET + charge] = ion(listed.element, charge).radius
     for label, size in own_radii:
         element, charge = parse_ion(label)
-        radius[int(Element(element).Z), CHARGE_OFFSET + charge] = size
+        radius[atomic_number(element), CHARGE_OFFSET + charge] = size
     return IonTables(radius, electronegativity)
 
 
@@ -82,7 +81,7 @@ def measures(
     """
     slots = slot_of.tolist()
     first = [slots.index(s) for s in range(max(slots) + 1)]
-    old = [(_atomic_number(prototype.orbit_elements[o]), prototype.orbit_charges[o]) for o in first]
+    old = [(atomic_number(prototype.orbit_elements[o]), prototype.orbit_charges[o]) for o in first]
     mismatch, probability = np.empty((2, len(old), HIGHEST_Z, 2 * CHARGE_OFFSET + 1))
     for slot, own in enumerate(old):
         mismatch[slot] = _mismatch(*own, own_radii) if prototype.has_charges else np.nan
@@ -105,15 +104,8 @@ def measures(
 def _mobile(mobile_ions: tuple[str, ...]) -> npt.NDArray[np.bool_]:
     """(Z,) whether an element's ions should move."""
     mobile = np.zeros(HIGHEST_Z, dtype=bool)
-    mobile[[_atomic_number(e) for e in mobile_ions]] = True
+    mobile[[atomic_number(e) for e in mobile_ions]] = True
     return mobile
-
-
-@cache
-def _atomic_number(symbol: str) -> int:
-    from pymatgen.core import Element
-
-    return int(Element(symbol).Z)
 
 
 @cache
@@ -230,15 +222,14 @@ def rejections(
 
 
 def _holds(elements: IntArray, group: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    return np.isin(elements, [_atomic_number(e) for e in group])
+    return np.isin(elements, [atomic_number(e) for e in group])
 
 
 def _allowed(elements: IntArray, settings: CandidateSettings) -> npt.NDArray[np.bool_]:
-    from pymatgen.core import Element
 
     excluded: set[str] = set(settings.exclude_elements)
     excluded |= {i.element for i in ion_table() if set(i.classes) & set(settings.exclude_classes)}
-    bad = np.isin(elements, [int(Element(e).Z) for e in excluded]).any(axis=1)
+    bad = np.isin(elements, [atomic_number(e) for e in excluded]).any(axis=1)
     if settings.elements:
-        bad |= ~np.isin(elements, [int(Element(e).Z) for e in settings.elements]).all(axis=1)
+        bad |= ~np.isin(elements, [atomic_number(e) for e in settings.elements]).all(axis=1)
     return np.asarray(~bad, dtype=bool)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kernels.assignment_space import CHARGE_OFFSET
 from pipeline.reference.bonds import cation_anion_bonds
+from pipeline.reference.formulas import atomic_number
 from pipeline.reference.prototypes import Prototype
 from pipeline.reference.volume_radii import volume_radii, volume_radii_digest
 
@@ -49,12 +50,10 @@ def starting_lattice(prototype: Prototype, numbers: Sequence[int], charges: Sequ
     (3, 3) float64
         Å, rows.
     """
-    from pymatgen.core import Element
-
     if not prototype.has_charges or not all(charges):
         return prototype.lattice.copy()
     radius = volume_radii()
-    old_numbers = [int(Element(e).Z) for e in prototype.orbit_elements]
+    old_numbers = [atomic_number(e) for e in prototype.orbit_elements]
     pairs, counts, lengths = bonds_of(prototype)
     if tuple(numbers) == tuple(old_numbers) or not len(pairs):
         return prototype.lattice.copy()
