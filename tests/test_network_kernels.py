@@ -11,9 +11,8 @@ from kernels.gated_messages import (
     GatedWeights,
     gated_backward,
     gated_forward,
-    gated_pair_backward,
-    gated_pair_forward,
 )
+from kernels.gated_pair import gated_pair_backward, gated_pair_forward
 from kernels.three_body import three_body_backward, three_body_forward
 
 HIDDEN, WIDTH, RADIAL, FEATURES, ATOMS = 5, 7, 4, 6, 9
