@@ -8,8 +8,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from kernels.neighbors import neighbor_list
+from pipeline.surrogates.active import matrix_exponential
 from pipeline.surrogates.batch import BatchResult, fill_by_edges
-from pipeline.surrogates.fire import matrix_exponential
 from pipeline.surrogates.potential import Potential
 from pipeline.surrogates.relaxation import RelaxationSettings
 
