@@ -16,6 +16,8 @@ _FIRST_ON_ACCELERATOR = 50_000
 _SHARE_WHEN_GROWING = 0.7
 # A batch much smaller than the budget says little of what a full one needs.
 _FAIR_TEST = 0.5
+# What failed is known from the mean density only, and other crystals have more angles: stay well below it.
+_SHARE_OF_FAILED = 0.5
 # The most that one crystal alone may be expected to take.
 _SHARE_OF_ONE_CRYSTAL = 0.5
 
@@ -31,7 +33,7 @@ class BatchBudget:
     grows : bool
         Whether the budget is raised after successes; it needs ``memory``.
     failed_at : float
-        Fewest edges that ran out of memory; no budget reaches them again.
+        Fewest edges that ran out of memory; the budget stays at half of them.
     bytes_per_edge : float
         Most memory for each edge seen in a batch of fair size.
     """
@@ -57,14 +59,14 @@ class BatchBudget:
         self.bytes_per_edge = max(self.bytes_per_edge, self.memory.peak() / edges)
         doubled = 2 * budget
         fits = doubled * self.bytes_per_edge <= _SHARE_WHEN_GROWING * self.memory.room()
-        return doubled if fits and doubled < self.failed_at else budget
+        return doubled if fits and doubled <= _SHARE_OF_FAILED * self.failed_at else budget
 
     def after_overflow(self, budget: int, edges: float) -> int:
         """New budget after a batch of ``edges`` ran out of memory: at most half of what failed."""
         if self.memory is not None:
             self.memory.release()
         self.failed_at = min(self.failed_at, edges)
-        return max(min(budget, int(self.failed_at / 2)), 1)
+        return max(min(budget, int(_SHARE_OF_FAILED * self.failed_at)), 1)
 
     @property
     def overflowed(self) -> bool:

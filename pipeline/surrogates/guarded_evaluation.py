@@ -12,7 +12,6 @@ from pipeline.surrogates.batch import (
     CrystalBatch,
     FloatArray,
     estimated_edges,
-    fill_by_edges,
     graph_too_large,
 )
 from pipeline.surrogates.batch_budget import BatchBudget
@@ -80,11 +79,11 @@ class GuardedEvaluator:
         # A cell of zero volume or of NaN is for the model to refuse.
         with np.errstate(divide="ignore", invalid="ignore"):
             edges = estimated_edges(batch.counts, batch.volumes, self.cutoff)
-        waiting = self._first_cut(edges)[::-1]
+        waiting = self._ranges(edges)[::-1]
         results = []
         while waiting:
             first, last = waiting.pop()
-            result = self._attempt(batch, edges, first, last)
+            result = None if self._too_much(edges[first:last]) else self._attempt(batch, edges, first, last)
             if result is None:
                 middle = _middle(edges[first:last]) + first
                 waiting += [(middle, last), (first, middle)]
@@ -92,15 +91,14 @@ class GuardedEvaluator:
                 results.append(result)
         return results[0] if len(results) == 1 else BatchResult.joined(results)
 
-    def _first_cut(self, edges: FloatArray) -> list[tuple[int, int]]:
-        """Ranges of crystals to evaluate together: all, but for those too large, and in parts once memory ran out."""
-        n = len(edges)
+    def _ranges(self, edges: FloatArray) -> list[tuple[int, int]]:
+        """Ranges of crystals between those that are too large, and each of these alone."""
         large = np.flatnonzero(edges > self.max_edges)
-        cuts = {0, n, *large.tolist(), *(large + 1).tolist()}
-        if self.budget.overflowed:
-            groups = fill_by_edges(edges.tolist(), self.edges_per_batch)
-            cuts |= {group[0] for group in groups}
-        return list(pairwise(sorted(cuts)))
+        return list(pairwise(sorted({0, len(edges), *large.tolist(), *(large + 1).tolist()})))
+
+    def _too_much(self, edges: FloatArray) -> bool:
+        """Whether crystals are not even tried together, because as much ran out of memory before."""
+        return self.budget.overflowed and len(edges) > 1 and float(edges.sum()) > self.edges_per_batch
 
     def _attempt(self, batch: CrystalBatch, edges: FloatArray, first: int, last: int) -> BatchResult | None:
         """Evaluate a range of crystals; None if it has to be cut."""

@@ -12,7 +12,6 @@ from pipeline.surrogates.batch import (
     CrystalBatch,
     batch_from_structures,
     estimated_edges,
-    fill_by_edges,
     rejection,
 )
 from pipeline.surrogates.batch_budget import BatchBudget
@@ -82,9 +81,13 @@ class Potential:
         errors = [self._rejection(s) for s in structures]
         results = [_failed_evaluation(len(s), error) for s, error in zip(structures, errors, strict=True)]
         good = [i for i, error in enumerate(errors) if error is None]
-        costs = [float(c) for c in self._costs([structures[i] for i in good])]
-        for group in fill_by_edges(costs, self.guarded.edges_per_batch):
-            chosen = [good[k] for k in group]
+        running = np.cumsum(self._costs([structures[i] for i in good]))
+        first = 0
+        while first < len(good):
+            # Asked anew each time: the budget follows memory.
+            room = self.guarded.edges_per_batch + (running[first - 1] if first else 0.0)
+            last = max(int(np.searchsorted(running, room, side="right")), first + 1)
+            chosen, first = good[first:last], last
             for i, evaluation in zip(chosen, self._evaluate_group([structures[i] for i in chosen]), strict=True):
                 results[i] = evaluation
         return results
