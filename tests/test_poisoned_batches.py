@@ -1,4 +1,4 @@
-"""Crystals that cannot be relaxed among sixty that can: the good come out as without them, each bad one has its error."""
+"""Crystals that cannot be relaxed among sixty: the good come out as without them, each bad one has its error."""
 
 import numpy as np
 import pytest
