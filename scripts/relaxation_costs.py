@@ -19,8 +19,8 @@ from types import FrameType
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pymatgen.core import Structure
+from relaxation_memory import peak_memory
 from relaxation_peer import Job, loaded_network, our_potential, relax_ours
 
 LEAST_SECONDS = 0.5
@@ -53,7 +53,8 @@ def count_operations(model: str) -> dict[str, Operations]:
 
     ionsieve: the first layer of a gated network on (v_i, v_j, e_ij) is done on atoms for v_i and v_j, and three-body
     sums go over moments of each atom's close bonds. Published (Chen and Ong, Nat. Comput. Sci. 2022, 2, 718): the
-    whole layer on pairs, and a list of triplets.
+    whole layer on pairs, and a list of triplets. ionsieve omits the three-body terms of checkpoints that were trained
+    with misplaced ones (:class:`pipeline.surrogates.entries.CatalogueEntry`); matgl does not.
     """
     loaded = loaded_network(model)
     network = loaded.network
@@ -74,17 +75,16 @@ def count_operations(model: str) -> dict[str, Operations]:
         weights = _products(conv.edge_weight_func) + _products(conv.node_weight_func)
         radial = int(conv.edge_weight_func.in_features)
         pair, published = pair + weights, published + weights
+        bond = _products(three.update_network_bond)
+        # basis, atom's gate, both cutoffs and the sum
+        published, triplet = published + bond, triplet + 12 * n
         if three_body:
             atom += _products(three.update_network_atom)
-            bond = _products(three.update_network_bond)
             # per basis function: sent 3, moments' products 9 and sums 10, contraction 9
             close += bond + 31 * n
-            published += bond
-            # basis, atom's gate, both cutoffs and the sum
-            triplet += 12 * n
     pair, published = pair + BASIS_OPERATIONS * radial, published + BASIS_OPERATIONS * radial
     readout = _products(network.final_layer)
-    gates = sum(_products(three.update_network_atom) for three in network.three_body_interactions) if three_body else 0
+    gates = sum(_products(three.update_network_atom) for three in network.three_body_interactions)
     return {
         "ionsieve": Operations(2 * pair, 2 * close, 0.0, 2 * (atom + readout), activations),
         "published": Operations(2 * published, 0.0, 2 * triplet, 2.0 * (gates + readout), activations),
@@ -151,8 +151,7 @@ def evaluation_curve(model: str, structures: Sequence[Structure], sizes: Sequenc
     from pipeline.surrogates.batch import batch_from_structures
 
     evaluator = our_potential(model).evaluator
-    loaded = loaded_network(model)
-    cutoff = float(loaded.network.threebody_cutoff) if loaded.three_body == "included" else 0.0
+    cutoff = float(loaded_network(model).network.threebody_cutoff)
     bonds = [_bonds(structure, cutoff) for structure in structures]
     standing, points = peak_memory(), []
     for size in sizes:
@@ -169,8 +168,6 @@ def evaluation_curve(model: str, structures: Sequence[Structure], sizes: Sequenc
 
 def _bonds(structure: Structure, cutoff: float) -> tuple[int, int]:
     """Bonds within the three-body cutoff, and ordered pairs of two of one atom."""
-    if not cutoff:
-        return 0, 0
     own = np.bincount(structure.get_neighbor_list(cutoff)[0], minlength=len(structure))
     return int(own.sum()), int((own * (own - 1)).sum())
 
@@ -230,53 +227,3 @@ def _place(frame: FrameType | None) -> tuple[str, str]:
     if inner in ("relaxation", "potential", "batch", ""):
         return "bookkeeping", own
     return "optimiser", own
-
-
-# Memory
-
-
-def peak_memory() -> int:
-    """Bytes of resident memory at their highest since the last :func:`forget_peak`."""
-    return _status("VmHWM")
-
-
-def forget_peak() -> None:
-    """Start the highest resident memory anew (Linux, proc(5): clear_refs)."""
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _status(name: str) -> int:
-    path = Path("/proc/self/status")
-    if not path.exists():
-        raise OSError(f"{path} is missing: memory is measured on Linux only")
-    line = next(line for line in path.read_text().splitlines() if line.startswith(f"{name}:"))
-    return 1024 * int(line.split()[1])
-
-
-def soak(model: str, rows: pd.DataFrame, settings: Any, chunk: int) -> list[dict[str, float]]:
-    """Relax rows in a stage's chunks; after each tenth: resident and highest memory in GiB, failures, seconds."""
-    from pipeline.stages.relaxing import relax_crystals
-    from pipeline.stages.rows import Failure, attempt, checked_structure
-
-    potential = our_potential(model)
-    tenths: list[dict[str, float]] = []
-    for part in np.array_split(np.arange(len(rows)), 10):
-        forget_peak()
-        started, failed, evaluated = time.perf_counter(), 0, potential.evaluator.crystals
-        for first in range(0, len(part), chunk):
-            records = rows.iloc[part[first : first + chunk]].to_dict("records")
-            starts = [attempt(checked_structure, record) for record in records]
-            relaxed = relax_crystals(starts, [r["candidate_id"] for r in records], settings, potential)
-            failed += sum(isinstance(r, Failure) for r in relaxed)
-        tenths.append(
-            {
-                "candidates": len(part),
-                "resident": _status("VmRSS") / 2**30,
-                "highest": peak_memory() / 2**30,
-                "failed": failed,
-                "evaluations": potential.evaluator.crystals - evaluated,
-                "seconds": time.perf_counter() - started,
-            }
-        )
-        print(f"{len(tenths)} of 10 parts: {tenths[-1]['highest']:.3f} GiB", file=sys.stderr, flush=True)
-    return tenths

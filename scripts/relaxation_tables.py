@@ -192,7 +192,8 @@ def print_curve(rates: Mapping[str, float], counted: Mapping[str, Operations], p
     more = last.seconds / last.pairs - points[top].seconds / points[top].pairs
     print(
         f"Large end: a batch of {last.crystals} costs {1e6 * more:+.2f} µs a pair beside the best of "
-        f"{points[top].crystals}, with {last.faults} page faults and {last.added_memory / 2**20:.0f} MiB more than a loaded model.\n"
+        f"{points[top].crystals}, with {last.faults} page faults and {last.added_memory / 2**20:.0f} MiB more "
+        "than a loaded model.\n"
     )
     return told(
         f"at least {LEAST_OF_BOUND:.0%} of the floating-point bound at the best size: {max(shares):.1%}",
