@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "stability"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 FormationEnergy = Callable[["Structure", float], float]
 

@@ -17,7 +17,7 @@ from pipeline.surrogates.batch import (
 from pipeline.surrogates.batch_budget import BatchBudget
 from pipeline.surrogates.entries import EnergyScheme
 from pipeline.surrogates.guarded_evaluation import GuardedEvaluator
-from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings, RelaxedCrystal
+from pipeline.surrogates.relaxation import BatchedRelaxation, OptimizerName, RelaxationSettings, RelaxedCrystal
 from pipeline.surrogates.results import Evaluation, Relaxation
 
 if TYPE_CHECKING:
@@ -129,6 +129,7 @@ class Potential:
         max_steps: int = 500,
         *,
         relax_cell: bool = True,
+        optimizer: OptimizerName = "quasi-newton",
         rattle: float = 0.0,
         seed: int = 0,
         keys: Sequence[str] | None = None,
@@ -146,6 +147,8 @@ class Potential:
             Bound on steps.
         relax_cell : bool
             Whether the cell moves.
+        optimizer : str
+            ``quasi-newton`` or ``fire`` (:class:`pipeline.surrogates.relaxation.RelaxationSettings`).
         rattle : float
             Standard deviation of a Gaussian displacement of every coordinate before the start, Å.
         seed : int
@@ -153,7 +156,7 @@ class Potential:
         keys : sequence of str, optional
             One a structure; the rattle depends on (seed, key), not on the order. Default: a digest of the structure.
         settings : RelaxationSettings, optional
-            All settings at once; then ``fmax``, ``max_steps`` and ``relax_cell`` are not looked at.
+            All settings at once; then ``fmax``, ``max_steps``, ``relax_cell`` and ``optimizer`` are not looked at.
 
         Returns
         -------
@@ -166,7 +169,7 @@ class Potential:
             A setting out of its bounds, or another number of keys than structures.
         """
         if settings is None:
-            settings = RelaxationSettings(fmax=fmax, max_steps=max_steps, relax_cell=relax_cell)
+            settings = RelaxationSettings(fmax, max_steps, relax_cell, optimizer)
         if not rattle >= 0.0:
             raise ValueError(f"rattle must be a displacement in Å, zero or more, got {rattle}")
         if keys is not None and len(keys) != len(structures):
