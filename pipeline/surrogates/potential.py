@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.reference.descent_bounds import descent_bound
 from pipeline.surrogates.batch import (
     BatchEvaluator,
     CrystalBatch,
@@ -15,6 +16,7 @@ from pipeline.surrogates.batch import (
     rejection,
 )
 from pipeline.surrogates.entries import EnergyScheme
+from pipeline.surrogates.giving_up import GivingUp
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings, RelaxedCrystal
 from pipeline.surrogates.results import Evaluation, Relaxation
 
@@ -118,6 +120,7 @@ class Potential:
         seed: int = 0,
         keys: Sequence[str] | None = None,
         settings: RelaxationSettings | None = None,
+        ceilings: Sequence[float] | None = None,
     ) -> list[Relaxation]:
         """Relax structures, many at once.
 
@@ -139,6 +142,9 @@ class Potential:
             One a structure; the rattle depends on (seed, key), not on the order. Default: a digest of the structure.
         settings : RelaxationSettings, optional
             All settings at once; then ``fmax``, ``max_steps`` and ``relax_cell`` are not looked at.
+        ceilings : sequence of float, optional
+            One a structure: total energy (eV) that it must come under; one that can't is given up (see
+            :mod:`pipeline.surrogates.giving_up`).
 
         Returns
         -------
@@ -148,7 +154,8 @@ class Potential:
         Raises
         ------
         ValueError
-            A setting out of its bounds, or another number of keys than structures.
+            A setting out of its bounds, another number of keys or ceilings than structures, or ceilings for a model
+            whose descents were never measured.
         """
         if settings is None:
             settings = RelaxationSettings(fmax=fmax, max_steps=max_steps, relax_cell=relax_cell)
@@ -156,16 +163,22 @@ class Potential:
             raise ValueError(f"rattle must be a displacement in Å, zero or more, got {rattle}")
         if keys is not None and len(keys) != len(structures):
             raise ValueError(f"{len(keys)} keys for {len(structures)} structures")
+        if ceilings is not None and len(ceilings) != len(structures):
+            raise ValueError(f"{len(ceilings)} ceilings for {len(structures)} structures")
         errors = [rejection(s, self.elements, self.evaluator.cutoff) for s in structures]
         good = [i for i, error in enumerate(errors) if error is None]
+        watch = None if ceilings is None else self._giving_up([ceilings[i] for i in good])
         relaxed: dict[int, RelaxedCrystal] = {}
         if good:
             batch = batch_from_structures([structures[i] for i in good])
             if rattle > 0.0:
                 chosen = [keys[i] if keys is not None else structure_key(structures[i]) for i in good]
                 rattle_batch(batch, rattle, seed, chosen)
-            relaxed = dict(zip(good, BatchedRelaxation(self.evaluator, settings).run(batch), strict=True))
+            relaxed = dict(zip(good, BatchedRelaxation(self.evaluator, settings).run(batch, watch), strict=True))
         return [_relaxation(structure, relaxed.get(i), errors[i]) for i, structure in enumerate(structures)]
+
+    def _giving_up(self, ceilings: Sequence[float]) -> GivingUp:
+        return GivingUp(np.array(ceilings, np.float64), descent_bound(self.name, self.sha256))
 
     def as_ase_calculator(self, **kwargs: Any) -> Any:
         """The same model, message-passing convention included, as an ASE calculator."""
@@ -222,4 +235,5 @@ def _relaxation(structure: "Structure", crystal: RelaxedCrystal | None, error: s
         energy_initial=crystal.energy_initial,
         max_force=crystal.max_force,
         volume_change=volume_change,
+        given_up=crystal.given_up,
     )
