@@ -21,3 +21,11 @@ def jit(function: F) -> F:
 def parallel_jit(function: F) -> F:
     """Like :func:`jit`, with ``prange`` loops spread over Numba's threads (one a worker under Dask)."""
     return numba.njit(cache=True, nogil=True, error_model="numpy", parallel=True)(function)  # type: ignore[no-any-return]
+
+
+def fused_jit(function: F) -> F:
+    """Like :func:`jit`, letting a product and a sum become one instruction, which rounds once instead of twice.
+
+    No other liberty is taken: the order of sums stays, NaN and infinity keep their meaning.
+    """
+    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})(function)  # type: ignore[no-any-return]

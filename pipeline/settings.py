@@ -115,6 +115,9 @@ class RelaxingStageSettings(StageSettings):
     rattle: float = Field(0.02, ge=0.0, le=0.2, description="standard deviation of the seeded start displacement, Å")
     seed: int = Field(0, ge=0)
     relax_cell: bool = True
+    optimizer: Literal["quasi-newton", "fire"] = Field(
+        "quasi-newton", description="how atoms and cell move; fire is slower and the same as ASE's"
+    )
 
 
 class StabilitySettings(RelaxingStageSettings):

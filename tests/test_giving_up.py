@@ -25,8 +25,9 @@ from pipeline.surrogates.descent import DescentPoint, DescentRecorder, descent_p
 from pipeline.surrogates.giving_up import GivingUp
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings
 from tests.campaigns import CONFIG
+from tests.morse import morse_potential
 from tests.test_stage_stability import EffectiveMedium, Result, crystal, reference, row
-from tests.test_surrogate_relaxation import _crystals, _potential
+from tests.test_surrogate_relaxation import _crystals
 from workflows.preflight import find_inputs
 
 BOUND = DescentBound(0.01, 2.0, 0.5, MappingProxyType({}))
@@ -81,9 +82,9 @@ def test_gives_up_what_the_bound_leaves_above_the_ceiling_and_remembers_the_lowe
 
 def test_those_that_are_not_given_up_end_as_without_ceilings(bounded: None) -> None:
     structures = _crystals()
-    plain = _potential().relax(structures, rattle=0.02)
+    plain = morse_potential().relax(structures, rattle=0.02)
     ceilings = [r.energy + (0.001 if k % 2 else -0.5) for k, r in enumerate(plain)]
-    model = _potential()
+    model = morse_potential()
     ladder = model.relax(structures, rattle=0.02, ceilings=ceilings)
     for k, (before, after) in enumerate(zip(plain, ladder, strict=True)):
         if k % 2:
@@ -105,16 +106,16 @@ def test_those_that_are_not_given_up_end_as_without_ceilings(bounded: None) -> N
 
 def test_giving_up_depends_on_no_companion(bounded: None) -> None:
     structures = _crystals()
-    ceilings = [r.energy - 0.5 for r in _potential().relax(structures)]
-    together = _potential().relax(structures, ceilings=ceilings)
+    ceilings = [r.energy - 0.5 for r in morse_potential().relax(structures)]
+    together = morse_potential().relax(structures, ceilings=ceilings)
     for structure, ceiling, there in zip(structures, ceilings, together, strict=True):
-        (alone,) = _potential().relax([structure], ceilings=[ceiling])
+        (alone,) = morse_potential().relax([structure], ceilings=[ceiling])
         assert (alone.n_steps, alone.given_up) == (there.n_steps, there.given_up)
 
 
 def test_a_converged_crystal_is_not_given_up(bounded: None) -> None:
-    (relaxed,) = _potential().relax(_crystals()[:1], fmax=0.01)
-    (again,) = _potential().relax([relaxed.structure], fmax=0.02, ceilings=[relaxed.energy - 5.0])
+    (relaxed,) = morse_potential().relax(_crystals()[:1], fmax=0.01)
+    (again,) = morse_potential().relax([relaxed.structure], fmax=0.02, ceilings=[relaxed.energy - 5.0])
     assert again.converged
     assert not again.given_up
 
@@ -122,21 +123,21 @@ def test_a_converged_crystal_is_not_given_up(bounded: None) -> None:
 def test_failures_are_not_shown_to_the_watch(bounded: None) -> None:
     overlapping = Structure(Lattice.cubic(5.0), ["Na", "Cl"], [[0, 0, 0], [0, 0, 0]])
     unknown = Structure(Lattice.cubic(5.0), ["Xe"], [[0, 0, 0]])
-    (good,) = _potential().relax(_crystals()[:1])
-    results = _potential().relax([unknown, overlapping, _crystals()[0]], ceilings=[0.0, 0.0, good.energy + 0.001])
+    (good,) = morse_potential().relax(_crystals()[:1])
+    results = morse_potential().relax([unknown, overlapping, _crystals()[0]], ceilings=[0.0, 0.0, good.energy + 0.001])
     assert [r.error is None for r in results] == [False, False, True]
     assert not any(r.given_up for r in results)
     assert results[2].n_steps == good.n_steps
 
 
 def test_recorder_sees_every_evaluation_and_disturbs_nothing() -> None:
-    model = _potential()
+    model = morse_potential()
     recorder = DescentRecorder()
     crystals = _crystals()
     results = BatchedRelaxation(model.evaluator, RelaxationSettings()).run(batch_from_structures(crystals), recorder)
     seen = np.concatenate([p.index for p in recorder.points])
     assert np.bincount(seen).tolist() == [r.n_steps + 1 for r in results]
-    assert [r.n_steps for r in results] == [r.n_steps for r in _potential().relax(crystals)]
+    assert [r.n_steps for r in results] == [r.n_steps for r in morse_potential().relax(crystals)]
     last = {int(i): (e, f) for p in recorder.points for i, e, f in zip(p.index, p.energies, p.largest, strict=True)}
     for i, result in enumerate(results):
         assert last[i] == (pytest.approx(result.energy), pytest.approx(result.max_force))
@@ -144,9 +145,9 @@ def test_recorder_sees_every_evaluation_and_disturbs_nothing() -> None:
 
 def test_ceilings_need_a_measured_model_and_their_number() -> None:
     with pytest.raises(ValueError, match=r"'Morse' .* was never measured; measured are .*fit_descent_bound"):
-        _potential().relax(_crystals(), ceilings=[0.0] * 5)
+        morse_potential().relax(_crystals(), ceilings=[0.0] * 5)
     with pytest.raises(ValueError, match="2 ceilings for 5 structures"):
-        _potential().relax(_crystals(), ceilings=[0.0] * 2)
+        morse_potential().relax(_crystals(), ceilings=[0.0] * 2)
 
 
 def test_fitted_bound_is_found_by_the_weights() -> None:

@@ -60,6 +60,7 @@ class EffectiveMedium:
         max_steps: int,
         *,
         relax_cell: bool,
+        optimizer: str = "fire",
         rattle: float,
         seed: int,
         keys: list[str] | None = None,

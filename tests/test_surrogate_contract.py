@@ -1,4 +1,7 @@
-"""What every potential must do, run for each that is available: CHGNet always, the others with IONSIEVE_DATA."""
+"""What every potential must do, for each that is available: CHGNet always, the others with IONSIEVE_DATA.
+
+On the CPU always, and with ``pytest -m gpu`` on CUDA.
+"""
 
 import contextlib
 import io
@@ -12,12 +15,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from pipeline.surrogates import CATALOGUE, load_potential, load_property_model
+from tests.potentials import POTENTIALS_ON_DEVICES, load
 
-POTENTIALS = [
-    pytest.param(name, marks=() if name == "CHGNet" else pytest.mark.data)
-    for name, entry in CATALOGUE.items()
-    if entry.kind == "potential"
-]
 PROPERTY_MODELS = [name for name, entry in CATALOGUE.items() if entry.kind == "property"]
 
 
@@ -36,9 +35,9 @@ def _distorted(seed=0):
     return Structure(Lattice(matrix), structure.species, structure.frac_coords + rng.normal(0.0, 0.01, (5, 3)))
 
 
-@pytest.fixture(scope="module", params=POTENTIALS)
+@pytest.fixture(scope="module", params=POTENTIALS_ON_DEVICES)
 def potential(request):
-    return load_potential(request.param)
+    return load(*request.param)
 
 
 def test_describes_itself(potential):

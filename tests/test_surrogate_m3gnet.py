@@ -96,6 +96,34 @@ def test_energies_equal_matgl(tmp_path, convention, smooth):
         assert ours.energy == pytest.approx(_matgl_energy(reference, structure), abs=2e-5 * len(structure))
 
 
+@pytest.mark.parametrize(("convention", "smooth"), [("source", False), ("destination", False), ("destination", True)])
+def test_kernels_equal_autograd(tmp_path, convention, smooth):
+    folder = _checkpoint(tmp_path / "model", _network(use_smooth=smooth), use_smooth=smooth)
+    potential = load_potential(folder, convention=convention)
+    by_kernels = potential.evaluate(_crystals())
+    potential.evaluator._on_cpu = None
+    for ours, reference in zip(by_kernels, potential.evaluate(_crystals()), strict=True):
+        # Both float32, in another order of operations, for forces of up to some eV/Å.
+        assert ours.energy == pytest.approx(reference.energy, abs=2e-5)
+        np.testing.assert_allclose(ours.forces, reference.forces, rtol=2e-5, atol=2e-4)
+        np.testing.assert_allclose(ours.stress, reference.stress, rtol=2e-5, atol=2e-5)
+
+
+def test_atoms_without_neighbours(tmp_path):
+    potential = load_potential(_checkpoint(tmp_path / "model", _network()), convention="destination")
+    lonely = Structure(Lattice.cubic(30.0), ["Li", "O"], [[0.0] * 3, [0.5] * 3])
+    pair = Structure(Lattice.cubic(30.0), ["Li", "O"], [[0.0] * 3, [0.15, 0.0, 0.0]])  # 4.5 Å: no three-body term
+    alone = [e.energy for e in potential.evaluate([lonely])]
+    together = potential.evaluate([lonely, pair, *_crystals()])
+    assert together[0].energy == pytest.approx(alone[0], abs=1e-5)
+    assert not together[0].forces.any()
+    assert together[1].forces[0, 0] == pytest.approx(-together[1].forces[1, 0], abs=1e-6)
+    potential.evaluator._on_cpu = None
+    for ours, reference in zip(together, potential.evaluate([lonely, pair]), strict=False):
+        assert ours.energy == pytest.approx(reference.energy, abs=1e-5)
+        np.testing.assert_allclose(ours.forces, reference.forces, atol=1e-5)
+
+
 def test_convention_matters_and_conventions_alternate(tmp_path):
     network = _network()
     folder = _checkpoint(tmp_path / "model", network)

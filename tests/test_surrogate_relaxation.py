@@ -1,4 +1,4 @@
-"""Batched FIRE with a model whose answers are known: a Morse solid."""
+"""Batched relaxation with a model whose answers are known: a Morse solid."""
 
 import numpy as np
 import pytest
@@ -7,46 +7,10 @@ from ase.optimize import FIRE
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from kernels.neighbors import neighbor_list
-from pipeline.surrogates.batch import BatchResult, fill_by_edges
-from pipeline.surrogates.fire import matrix_exponential
-from pipeline.surrogates.potential import Potential
+from pipeline.surrogates.active import matrix_exponential
+from pipeline.surrogates.batch import fill_by_edges
 from pipeline.surrogates.relaxation import RelaxationSettings
-
-
-class Morse:
-    """Pair potential exp(-2x) - 2 exp(-x) for each pair, x = 2 (r - 2.5), switched off at 6 Å."""
-
-    cutoff = 6.0
-    elements = ("Na", "Cl", "Li")
-    edges_per_batch = 1500
-
-    def __init__(self):
-        self.evaluations = 0
-        self.batches = []
-
-    def evaluate_batch(self, batch):
-        self.batches.append(len(batch.counts))
-        self.evaluations += len(batch.counts)
-        src, dst, vec, _, edges, closest = neighbor_list(batch.positions, batch.cells, batch.counts, self.cutoff)
-        r = np.linalg.norm(vec, axis=1)
-        inner, slope = np.exp(2.0 * (2.5 - r)), (1.0 - r / self.cutoff)
-        switch, switch_slope = slope**3, -3.0 * slope**2 / self.cutoff
-        well, well_slope = inner**2 - 2.0 * inner, 4.0 * (inner - inner**2)
-        pull = (0.5 * (well_slope * switch + well * switch_slope) / np.maximum(r, 1e-12))[:, None] * vec
-        owners = batch.owners
-        n = len(batch.counts)
-        forces = np.zeros_like(batch.positions)
-        np.add.at(forces, src, pull)
-        np.add.at(forces, dst, -pull)
-        virial = np.zeros((n, 3, 3))
-        np.add.at(virial, owners[src], vec[:, :, None] * pull[:, None, :])
-        energies = np.bincount(owners[src], 0.5 * well * switch, n)
-        return BatchResult(energies, forces, virial / batch.volumes[:, None, None], edges, closest, [None] * n)
-
-
-def _potential():
-    return Potential("Morse", "0" * 64, None, Morse(), "cpu")
+from tests.morse import Morse, morse_potential
 
 
 def _distorted(seed, scale=1.0, n=4):
@@ -62,9 +26,10 @@ def _crystals():
 
 @pytest.mark.parametrize("relax_cell", [True, False])
 def test_follows_ase_step_by_step(relax_cell):
-    potential = _potential()
+    potential = morse_potential()
     structures = _crystals()
-    for structure, ours in zip(structures, potential.relax(structures, fmax=0.01, relax_cell=relax_cell), strict=True):
+    relaxed = potential.relax(structures, fmax=0.01, relax_cell=relax_cell, optimizer="fire")
+    for structure, ours in zip(structures, relaxed, strict=True):
         atoms = AseAtomsAdaptor.get_atoms(structure)
         atoms.calc = potential.as_ase_calculator()
         optimiser = FIRE(FrechetCellFilter(atoms) if relax_cell else atoms, logfile=None)
@@ -81,7 +46,7 @@ def test_follows_ase_step_by_step(relax_cell):
 
 
 def test_fmax_means_what_it_means_in_ase():
-    potential = _potential()
+    potential = morse_potential()
     (relaxed,) = potential.relax([_distorted(0)], fmax=0.02)
     atoms = AseAtomsAdaptor.get_atoms(relaxed.structure)
     atoms.calc = potential.as_ase_calculator()
@@ -91,7 +56,7 @@ def test_fmax_means_what_it_means_in_ase():
 
 
 def test_energy_and_volume_are_those_of_the_structure_returned():
-    potential = _potential()
+    potential = morse_potential()
     structure = _distorted(1)
     (relaxed,) = potential.relax([structure])
     (start,), (end,) = potential.evaluate([structure]), potential.evaluate([relaxed.structure])
@@ -103,9 +68,9 @@ def test_energy_and_volume_are_those_of_the_structure_returned():
 
 def test_result_does_not_depend_on_companions_or_order():
     structures = _crystals()
-    alone = [_potential().relax([s])[0] for s in structures]
-    together = _potential().relax(structures)
-    backwards = _potential().relax(structures[::-1])[::-1]
+    alone = [morse_potential().relax([s])[0] for s in structures]
+    together = morse_potential().relax(structures)
+    backwards = morse_potential().relax(structures[::-1])[::-1]
     for a, b, c in zip(alone, together, backwards, strict=True):
         assert a.n_steps == b.n_steps == c.n_steps
         # The model is float64 here; only the order of sums differs.
@@ -114,7 +79,7 @@ def test_result_does_not_depend_on_companions_or_order():
 
 
 def test_waiting_crystals_enter_when_others_leave():
-    potential = _potential()
+    potential = morse_potential()
     results = potential.relax(_crystals() * 3)
     assert all(r.converged for r in results)
     model = potential.evaluator
@@ -134,8 +99,8 @@ def test_poisoned_rows_fail_alone():
     partial = Structure(Lattice.cubic(5.0), [{"Na": 0.5}], [[0, 0, 0]])
     bad = [overlapping, unknown, needle, tiny, undefined, partial]
     mixed = [good[0], overlapping, unknown, good[1], needle, tiny, good[2], undefined, partial, good[3], good[4]]
-    results = _potential().relax(mixed)
-    expected = iter(_potential().relax(good))
+    results = morse_potential().relax(mixed)
+    expected = iter(morse_potential().relax(good))
     kinds = {}
     for structure, result in zip(mixed, results, strict=True):
         if any(structure is b for b in bad):
@@ -155,7 +120,7 @@ def test_poisoned_rows_fail_alone():
         "DisorderedStructure",
     ]
     assert "atoms 0 and 1 are 0 Å apart after 0 steps" in results[1].error
-    evaluations = _potential().evaluate(mixed)
+    evaluations = morse_potential().evaluate(mixed)
     # Colliding atoms are no reason not to look at a structure: a finite energy is reported.
     hopeless = ("UnknownElement", "GraphTooLarge", "NonFinite", "Disordered")
     assert [e.error is not None for e in evaluations] == [(r.error or "").startswith(hopeless) for r in results]
@@ -167,7 +132,7 @@ def test_exploding_volume_fails_alone():
         Lattice.cubic(4.8), ["Na", "Na", "Na", "Na"], [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
     )
     settings = RelaxationSettings(max_volume_ratio=1.5, max_steps=500)
-    results = _potential().relax([_distorted(0), gas], settings=settings)
+    results = morse_potential().relax([_distorted(0), gas], settings=settings)
     assert results[0].converged
     assert results[1].error.startswith("ExplodingVolume: ")
     assert np.isfinite(results[1].volume_change)
@@ -180,18 +145,18 @@ def test_model_that_returns_nan_fails_only_that_crystal():
             result.energies[batch.counts == 3] = np.nan
             return result
 
-    results = Potential("broken", "0" * 64, None, Broken(), "cpu").relax(_crystals())
+    results = morse_potential(Broken()).relax(_crystals())
     assert [r.error is None for r in results] == [True, True, True, False, True]
     assert results[3].error.startswith("NonFiniteResult: ")
 
 
 def test_steps_are_bounded():
-    (result,) = _potential().relax([_distorted(0)], max_steps=3)
+    (result,) = morse_potential().relax([_distorted(0)], max_steps=3)
     assert not result.converged
     assert result.error is None
     assert result.n_steps == 3
     assert result.max_force > 0.05
-    (unmoved,) = _potential().relax([_distorted(0)], max_steps=0)
+    (unmoved,) = morse_potential().relax([_distorted(0)], max_steps=0)
     np.testing.assert_allclose(unmoved.structure.cart_coords, _distorted(0).cart_coords, atol=1e-12)
 
 
@@ -199,7 +164,7 @@ def test_rattle_depends_on_seed_and_key_only():
     structures = _crystals()
 
     def starts(items, **kwargs):
-        return [r.energy_initial for r in _potential().relax(items, max_steps=0, rattle=0.02, **kwargs)]
+        return [r.energy_initial for r in morse_potential().relax(items, max_steps=0, rattle=0.02, **kwargs)]
 
     forward = starts(structures, seed=1)
     assert starts(structures[::-1], seed=1)[::-1] == pytest.approx(forward, abs=1e-9)
@@ -212,15 +177,15 @@ def test_rattle_depends_on_seed_and_key_only():
 def test_rattle_leaves_a_saddle():
     # Equally spaced atoms in a stretched chain feel no force, but are not at a minimum.
     chain = Structure(Lattice.orthorhombic(6.4, 12.0, 12.0), ["Na", "Na"], [[0, 0, 0], [0.5, 0, 0]])
-    (saddle,) = _potential().relax([chain], 0.01, relax_cell=False)
-    (left,) = _potential().relax([chain], 0.01, relax_cell=False, rattle=0.02)
+    (saddle,) = morse_potential().relax([chain], 0.01, relax_cell=False)
+    (left,) = morse_potential().relax([chain], 0.01, relax_cell=False, rattle=0.02)
     assert saddle.n_steps == 0
     assert left.energy < saddle.energy - 0.1
 
 
 def test_nothing_in_nothing_out():
-    assert _potential().relax([]) == []
-    assert _potential().evaluate([]) == []
+    assert morse_potential().relax([]) == []
+    assert morse_potential().evaluate([]) == []
 
 
 @pytest.mark.parametrize(
@@ -234,7 +199,7 @@ def test_nothing_in_nothing_out():
 )
 def test_bad_settings_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        _potential().relax([_distorted(0)], **arguments)
+        morse_potential().relax([_distorted(0)], **arguments)
 
 
 def test_matrix_exponential_of_a_diagonal():

@@ -23,7 +23,8 @@ from workflows.store import Unit
 from workflows.worker import UnitResult
 
 _METADATA_KEY = b"ionsieve"
-_OUT_OF_MEMORY = ("MemoryError", "OutOfMemoryError")
+# The limit behind the last one may be what this machine's memory holds.
+_OUT_OF_MEMORY = ("MemoryError", "OutOfMemory", "GraphTooLarge")
 
 
 class RelaxedPhases:

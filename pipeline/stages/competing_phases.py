@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.settings import CompetingPhasesSettings
 
 NAME = "competing_phases"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def run(part: pd.DataFrame, settings: CompetingPhasesSettings, refs: References, workspace: Path) -> pd.DataFrame:

@@ -49,6 +49,7 @@ def relax_crystals(
             fmax=settings.fmax,
             max_steps=settings.max_steps,
             relax_cell=settings.relax_cell,
+            optimizer=settings.optimizer,
             rattle=settings.rattle,
             seed=settings.seed,
             keys=[key for _, key, _ in batch],

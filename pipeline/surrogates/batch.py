@@ -15,6 +15,10 @@ IntArray = NDArray[np.int64]
 
 # A crystal with more directed neighbour pairs than this is no material of this project (300 atoms have 30,000).
 MAX_EDGES = 200_000
+# Pair-image tests of a neighbour search for each pair it may find: beyond it the cell is a needle or mostly empty.
+_WORK_PER_EDGE = 500.0
+# Neighbours of one atom that no crystal has: 2,000 within 6 Å leave half a cubic ångström for each.
+_DENSEST = 2_000.0
 
 
 @dataclass
@@ -54,6 +58,12 @@ class CrystalBatch:
         volumes: FloatArray = np.abs(np.linalg.det(self.cells))
         return volumes
 
+    def part(self, first: int, last: int) -> "CrystalBatch":
+        """Crystals ``first`` to ``last`` (not included); the arrays are views of this batch's."""
+        start = int(self.counts[:first].sum())
+        atoms = slice(start, start + int(self.counts[first:last].sum()))
+        return CrystalBatch(self.positions[atoms], self.cells[first:last], self.numbers[atoms], self.counts[first:last])
+
 
 @dataclass(frozen=True)
 class BatchResult:
@@ -81,6 +91,31 @@ class BatchResult:
     edges: IntArray
     closest: FloatArray
     errors: list[str | None]
+
+    @classmethod
+    def failed(cls, counts: IntArray, error: str) -> "BatchResult":
+        """The answer for crystals of so many atoms that all have the same error."""
+        n = len(counts)
+        return cls(
+            energies=np.full(n, np.nan),
+            forces=np.full((int(counts.sum()), 3), np.nan),
+            stresses=np.full((n, 3, 3), np.nan),
+            edges=np.zeros(n, np.int64),
+            closest=np.tile([np.inf, 0.0, 0.0], (n, 1)),
+            errors=[error] * n,
+        )
+
+    @classmethod
+    def joined(cls, results: Sequence["BatchResult"]) -> "BatchResult":
+        """Answers for the crystals of several batches, one after the other."""
+        return cls(
+            energies=np.concatenate([r.energies for r in results]),
+            forces=np.concatenate([r.forces for r in results]),
+            stresses=np.concatenate([r.stresses for r in results]),
+            edges=np.concatenate([r.edges for r in results]),
+            closest=np.concatenate([r.closest for r in results]),
+            errors=[error for r in results for error in r.errors],
+        )
 
 
 class BatchEvaluator(Protocol):
@@ -117,7 +152,23 @@ def image_work(counts: IntArray, cells: FloatArray, cutoff: float) -> FloatArray
     return work
 
 
-def rejection(structure: "Structure", elements: tuple[str, ...], cutoff: float) -> str | None:
+def graph_too_large(count: int, volume: float, edges: float, cutoff: float, max_edges: int) -> str:
+    """Error of a crystal with more neighbour pairs than are allowed."""
+    if edges > _DENSEST * count:
+        remedy = "no crystal is as dense: check the lattice and the coordinates"
+    else:
+        power = 10.0 ** max(np.floor(np.log10(edges)) - 1.0, 0.0)
+        enough = int(np.ceil(edges / power) * power)
+        remedy = f"if memory holds them, raise the limit: load_potential(..., max_edges={enough})"
+    return (
+        f"GraphTooLarge: {count} atoms in {volume:.3g} Å3 mean about {edges:.3g} neighbour pairs within {cutoff} Å "
+        f"(limit {max_edges}); {remedy}"
+    )
+
+
+def rejection(
+    structure: "Structure", elements: tuple[str, ...], cutoff: float, max_edges: int = MAX_EDGES
+) -> str | None:
     """Why a structure cannot be given to a model, as ``"<type>: <message>"``, or None if it can."""
     if len(structure) == 0:
         return "EmptyStructure: the structure has no atoms"
@@ -135,10 +186,12 @@ def rejection(structure: "Structure", elements: tuple[str, ...], cutoff: float) 
     count, one_cell = np.array([len(structure)], np.int64), cell[None]
     edges = float(estimated_edges(count, np.array([volume]), cutoff)[0])
     work = float(image_work(count, one_cell, cutoff)[0])
-    if edges > MAX_EDGES or work > 500.0 * MAX_EDGES:
+    if edges > max_edges:
+        return graph_too_large(len(structure), volume, edges, cutoff, max_edges)
+    if work > _WORK_PER_EDGE * max(max_edges, MAX_EDGES):
         return (
-            f"GraphTooLarge: {len(structure)} atoms in {volume:.3g} Å3 mean about {edges:.3g} neighbour pairs "
-            f"within {cutoff} Å (limit {MAX_EDGES})"
+            f"GraphTooLarge: the neighbour search of {structure.formula} in {volume:.3g} Å3 would try {work:.3g} pairs "
+            f"of atoms and images; its cell is a needle, a plate or mostly empty: reduce it (Niggli) or fill it"
         )
     return None
 

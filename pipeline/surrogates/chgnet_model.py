@@ -1,9 +1,11 @@
 """CHGNet (Deng et al., Nat. Mach. Intell. 2023, 5, 1031) as a batch evaluator.
 
-The network is the ``chgnet`` package's; the neighbour list is ours.
+The network is the ``chgnet`` package's. The graph is ours: edges, their pairs and the angles of all crystals in flat
+arrays, without a loop over crystals, and one backward pass to the edge vectors for forces and stress.
 """
 
 import contextlib
+import dataclasses
 import io
 import warnings
 from pathlib import Path
@@ -11,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kernels.neighbors import neighbor_list
-from pipeline.surrogates.batch import BatchResult, CrystalBatch
+from pipeline.surrogates.batch import BatchResult, CrystalBatch, FloatArray, IntArray
 from pipeline.surrogates.entries import CHGNET_ELEMENTS
 
 
@@ -49,108 +52,153 @@ class CHGNetEvaluator:
         source, destination, vectors, images, edges, closest = neighbor_list(
             batch.positions, batch.cells, batch.counts, self.cutoff
         )
-        first_edges = np.cumsum(edges) - edges
-        errors: list[str | None] = []
-        graphs = []
-        for b, (atom, edge) in enumerate(zip(batch.offsets, first_edges, strict=True)):
-            atoms = slice(atom, atom + batch.counts[b])
-            pairs = slice(edge, edge + edges[b])
-            lonely = np.setdiff1d(np.arange(batch.counts[b]), source[pairs] - atom)
-            if len(lonely):
-                errors.append(f"IsolatedAtom: atom {lonely[0]} has no neighbour within {self.cutoff} Å")
-                continue
-            try:
-                graph = self._graph(
-                    batch.positions[atoms],
-                    batch.cells[b],
-                    batch.numbers[atoms],
-                    source[pairs] - atom,
-                    destination[pairs] - atom,
-                    vectors[pairs],
-                    images[pairs],
-                )
-            except ValueError as error:  # chgnet could not pair the directed edges of this crystal
-                errors.append(f"GraphError: {error}")
-                continue
-            errors.append(None)
-            graphs.append(graph)
-        energies = np.full(len(batch.counts), np.nan)
-        forces = np.full((len(batch.numbers), 3), np.nan)
-        stresses = np.full((len(batch.counts), 3, 3), np.nan)
-        good = [b for b, error in enumerate(errors) if error is None]
-        if good:
-            with _quiet():
-                totals, pulls, strain_gradients = self._predict(graphs)
-            start = 0
-            for k, b in enumerate(good):
-                first, count = batch.offsets[b], int(batch.counts[b])
-                energies[b] = totals[k]
-                forces[first : first + count] = -pulls[start : start + count]
-                start += count
-                symmetric = 0.5 * (strain_gradients[k] + strain_gradients[k].T)
-                stresses[b] = symmetric / batch.volumes[b]
-        return BatchResult(energies, forces, stresses, edges, closest, errors)
+        errors = self._isolated_atoms(batch, source)
+        if not len(source):
+            return dataclasses.replace(BatchResult.failed(batch.counts, ""), closest=closest, errors=errors)
+        pairs = pair_edges(source, destination, images)
+        paired = pairs >= 0
+        if not paired.all():
+            source, destination, vectors, pairs = source[paired], destination[paired], vectors[paired], pairs[paired]
+        leaf = torch.from_numpy(vectors.astype(np.float32)).to(self.device).requires_grad_(True)
+        src, dst = (torch.from_numpy(a).to(self.device) for a in (source, destination))
+        owners = torch.from_numpy(batch.owners).to(self.device)
+        numbers = torch.from_numpy(batch.numbers).to(self.device)
+        n_crystals = len(batch.counts)
+        with _quiet():
+            graph = self._graph(numbers, owners, n_crystals, src, dst, leaf, vectors, pairs)
+            prediction = self.network._compute(graph)
+            counts = prediction["atoms_per_graph"]
+            composition = torch.zeros(n_crystals, 94, device=self.device)
+            composition.index_put_((owners, numbers - 1), torch.ones(len(numbers), device=self.device), accumulate=True)
+            # The network and the composition model give eV/atom.
+            totals = prediction["e"] * counts
+            (gradient,) = torch.autograd.grad(totals.sum(), leaf)
+            reference = self.network.composition_model._get_energy(composition / counts[:, None]) * counts
+        pull = gradient.to(torch.float64)
+        forces = torch.zeros(len(numbers), 3, dtype=torch.float64, device=self.device)
+        forces.index_add_(0, src, pull)
+        forces.index_add_(0, dst, -pull)
+        virial = torch.zeros(n_crystals, 9, dtype=torch.float64, device=self.device)
+        outer = leaf.detach().to(torch.float64)[:, :, None] * pull[:, None, :]
+        virial.index_add_(0, owners.index_select(0, src), outer.view(-1, 9))
+        strain_gradient = virial.view(-1, 3, 3).cpu().numpy()
+        stresses = 0.5 * (strain_gradient + strain_gradient.transpose(0, 2, 1)) / batch.volumes[:, None, None]
+        energies = (totals.detach() + reference).cpu().numpy().astype(np.float64)
+        all_forces = forces.cpu().numpy()
+        failed = np.array([error is not None for error in errors], bool)
+        energies[failed], stresses[failed], all_forces[failed[batch.owners]] = np.nan, np.nan, np.nan
+        return BatchResult(energies, all_forces, stresses, edges, closest, errors)
 
-    def _predict(self, graphs: list[Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Energies (B,), their gradients by positions (N, 3) and by strain (B, 3, 3), in float64.
-
-        The package's own prediction runs two backward passes and keeps their graphs for training; one suffices.
-        """
-        from chgnet.model.model import BatchedGraph
-
-        network = self.network
-        batched = BatchedGraph.from_graphs(
-            graphs,
-            bond_basis_expansion=network.bond_basis_expansion,
-            angle_basis_expansion=network.angle_basis_expansion,
-            compute_stress=True,
-        )
-        prediction = network._compute(batched)
-        counts = prediction["atoms_per_graph"]
-        # The network and the composition model give eV/atom.
-        energies = prediction["e"] * counts
-        leaves = [*batched.atom_positions, *batched.strains]
-        gradients = torch.autograd.grad(energies.sum(), leaves)
-        totals = energies.detach() + network.composition_model(graphs) * counts
-        n = len(graphs)
-        return (
-            totals.cpu().numpy().astype(np.float64),
-            torch.cat(gradients[:n]).cpu().numpy().astype(np.float64),
-            torch.stack(gradients[n:]).cpu().numpy().astype(np.float64),
-        )
+    def _isolated_atoms(self, batch: CrystalBatch, source: IntArray) -> list[str | None]:
+        """Errors of crystals with an atom that has no neighbour: the model was not trained on such."""
+        errors: list[str | None] = [None] * len(batch.counts)
+        isolated = np.flatnonzero(np.bincount(source, minlength=len(batch.numbers)) == 0)
+        owners = batch.owners[isolated]
+        for atom, b in zip(isolated[::-1], owners[::-1], strict=True):
+            errors[b] = f"IsolatedAtom: atom {atom - batch.offsets[b]} has no neighbour within {self.cutoff} Å"
+        return errors
 
     def _graph(
         self,
-        positions: np.ndarray,
-        cell: np.ndarray,
-        numbers: np.ndarray,
-        source: np.ndarray,
-        destination: np.ndarray,
-        vectors: np.ndarray,
-        images: np.ndarray,
+        numbers: Tensor,
+        owners: Tensor,
+        n_crystals: int,
+        source: Tensor,
+        destination: Tensor,
+        leaf: Tensor,
+        vectors: FloatArray,
+        pairs: IntArray,
     ) -> Any:
-        """A ``CrystalGraph`` of one crystal, by chgnet's own (compiled) edge pairing."""
-        from chgnet.graph.crystalgraph import CrystalGraph
+        """The package's ``BatchedGraph``, with the edge vectors (E, 3) as the leaf of all that is differentiated."""
+        from chgnet.model.model import BatchedGraph
 
-        distances = np.sqrt(np.einsum("ea,ea->e", vectors, vectors))
-        graph = self.network.graph_converter.create_graph(len(numbers), source, destination, images, distances)
-        atom_graph, directed = graph.adjacency_list()
-        bond_graph, undirected = graph.line_graph_adjacency_list(cutoff=self.bond_cutoff)
-        fractional = positions @ np.linalg.inv(cell)
-        # chgnet takes float32 and differentiates with respect to what it builds from these.
-        tensors = {
-            "atomic_number": torch.from_numpy(numbers.astype(np.int32)),
-            "atom_frac_coord": torch.tensor(fractional, dtype=torch.float32, requires_grad=True),
-            "atom_graph": torch.tensor(atom_graph, dtype=torch.int32),
-            "neighbor_image": torch.tensor(images, dtype=torch.float32),
-            "directed2undirected": torch.tensor(directed, dtype=torch.int32),
-            "undirected2directed": torch.tensor(undirected, dtype=torch.int32),
-            "bond_graph": torch.tensor(bond_graph, dtype=torch.int32),
-            "lattice": torch.tensor(cell, dtype=torch.float32, requires_grad=True),
-        }
-        return CrystalGraph(**tensors, atom_graph_cutoff=self.cutoff, bond_graph_cutoff=self.bond_cutoff).to(
-            str(self.device)
+        network = self.network
+        lengths = torch.linalg.vector_norm(leaf, dim=1)
+        # One directed edge of each pair; with the pair's number it is where the pair's length is taken from.
+        chosen = np.empty(len(pairs) // 2, np.int64)
+        chosen[pairs] = np.arange(len(pairs))
+        pair_lengths = lengths.index_select(0, torch.from_numpy(chosen).to(self.device))
+        first, second = bond_angles(source.cpu().numpy(), vectors, self.bond_cutoff)
+        one, other = (torch.from_numpy(a).to(self.device) for a in (first, second))
+        unit = leaf / lengths[:, None]
+        undirected = torch.from_numpy(pairs).to(self.device)
+        angles = (
+            network.angle_basis_expansion(unit.index_select(0, one), unit.index_select(0, other))
+            if len(first)
+            else leaf.new_zeros(0)
         )
+        centers = [source.index_select(0, one), undirected.index_select(0, one), undirected.index_select(0, other)]
+        return BatchedGraph(
+            atomic_numbers=numbers,
+            bond_bases_ag=network.bond_basis_expansion.rbf_expansion_ag(pair_lengths),
+            bond_bases_bg=network.bond_basis_expansion.rbf_expansion_bg(pair_lengths),
+            angle_bases=angles,
+            batched_atom_graph=torch.stack([source, destination], dim=1),
+            batched_bond_graph=torch.stack(centers, dim=1),
+            atom_owners=owners,
+            directed2undirected=undirected,
+            atom_positions=[],
+            strains=[],
+            volumes=leaf.new_zeros(n_crystals),
+        )
+
+
+def pair_edges(source: IntArray, destination: IntArray, images: IntArray) -> IntArray:
+    """Number of the undirected edge that each directed edge belongs to.
+
+    Parameters
+    ----------
+    source, destination : (E,) int64
+        Atoms in the batch.
+    images : (E, 3) int64
+        Cell of the destination, relative to the source's.
+
+    Returns
+    -------
+    pairs : (E,) int64
+        Numbers from zero, each for two edges; -1 for an edge without its reverse, which rounding can leave out
+        at the cutoff, where it has no weight.
+    """
+    # Of an edge and its reverse one has the lower source, or between images of one atom the positive first component.
+    leading = np.where(images[:, 0] != 0, images[:, 0], np.where(images[:, 1] != 0, images[:, 1], images[:, 2]))
+    forward = np.where(source != destination, source < destination, leading > 0)
+    low, high = np.where(forward, source, destination), np.where(forward, destination, source)
+    shift = np.where(forward[:, None], images, -images)
+    order = np.lexsort((shift[:, 2], shift[:, 1], shift[:, 0], high, low))
+    keys = np.column_stack([low, high, shift])[order]
+    same = (keys[1:] == keys[:-1]).all(axis=1)
+    firsts = np.flatnonzero(same)
+    pairs = np.full(len(source), -1, np.int64)
+    pairs[order[firsts]] = np.arange(len(firsts))
+    pairs[order[firsts + 1]] = np.arange(len(firsts))
+    return pairs
+
+
+def bond_angles(source: IntArray, vectors: FloatArray, cutoff: float) -> tuple[IntArray, IntArray]:
+    """All ordered pairs of different edges within a cutoff that leave the same atom.
+
+    Parameters
+    ----------
+    source : (E,) int64
+        Atom that each edge leaves, ascending.
+    vectors : (E, 3) float64
+        Å.
+    cutoff : float
+        Å.
+
+    Returns
+    -------
+    first, second : (A,) int64
+        Edges.
+    """
+    close = np.flatnonzero(np.einsum("ea,ea->e", vectors, vectors) < cutoff * cutoff)
+    _, starts, sizes = np.unique(source[close], return_index=True, return_counts=True)
+    partners = np.repeat(sizes, sizes)
+    first = np.repeat(np.arange(len(close)), partners)
+    within = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
+    second = np.repeat(np.repeat(starts, sizes), partners) + within
+    different = first != second
+    return close[first[different]], close[second[different]]
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ atoms, as in ASE's FrechetCellFilter with its default factor, so that ``fmax`` m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pipeline.surrogates.batch import BatchResult, CrystalBatch, FloatArray, IntArray, estimated_edges
-
-BoolArray = NDArray[np.bool_]
+from pipeline.surrogates.active import ActiveCrystals, BoolArray, entering, matrix_exponential, sum_by_crystal
+from pipeline.surrogates.batch import CrystalBatch, FloatArray, IntArray
 
 # FIRE's parameters: those of Bitzek et al. and of ASE.
 _DT_START, _DT_MAX = 0.1, 1.0
@@ -23,107 +22,65 @@ _PATIENCE = 5
 
 
 @dataclass
-class ActiveCrystals:
-    """State of the crystals under way. Arrays of (N, ...) belong to atoms, of (B, ...) to crystals."""
+class FireCrystals(ActiveCrystals):
+    """What FIRE remembers of each crystal."""
 
-    positions: FloatArray
     velocities: FloatArray
-    numbers: IntArray
-    cells: FloatArray
     cell_velocities: FloatArray
-    counts: IntArray
-    index: IntArray
     time_step: FloatArray
     alpha: FloatArray
     downhill: IntArray
-    steps: IntArray
-    volume_start: FloatArray
-    energy_start: FloatArray
-    edges: FloatArray
 
-    _ATOMIC = ("positions", "velocities", "numbers")
-
-    def keep(self, mask: BoolArray) -> "ActiveCrystals":
-        """Only the crystals of the mask."""
-        atoms = np.repeat(mask, self.counts)
-        return ActiveCrystals(
-            **{f.name: getattr(self, f.name)[atoms if f.name in self._ATOMIC else mask] for f in fields(self)}
-        )
-
-    def join(self, other: "ActiveCrystals") -> "ActiveCrystals":
-        """These crystals and then the other ones."""
-        return ActiveCrystals(
-            **{f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)}
-        )
-
-    def as_batch(self) -> CrystalBatch:
-        """The crystals as a model sees them (arrays are shared, not copied)."""
-        return CrystalBatch(self.positions, self.cells, self.numbers, self.counts)
+    ATOMIC: ClassVar[frozenset[str]] = ActiveCrystals.ATOMIC | {"velocities"}
 
 
-def start(batch: CrystalBatch, indices: Sequence[int], cutoff: float) -> ActiveCrystals:
-    """State of the given crystals before their first step."""
-    offsets = batch.offsets
-    atoms = np.concatenate([np.arange(offsets[i], offsets[i] + batch.counts[i]) for i in indices])
-    chosen = np.array(indices, np.int64)
-    n = len(chosen)
-    volumes = batch.volumes[chosen]
-    return ActiveCrystals(
-        positions=batch.positions[atoms].copy(),
-        velocities=np.zeros((len(atoms), 3)),
-        numbers=batch.numbers[atoms],
-        cells=batch.cells[chosen].copy(),
-        cell_velocities=np.zeros((n, 3, 3)),
-        counts=batch.counts[chosen],
-        index=chosen,
-        time_step=np.full(n, _DT_START),
-        alpha=np.full(n, _ALPHA_START),
-        downhill=np.zeros(n, np.int64),
-        steps=np.zeros(n, np.int64),
-        volume_start=volumes,
-        energy_start=np.full(n, np.nan),
-        edges=estimated_edges(batch.counts[chosen], volumes, cutoff),
-    )
+class Fire:
+    """FIRE as an optimiser of the batched relaxation.
 
-
-def matrix_exponential(matrices: FloatArray) -> FloatArray:
-    """(B, 3, 3) exponentials of symmetric matrices."""
-    values, vectors = np.linalg.eigh(matrices)
-    exponential: FloatArray = np.einsum("bij,bj,bkj->bik", vectors, np.exp(values), vectors)
-    return exponential
-
-
-def _sum_by_crystal(per_atom: FloatArray, counts: IntArray) -> FloatArray:
-    """(B,) sums of (N,) values."""
-    summed: FloatArray = np.add.reduceat(per_atom, np.cumsum(counts) - counts)
-    return summed
-
-
-def generalised_forces(
-    result: BatchResult, batch: CrystalBatch, relax_cell: bool
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Forces on atoms (N, 3) and on the strain (B, 3, 3), and the largest norm among their rows (B,), eV/Å.
-
-    The strain's force is minus volume times stress, divided by the number of atoms.
+    Parameters
+    ----------
+    cutoff : float
+        Of the model, Å: edges are estimated with it.
+    max_displacement : float
+        Longest step, as the norm over all coordinates of a crystal (ASE's ``maxstep``), Å.
     """
-    counts = batch.counts
-    cell_forces = np.zeros_like(result.stresses)
-    if relax_cell:
-        cell_forces = -result.stresses * (batch.volumes / counts)[:, None, None]
-    norms = np.linalg.norm(result.forces, axis=1)
-    largest = np.maximum.reduceat(norms, np.cumsum(counts) - counts)
-    largest = np.maximum(largest, np.linalg.norm(cell_forces, axis=2).max(axis=1))
-    return result.forces, cell_forces, largest
+
+    def __init__(self, cutoff: float, max_displacement: float) -> None:
+        self.cutoff = cutoff
+        self.max_displacement = max_displacement
+
+    def start(self, batch: CrystalBatch, indices: Sequence[int]) -> FireCrystals:
+        """All at rest."""
+        common = entering(batch, indices, self.cutoff)
+        n = len(common["counts"])
+        return FireCrystals(
+            **common,
+            velocities=np.zeros_like(common["positions"]),
+            cell_velocities=np.zeros((n, 3, 3)),
+            time_step=np.full(n, _DT_START),
+            alpha=np.full(n, _ALPHA_START),
+            downhill=np.zeros(n, np.int64),
+        )
+
+    def settled(
+        self, state: FireCrystals, energies: FloatArray, forces: FloatArray, cell_forces: FloatArray, valid: BoolArray
+    ) -> BoolArray:
+        """FIRE asks nothing but small forces."""
+        return np.ones(len(state.counts), bool)
+
+    def step(self, state: FireCrystals, forces: FloatArray, cell_forces: FloatArray) -> None:
+        """See :func:`fire_step`."""
+        fire_step(state, forces, cell_forces, self.max_displacement)
 
 
-def fire_step(state: ActiveCrystals, forces: FloatArray, cell_forces: FloatArray, max_displacement: float) -> None:
+def fire_step(state: FireCrystals, forces: FloatArray, cell_forces: FloatArray, max_displacement: float) -> None:
     """Advance every crystal by one FIRE step, in place."""
     counts = state.counts
     # The first step of a crystal starts from rest: ASE leaves its velocity at zero for the mixing.
-    power = _sum_by_crystal((forces * state.velocities).sum(axis=1), counts)
+    power = sum_by_crystal((forces * state.velocities).sum(axis=1), counts)
     power += (cell_forces * state.cell_velocities).sum(axis=(1, 2))
-    squared_force = _sum_by_crystal((forces**2).sum(axis=1), counts) + (cell_forces**2).sum(axis=(1, 2))
-    squared_speed = _sum_by_crystal((state.velocities**2).sum(axis=1), counts)
+    squared_force = sum_by_crystal((forces**2).sum(axis=1), counts) + (cell_forces**2).sum(axis=(1, 2))
+    squared_speed = sum_by_crystal((state.velocities**2).sum(axis=1), counts)
     squared_speed += (state.cell_velocities**2).sum(axis=(1, 2))
     moving = state.steps > 0
     forward = moving & (power > 0.0)
@@ -144,12 +101,12 @@ def fire_step(state: ActiveCrystals, forces: FloatArray, cell_forces: FloatArray
     state.steps += 1
 
 
-def _move(state: ActiveCrystals, max_displacement: float) -> None:
+def _move(state: FireCrystals, max_displacement: float) -> None:
     """Displace atoms and strain cells by time step times velocity, cut to the longest step allowed."""
     counts = state.counts
     step = np.repeat(state.time_step, counts)[:, None] * state.velocities
     cell_step = state.time_step[:, None, None] * state.cell_velocities
-    length = np.sqrt(_sum_by_crystal((step**2).sum(axis=1), counts) + (cell_step**2).sum(axis=(1, 2)))
+    length = np.sqrt(sum_by_crystal((step**2).sum(axis=1), counts) + (cell_step**2).sum(axis=(1, 2)))
     cut = np.where(length > max_displacement, max_displacement / np.maximum(length, 1e-300), 1.0)
     deformation = matrix_exponential(cell_step * (cut / counts)[:, None, None])
     moved = state.positions + step * np.repeat(cut, counts)[:, None]

@@ -1,6 +1,8 @@
 """M3GNet's energy, forces and stress for a batch of crystals, on the weights of a matgl module.
 
-The mathematics is that of Chen and Ong, Nat. Comput. Sci. 2022, 2, 718, and of matgl, arranged for speed:
+On a CPU the network runs in kernels (:mod:`pipeline.surrogates.m3gnet_on_cpu`); here is the same in torch, for CUDA and
+for property models. The mathematics is that of Chen and Ong, Nat. Comput. Sci. 2022, 2, 718, and of matgl, arranged
+for speed:
 
 - Edge vectors are the only leaves of the autograd graph. Forces and the virial are sums over edges of the energy's
   gradient with respect to them, so one backward pass gives both, and distances are made in float64.
@@ -18,10 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, silu
 
+from kernels.edge_forces import edge_forces
 from kernels.neighbors import neighbor_list
 from pipeline.surrogates.batch import BatchResult, CrystalBatch
 from pipeline.surrogates.entries import Convention, ThreeBody
 from pipeline.surrogates.loading import BadCheckpointError, LoadedModel
+from pipeline.surrogates.m3gnet_on_cpu import M3GNetOnCpu
 
 # Y_l0 at the pole: sqrt((2l + 1) / 4 pi).
 _HARMONIC = tuple(math.sqrt((2 * l + 1) / (4.0 * math.pi)) for l in range(3))  # noqa: E741
@@ -92,7 +96,7 @@ class M3GNetNetwork(nn.Module):
         self.cutoff = float(network.cutoff)
         self.threebody_cutoff = float(network.threebody_cutoff) if three_body == "included" else 0.0
         self.max_n = int(network.max_n)
-        self._share_radial = not network.basis_expansion.use_smooth
+        self.shares_radial = not network.basis_expansion.use_smooth
         self._pairs: list[tuple[_GatedPair, _GatedPair]] = []
 
     def prepare(self) -> None:
@@ -137,21 +141,13 @@ class M3GNetNetwork(nn.Module):
             nodes = nodes.index_add(0, sink, messages)
         return nodes, edges
 
-    def energies(
-        self,
-        types: Tensor,
-        source: Tensor,
-        destination: Tensor,
-        vectors: Tensor,
-        n_close: int,
-        owners: Tensor,
-        n_crystals: int,
+    def atomic_energies(
+        self, types: Tensor, source: Tensor, destination: Tensor, vectors: Tensor, n_close: int
     ) -> Tensor:
-        """(B,) network outputs of an extensive model, before scale and element offsets."""
+        """(N,) network outputs of an extensive model, before scale and element offsets; arguments as above."""
         nodes, _ = self.node_features(types, source, destination, vectors, n_close)
-        atomic = self.network.final_layer(nodes).view(-1)
-        summed: Tensor = atomic.new_zeros(n_crystals).index_add(0, owners, atomic)
-        return summed
+        atomic: Tensor = self.network.final_layer(nodes).view(-1)
+        return atomic
 
 
 class _CloseBonds:
@@ -176,7 +172,7 @@ class _CloseBonds:
         cubed = ratio**3
         # Polynomial envelope of Gasteiger et al., arXiv:2003.03123, with exponent 3.
         self.envelope = (1.0 - cubed * (10.0 + ratio * (6.0 * ratio - 15.0)))[:, None]
-        basis = radial[:n_close] if owner._share_radial else owner.network.basis_expansion.sbf(distance)
+        basis = radial[:n_close] if owner.shares_radial else owner.network.basis_expansion.sbf(distance)
         self.basis = basis * self.envelope
         self.unit = vectors[:n_close] / distance[:, None]
         self.second, self.second_weights = _traceless_moments(self.unit)
@@ -224,6 +220,9 @@ class M3GNetEvaluator:
         self.network = M3GNetNetwork(model.network, model.convention, model.three_body).to(device)
         self.network.prepare()
         self.device = device
+        self._on_cpu: M3GNetOnCpu | None = None
+        if device.type == "cpu" and len(model.network.graph_layers[0].conv.edge_update_func.layers) > 4:
+            self._on_cpu = M3GNetOnCpu(self.network)
         self.elements = model.elements
         self.cutoff = self.network.cutoff
         self.edges_per_batch = edges_per_batch
@@ -236,37 +235,38 @@ class M3GNetEvaluator:
         source, destination, vectors, _, edges, closest = neighbor_list(
             batch.positions, batch.cells, batch.counts, self.cutoff
         )
-        order, n_close = close_first(vectors, self.network.threebody_cutoff)
-        src = torch.from_numpy(source[order]).to(self.device)
-        dst = torch.from_numpy(destination[order]).to(self.device)
-        vec = torch.from_numpy(vectors[order].astype(np.float32)).to(self.device).requires_grad_(True)
-        types = torch.from_numpy(self._types[batch.numbers]).to(self.device)
-        owners = torch.from_numpy(batch.owners).to(self.device)
-        n_crystals = len(batch.counts)
-        output = self.network.energies(types, src, dst, vec, n_close, owners, n_crystals)
-        if len(src):
-            (gradient,) = torch.autograd.grad(output.sum(), vec)
+        types, owners, n_crystals = self._types[batch.numbers], batch.owners, len(batch.counts)
+        if self._on_cpu is not None:
+            atomic, gradient = self._on_cpu.energies_and_gradient(types, source, destination, vectors)
         else:
-            gradient = torch.zeros_like(vec)
-        pull = gradient.detach().to(torch.float64) * self.scale
-        forces = torch.zeros(len(batch.numbers), 3, dtype=torch.float64, device=self.device)
-        forces.index_add_(0, src, pull)
-        forces.index_add_(0, dst, -pull)
-        virial = torch.zeros(n_crystals, 9, dtype=torch.float64, device=self.device)
-        outer = vec.detach().to(torch.float64)[:, :, None] * pull[:, None, :]
-        virial.index_add_(0, owners.index_select(0, src), outer.view(-1, 9))
-        strain_gradient = virial.view(-1, 3, 3).cpu().numpy()
-        offsets = np.add.reduceat(self._element_energies[self._types[batch.numbers]], batch.offsets)
-        energies = output.detach().to(torch.float64).cpu().numpy() * self.scale + self.mean + offsets
-        symmetric = 0.5 * (strain_gradient + strain_gradient.transpose(0, 2, 1))
+            atomic, gradient = self._on_device(types, source, destination, vectors)
+        forces, virial = np.zeros((len(types), 3)), np.zeros((n_crystals, 3, 3))
+        edge_forces(source, destination, owners, vectors, gradient * self.scale, forces, virial)
+        per_atom = atomic * self.scale + self._element_energies[types]
+        symmetric = 0.5 * (virial + virial.transpose(0, 2, 1))
         return BatchResult(
-            energies=energies,
-            forces=forces.cpu().numpy(),
+            energies=np.add.reduceat(per_atom, batch.offsets) + self.mean,
+            forces=forces,
             stresses=symmetric / batch.volumes[:, None, None],
             edges=edges,
             closest=closest,
             errors=[None] * n_crystals,
         )
+
+    def _on_device(
+        self, types: np.ndarray, source: np.ndarray, destination: np.ndarray, vectors: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) atomic outputs and the (E, 3) gradient of their sum, by torch's autograd."""
+        order, n_close = close_first(vectors, self.network.threebody_cutoff)
+        src = torch.from_numpy(source[order]).to(self.device)
+        dst = torch.from_numpy(destination[order]).to(self.device)
+        vec = torch.from_numpy(vectors[order].astype(np.float32)).to(self.device).requires_grad_(True)
+        atomic = self.network.atomic_energies(torch.from_numpy(types).to(self.device), src, dst, vec, n_close)
+        gradient = np.zeros_like(vectors)
+        if len(src):
+            (by_vectors,) = torch.autograd.grad(atomic.sum(), vec)
+            gradient[order] = by_vectors.cpu().numpy()
+        return atomic.detach().to(torch.float64).cpu().numpy(), gradient
 
 
 def embedding_rows(elements: tuple[str, ...]) -> np.ndarray:

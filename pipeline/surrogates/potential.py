@@ -8,16 +8,18 @@ import numpy as np
 
 from pipeline.reference.descent_bounds import descent_bound
 from pipeline.surrogates.batch import (
+    MAX_EDGES,
     BatchEvaluator,
     CrystalBatch,
     batch_from_structures,
     estimated_edges,
-    fill_by_edges,
     rejection,
 )
+from pipeline.surrogates.batch_budget import BatchBudget
 from pipeline.surrogates.entries import EnergyScheme
 from pipeline.surrogates.giving_up import GivingUp
-from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings, RelaxedCrystal
+from pipeline.surrogates.guarded_evaluation import GuardedEvaluator
+from pipeline.surrogates.relaxation import BatchedRelaxation, OptimizerName, RelaxationSettings, RelaxedCrystal
 from pipeline.surrogates.results import Evaluation, Relaxation
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class Potential:
         Symbols it knows.
     device : str
         Where it runs.
+    guarded : GuardedEvaluator
+        The model as it is called: what fails fails alone, and batches follow the memory there is.
     """
 
     def __init__(
@@ -48,6 +52,9 @@ class Potential:
         scheme: EnergyScheme | None,
         evaluator: BatchEvaluator,
         device: str,
+        *,
+        max_edges: int = MAX_EDGES,
+        budget: BatchBudget | None = None,
     ) -> None:
         self.name = name
         self.sha256 = sha256
@@ -55,6 +62,7 @@ class Potential:
         self.elements = evaluator.elements
         self.device = device
         self.evaluator = evaluator
+        self.guarded = GuardedEvaluator(evaluator, max_edges, budget)
 
     def __repr__(self) -> str:
         return f"Potential({self.name!r}, scheme={self.scheme!r}, device={self.device!r})"
@@ -72,15 +80,22 @@ class Potential:
         list of Evaluation
             One a structure, in the order given; one that fails has an ``error`` and NaN.
         """
-        errors = [rejection(s, self.elements, self.evaluator.cutoff) for s in structures]
+        errors = [self._rejection(s) for s in structures]
         results = [_failed_evaluation(len(s), error) for s, error in zip(structures, errors, strict=True)]
         good = [i for i, error in enumerate(errors) if error is None]
-        costs = [float(c) for c in self._costs([structures[i] for i in good])]
-        for group in fill_by_edges(costs, self.evaluator.edges_per_batch):
-            chosen = [good[k] for k in group]
+        running = np.cumsum(self._costs([structures[i] for i in good]))
+        first = 0
+        while first < len(good):
+            # Asked anew each time: the budget follows memory.
+            room = self.guarded.edges_per_batch + (running[first - 1] if first else 0.0)
+            last = max(int(np.searchsorted(running, room, side="right")), first + 1)
+            chosen, first = good[first:last], last
             for i, evaluation in zip(chosen, self._evaluate_group([structures[i] for i in chosen]), strict=True):
                 results[i] = evaluation
         return results
+
+    def _rejection(self, structure: "Structure") -> str | None:
+        return rejection(structure, self.elements, self.guarded.cutoff, self.guarded.max_edges)
 
     def _costs(self, structures: Sequence["Structure"]) -> np.ndarray:
         counts = np.array([len(s) for s in structures], np.int64)
@@ -89,7 +104,7 @@ class Potential:
 
     def _evaluate_group(self, structures: Sequence["Structure"]) -> list[Evaluation]:
         batch = batch_from_structures(structures)
-        result = self.evaluator.evaluate_batch(batch)
+        result = self.guarded.evaluate_batch(batch)
         evaluations = []
         for b, first in enumerate(batch.offsets):
             count = int(batch.counts[b])
@@ -116,6 +131,7 @@ class Potential:
         max_steps: int = 500,
         *,
         relax_cell: bool = True,
+        optimizer: OptimizerName = "quasi-newton",
         rattle: float = 0.0,
         seed: int = 0,
         keys: Sequence[str] | None = None,
@@ -134,6 +150,8 @@ class Potential:
             Bound on steps.
         relax_cell : bool
             Whether the cell moves.
+        optimizer : str
+            ``quasi-newton`` or ``fire`` (:class:`pipeline.surrogates.relaxation.RelaxationSettings`).
         rattle : float
             Standard deviation of a Gaussian displacement of every coordinate before the start, Å.
         seed : int
@@ -141,7 +159,7 @@ class Potential:
         keys : sequence of str, optional
             One a structure; the rattle depends on (seed, key), not on the order. Default: a digest of the structure.
         settings : RelaxationSettings, optional
-            All settings at once; then ``fmax``, ``max_steps`` and ``relax_cell`` are not looked at.
+            All settings at once; then ``fmax``, ``max_steps``, ``relax_cell`` and ``optimizer`` are not looked at.
         ceilings : sequence of float, optional
             One a structure: total energy (eV) that it must come under; one that can't is given up (see
             :mod:`pipeline.surrogates.giving_up`).
@@ -158,14 +176,14 @@ class Potential:
             whose descents were never measured.
         """
         if settings is None:
-            settings = RelaxationSettings(fmax=fmax, max_steps=max_steps, relax_cell=relax_cell)
+            settings = RelaxationSettings(fmax, max_steps, relax_cell, optimizer)
         if not rattle >= 0.0:
             raise ValueError(f"rattle must be a displacement in Å, zero or more, got {rattle}")
         if keys is not None and len(keys) != len(structures):
             raise ValueError(f"{len(keys)} keys for {len(structures)} structures")
         if ceilings is not None and len(ceilings) != len(structures):
             raise ValueError(f"{len(ceilings)} ceilings for {len(structures)} structures")
-        errors = [rejection(s, self.elements, self.evaluator.cutoff) for s in structures]
+        errors = [self._rejection(s) for s in structures]
         good = [i for i, error in enumerate(errors) if error is None]
         watch = None if ceilings is None else self._giving_up([ceilings[i] for i in good])
         relaxed: dict[int, RelaxedCrystal] = {}
@@ -174,7 +192,7 @@ class Potential:
             if rattle > 0.0:
                 chosen = [keys[i] if keys is not None else structure_key(structures[i]) for i in good]
                 rattle_batch(batch, rattle, seed, chosen)
-            relaxed = dict(zip(good, BatchedRelaxation(self.evaluator, settings).run(batch, watch), strict=True))
+            relaxed = dict(zip(good, BatchedRelaxation(self.guarded, settings).run(batch, watch), strict=True))
         return [_relaxation(structure, relaxed.get(i), errors[i]) for i, structure in enumerate(structures)]
 
     def _giving_up(self, ceilings: Sequence[float]) -> GivingUp:

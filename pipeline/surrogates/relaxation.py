@@ -1,9 +1,11 @@
 """Relaxation of many crystals at once, independent of the model: who is under way, who is done, who failed."""
 
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from pipeline.surrogates.active import ActiveCrystals, BoolArray, Optimizer, generalised_forces
 from pipeline.surrogates.batch import (
     MAX_EDGES,
     BatchEvaluator,
@@ -15,7 +17,10 @@ from pipeline.surrogates.batch import (
     image_work,
 )
 from pipeline.surrogates.descent import DescentWatch, descent_point
-from pipeline.surrogates.fire import ActiveCrystals, BoolArray, fire_step, generalised_forces, start
+from pipeline.surrogates.fire import Fire
+from pipeline.surrogates.quasi_newton import QuasiNewton
+
+OptimizerName = Literal["quasi-newton", "fire"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +35,13 @@ class RelaxationSettings:
         Bound on the steps of each crystal.
     relax_cell : bool
         Whether the cell moves.
+    optimizer : str
+        ``quasi-newton`` (:mod:`pipeline.surrogates.quasi_newton`), or ``fire``, which is ASE's.
+    energy_tolerance : float
+        The quasi-Newton optimiser goes on, also where forces are small, while its Hessian promises more energy than
+        this, eV/atom: soft modes hide much energy behind small forces.
     max_displacement : float
-        Longest step, as the norm over all coordinates of a crystal (ASE's ``maxstep``), Å.
+        Longest step, Å: of an atom (``quasi-newton``), or as the norm over all coordinates (``fire``, as ASE counts).
     min_distance : float
         Two atoms nearer than this, at any time, are a failure, Å.
     max_volume_ratio : float
@@ -41,14 +51,20 @@ class RelaxationSettings:
     fmax: float = 0.05
     max_steps: int = 500
     relax_cell: bool = True
+    optimizer: OptimizerName = "quasi-newton"
+    energy_tolerance: float = 3e-4
     max_displacement: float = 0.2
     min_distance: float = 0.3
     max_volume_ratio: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in ("fmax", "max_displacement", "min_distance"):
+        for name in ("fmax", "energy_tolerance", "max_displacement", "min_distance"):
             if not getattr(self, name) > 0.0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.optimizer not in get_args(OptimizerName):
+            raise ValueError(
+                f"optimizer {self.optimizer!r} is unknown; write {' or '.join(map(repr, get_args(OptimizerName)))}"
+            )
         if self.max_steps < 0:
             raise ValueError(f"max_steps must not be negative, got {self.max_steps}")
         if not self.max_volume_ratio > 1.0:
@@ -72,20 +88,23 @@ class RelaxedCrystal:
 
 def _geometry_errors(state: ActiveCrystals, settings: RelaxationSettings, cutoff: float) -> list[str | None]:
     """What makes a crystal impossible to evaluate: cell out of bounds, or coordinates that are not finite."""
-    owners = np.repeat(np.arange(len(state.counts)), state.counts)
-    finite = np.isfinite(state.cells).all(axis=(1, 2))
-    finite &= np.bincount(owners, ~np.isfinite(state.positions).all(axis=1), len(state.counts)) == 0
-    errors: list[str | None] = [None] * len(state.counts)
-    volumes = np.full(len(state.counts), np.nan)
-    volumes[finite] = np.abs(np.linalg.det(state.cells[finite]))
-    ratio = volumes / state.volume_start
-    for b in range(len(errors)):
-        if not finite[b]:
-            errors[b] = f"NonFiniteCoordinates: not finite after {state.steps[b]} steps"
-        elif not 1.0 / settings.max_volume_ratio <= ratio[b] <= settings.max_volume_ratio:
-            errors[b] = f"ExplodingVolume: {ratio[b]:.3g} times the initial volume after {state.steps[b]} steps"
-        elif image_work(state.counts[b : b + 1], state.cells[b : b + 1], cutoff)[0] > 500.0 * MAX_EDGES:
-            errors[b] = f"DegenerateCell: the cell became a needle after {state.steps[b]} steps"
+    counts = state.counts
+    infinite = ~np.isfinite(state.cells).all(axis=(1, 2))
+    infinite |= np.logical_or.reduceat(~np.isfinite(state.positions).all(axis=1), np.cumsum(counts) - counts)
+    ratio = np.full(len(counts), np.nan)
+    ratio[~infinite] = np.abs(np.linalg.det(state.cells[~infinite])) / state.volume_start[~infinite]
+    inside = (ratio >= 1.0 / settings.max_volume_ratio) & (ratio <= settings.max_volume_ratio)
+    needle = np.zeros(len(counts), bool)
+    needle[inside] = image_work(counts[inside], state.cells[inside], cutoff) > 500.0 * MAX_EDGES
+    errors: list[str | None] = [None] * len(counts)
+    for b in np.flatnonzero(~inside | needle):
+        after = f"after {state.steps[b]} steps"
+        if infinite[b]:
+            errors[b] = f"NonFiniteCoordinates: not finite {after}"
+        elif needle[b]:
+            errors[b] = f"DegenerateCell: the cell became a needle {after}"
+        else:
+            errors[b] = f"ExplodingVolume: {ratio[b]:.3g} times the initial volume {after}"
     return errors
 
 
@@ -94,14 +113,15 @@ def _evaluation_errors(
 ) -> list[str | None]:
     """What a model's answer says of each crystal: its own error, colliding atoms, numbers that are not finite."""
     errors = list(result.errors)
-    for b, error in enumerate(errors):
+    colliding = result.closest[:, 0] < settings.min_distance
+    for b in np.flatnonzero(colliding | ~forces_ok):
         after = f"after {state.steps[b]} steps"
-        distance, i, j = result.closest[b]
-        if error is not None:
+        if errors[b] is not None:
             continue
-        if distance < settings.min_distance:
+        if colliding[b]:
+            distance, i, j = result.closest[b]
             errors[b] = f"CollidingAtoms: atoms {int(i)} and {int(j)} are {distance:.3g} Å apart {after}"
-        elif not forces_ok[b]:
+        else:
             errors[b] = f"NonFiniteResult: the model's energy, forces or stress are not finite {after}"
     return errors
 
@@ -114,7 +134,7 @@ def _finite_results(result: BatchResult, counts: IntArray) -> BoolArray:
 
 
 class BatchedRelaxation:
-    """FIRE for a queue of crystals: converged ones leave the batch, waiting ones enter.
+    """An optimiser for a queue of crystals: converged ones leave the batch, waiting ones enter.
 
     Parameters
     ----------
@@ -129,6 +149,13 @@ class BatchedRelaxation:
         self.settings = settings
         self._done: dict[int, RelaxedCrystal] = {}
         self._watch: DescentWatch | None = None
+        self._optimizer = self._new_optimizer()
+
+    def _new_optimizer(self) -> Optimizer[Any]:
+        cutoff, settings = self.evaluator.cutoff, self.settings
+        if settings.optimizer == "fire":
+            return Fire(cutoff, settings.max_displacement)
+        return QuasiNewton(cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
 
     def run(self, batch: CrystalBatch, watch: DescentWatch | None = None) -> list[RelaxedCrystal]:
         """Relax all crystals of a batch, however large; results in the order given.
@@ -137,6 +164,7 @@ class BatchedRelaxation:
         """
         self._done = {}
         self._watch = watch
+        self._optimizer = self._new_optimizer()
         waiting = list(range(len(batch.counts)))
         costs = estimated_edges(batch.counts, batch.volumes, self.evaluator.cutoff)
         state: ActiveCrystals | None = None
@@ -160,7 +188,7 @@ class BatchedRelaxation:
         if not entering:
             assert state is not None
             return state
-        fresh = start(batch, entering, self.evaluator.cutoff)
+        fresh: ActiveCrystals = self._optimizer.start(batch, entering)
         return fresh if state is None else state.join(fresh)
 
     def _drop(self, state: ActiveCrystals, errors: list[str | None]) -> ActiveCrystals:
@@ -220,8 +248,10 @@ class BatchedRelaxation:
         first_time = state.steps == 0
         state.energy_start = np.where(first_time, result.energies, state.energy_start)
         state.edges = result.edges.astype(np.float64)
-        converged = ~failed & (largest <= self.settings.fmax)
-        exhausted = ~failed & ~converged & (state.steps >= self.settings.max_steps)
+        settled = self._optimizer.settled(state, result.energies, forces, cell_forces, ~failed)
+        last = state.steps >= self.settings.max_steps
+        converged = ~failed & (largest <= self.settings.fmax) & (settled | last)
+        exhausted = ~failed & ~converged & last
         given_up = self._hopeless(state, failed, result.energies, forces, cell_forces) & ~(converged | exhausted)
         offsets = np.cumsum(state.counts) - state.counts
         going = ~(failed | converged | exhausted | given_up)
@@ -236,5 +266,5 @@ class BatchedRelaxation:
             atoms = np.repeat(going, state.counts)
             remaining, forces, cell_forces = state.keep(going), forces[atoms], cell_forces[going]
         if len(remaining.counts):
-            fire_step(remaining, forces, cell_forces, self.settings.max_displacement)
+            self._optimizer.step(remaining, forces, cell_forces)
         return remaining
