@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 
 from kernels._jit import fused_jit
 from kernels.activations import logistic, silu_rows
+from kernels.row_products import TILE
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-
-TILE = 256
-"""Edges that go through all layers together: about 0.4 MB of activations for layers of 64."""
 
 _ONE = np.float32(1.0)
 

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from scipy.special import spherical_jn
 
 from kernels.activations import logistic, logistic_rows, silu_rows
 from kernels.edge_forces import edge_forces
 from kernels.gated_messages import (
-    TILE,
     GatedWeights,
     gated_backward,
     gated_forward,
 )
 from kernels.gated_pair import gated_pair_backward, gated_pair_forward
+from kernels.padded_edges import fill_edges
+from kernels.row_products import ROWS, TILE, row_product, tile_product
+from kernels.spherical_bessel import spherical_bessel_basis
 from kernels.three_body import three_body_backward, three_body_forward
 
 HIDDEN, WIDTH, RADIAL, FEATURES, ATOMS = 5, 7, 4, 6, 9
@@ -229,3 +232,66 @@ def test_edge_forces_equal_a_naive_sum():
     np.add.at(strain, owners[source], vectors[:, :, None] * gradient[:, None, :])
     np.testing.assert_allclose(forces, expected, atol=1e-12)
     np.testing.assert_allclose(virial, strain, atol=1e-12)
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_row_product_is_the_product_row_by_row(python):
+    rng = np.random.default_rng(0)
+    rows, matrix = _float32(rng, 17, 9), _float32(rng, 9, 11)
+    out = np.full((17, 11), np.nan, np.float32)
+    (row_product.py_func if python else row_product)(rows, matrix, out)
+    np.testing.assert_allclose(out, rows.astype(np.float64) @ matrix, atol=1e-5)
+    if not python:
+        again, order = np.empty_like(out), rng.permutation(17)
+        row_product(rows[order], matrix, again)
+        np.testing.assert_array_equal(again, out[order])
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_a_row_of_a_tile_product_depends_on_its_place_modulo_rows_alone(python):
+    rng = np.random.default_rng(0)
+    product = tile_product.py_func if python else tile_product
+    for width in (9, 64, 128):
+        matrix = _float32(rng, 64, width)
+        block = _float32(rng, ROWS, 64)
+        alone = np.empty((ROWS, width), np.float32)
+        product(block, matrix, alone)
+        np.testing.assert_allclose(alone, block.astype(np.float64) @ matrix, atol=1e-4)
+        for count in (2, 5, 6, 7, 11):
+            rows, out = _float32(rng, count * ROWS, 64), np.empty((count * ROWS, width), np.float32)
+            for place in range(0, len(rows), ROWS):
+                rows[place : place + ROWS] = block
+                product(rows, matrix, out)
+                np.testing.assert_array_equal(out[place : place + ROWS], alone)
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_spherical_bessel_basis(python):
+    rng = np.random.default_rng(0)
+    cutoff, distances = 5.0, np.array([0.7, 1.9, 2.5, 4.0, 4.999, 5.0, 7.0])
+    roots = np.array([[3.14159265, 6.28318531], [4.49340946, 7.72525184], [5.76345920, 9.09501133]])
+    norms = rng.uniform(0.1, 1.0, roots.shape)
+    values, slopes = np.empty((7, 6), np.float32), np.empty((7, 6), np.float32)
+    kernel = spherical_bessel_basis.py_func if python else spherical_bessel_basis
+    kernel(distances, roots, norms, cutoff, values, slopes)
+    for order in range(3):
+        for k in range(2):
+            x = roots[order, k] * np.minimum(distances, cutoff) / cutoff
+            expected = norms[order, k] * spherical_jn(order, x)
+            slope = norms[order, k] * spherical_jn(order, x, derivative=True) * roots[order, k] / cutoff
+            np.testing.assert_allclose(values[:, 2 * order + k], expected, atol=1e-6)
+            np.testing.assert_allclose(slopes[:-1, 2 * order + k], slope[:-1], atol=1e-6)
+    assert not slopes[-1].any()
+
+
+@pytest.mark.parametrize("python", [False, True])
+def test_edges_are_filled_up(python):
+    edges = np.array([2, 0, 5, 4])
+    source, destination = np.arange(11), np.arange(11)[::-1].copy()
+    vectors = np.arange(33.0).reshape(11, 3)
+    first, second, apart, places = np.full(16, -1), np.full(16, -1), np.zeros((16, 3)), np.empty(11, np.int64)
+    (fill_edges.py_func if python else fill_edges)(source, destination, vectors, edges, 4, first, second, apart, places)
+    assert places.tolist() == [0, 1, 4, 5, 6, 7, 8, 12, 13, 14, 15]
+    assert first.tolist() == [0, 1, -1, -1, 2, 3, 4, 5, 6, -1, -1, -1, 7, 8, 9, 10]
+    np.testing.assert_array_equal(second[places], destination)
+    np.testing.assert_array_equal(apart[places], vectors)

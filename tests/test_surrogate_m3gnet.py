@@ -109,6 +109,22 @@ def test_kernels_equal_autograd(tmp_path, convention, smooth):
         np.testing.assert_allclose(ours.stress, reference.stress, rtol=2e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("three_body", [True, False])
+def test_kernels_give_the_same_bits_in_every_batch(tmp_path, three_body):
+    potential = load_potential(_checkpoint(tmp_path / "model", _network()), convention="destination")
+    if not three_body:
+        potential.evaluator.network.threebody_cutoff = 0.0
+    crystals = _crystals() + [structure * (2, 1, 1) for structure in _crystals()]
+    alone = [potential.evaluate([structure])[0] for structure in crystals]
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        chosen = rng.permutation(len(crystals))[: rng.integers(2, len(crystals) + 1)]
+        for i, result in zip(chosen, potential.evaluate([crystals[i] for i in chosen]), strict=True):
+            assert result.energy == alone[i].energy
+            np.testing.assert_array_equal(result.forces, alone[i].forces)
+            np.testing.assert_array_equal(result.stress, alone[i].stress)
+
+
 def test_atoms_without_neighbours(tmp_path):
     potential = load_potential(_checkpoint(tmp_path / "model", _network()), convention="destination")
     lonely = Structure(Lattice.cubic(30.0), ["Li", "O"], [[0.0] * 3, [0.5] * 3])

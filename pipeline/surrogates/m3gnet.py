@@ -237,7 +237,7 @@ class M3GNetEvaluator:
         )
         types, owners, n_crystals = self._types[batch.numbers], batch.owners, len(batch.counts)
         if self._on_cpu is not None:
-            atomic, gradient = self._on_cpu.energies_and_gradient(types, source, destination, vectors)
+            atomic, gradient = self._on_cpu.energies_and_gradient(types, source, destination, vectors, edges)
         else:
             atomic, gradient = self._on_device(types, source, destination, vectors)
         forces, virial = np.zeros((len(types), 3)), np.zeros((n_crystals, 3, 3))

@@ -11,6 +11,7 @@ from torch import Tensor
 from kernels.activations import logistic_rows
 from kernels.gated_messages import GatedWeights, gated_backward, gated_forward
 from kernels.gated_pair import gated_pair_backward, gated_pair_forward
+from kernels.row_products import row_product
 from kernels.three_body import three_body_backward, three_body_forward
 from pipeline.surrogates.m3gnet_geometry import EdgeGeometry
 
@@ -77,6 +78,8 @@ class GatedNetwork:
         self.name = name
         self.by_source = np.ascontiguousarray(first[:atom_width])
         self.by_destination = np.ascontiguousarray(first[atom_width : 2 * atom_width])
+        self.source_back = np.ascontiguousarray(self.by_source.T)
+        self.destination_back = np.ascontiguousarray(self.by_destination.T)
         self.bias = np.concatenate([layer_vector(layers[0].bias), layer_vector(gates[0].bias)])
         deeper = (layers[2], gates[2], layers[4], gates[4])
         matrices = [np.ascontiguousarray(first[2 * atom_width :]), *(layer_matrix(layer.weight) for layer in deeper)]
@@ -102,7 +105,11 @@ class GatedNetwork:
             space.array(f"{self.name} slope 2", n_edges, len(self.bias)),
             space.array(f"{self.name} factors", n_edges, 3 * width),
         )
-        sent, received = nodes @ self.by_source + self.bias, nodes @ self.by_destination
+        sent = np.empty((graph.n_atoms, len(self.bias)), np.float32)
+        received = np.empty_like(sent)
+        row_product(nodes, self.by_source, sent)
+        row_product(nodes, self.by_destination, received)
+        sent += self.bias
         gated_forward(self.weights, edges, sent, received, graph.source, graph.destination, radial, target, rows, *tape)
         return tape
 
@@ -131,7 +138,10 @@ class GatedNetwork:
             received,
             radial_gradient,
         )
-        node_gradient += sent @ self.by_source.T + received @ self.by_destination.T
+        change = np.empty_like(node_gradient)
+        for gradient_part, back in ((sent, self.source_back), (received, self.destination_back)):
+            row_product(gradient_part, back, change)
+            node_gradient += change
 
 
 class ThreeBody:
@@ -141,14 +151,17 @@ class ThreeBody:
         atom, bond = interaction.update_network_atom, interaction.update_network_bond
         self.name = name
         self.atom, self.atom_bias = layer_matrix(atom.layers[0].weight), layer_vector(atom.layers[0].bias)
+        self.atom_back = np.ascontiguousarray(self.atom.T)
         self.bond = layer_matrix(torch.cat([bond.layers[0].weight, bond.gates[0].weight]))
+        self.bond_back = np.ascontiguousarray(self.bond.T)
 
     def forward(
         self, space: Workspace, graph: Graph, geometry: EdgeGeometry, nodes: Float32Array, edges: Float32Array
     ) -> _Tape:
         """Change the features of close edges; returns what the way back needs."""
         n_close, n = geometry.basis.shape
-        atoms = nodes @ self.atom
+        atoms = np.empty((graph.n_atoms, n), np.float32)
+        row_product(nodes, self.atom, atoms)
         logistic_rows(atoms, self.atom_bias, atoms)
         moments = np.zeros((graph.n_atoms, 10 * n // 3), np.float32)
         received = space.array("received", n_close, n)
@@ -164,7 +177,7 @@ class ThreeBody:
         )
         hidden = space.array("three-body hidden", n_close, self.bond.shape[1])
         factors = space.array(f"{self.name} factors", n_close, self.bond.shape[1])
-        np.matmul(received, self.bond, out=hidden)
+        row_product(received, self.bond, hidden)
         gated_pair_forward(hidden, edges, geometry.close, factors)
         return atoms, moments, factors
 
@@ -182,8 +195,10 @@ class ThreeBody:
         hidden = space.array("three-body hidden", *factors.shape)
         gated_pair_backward(edge_gradient, geometry.close, factors, hidden)
         atoms_gradient = np.zeros_like(atoms)
+        by_received = np.empty_like(geometry.basis)
+        row_product(hidden, self.bond_back, by_received)
         three_body_backward(
-            hidden @ self.bond.T,
+            by_received,
             graph.close_source,
             graph.close_destination,
             geometry.unit,
@@ -196,4 +211,6 @@ class ThreeBody:
             geometry.envelope_gradient,
             atoms_gradient,
         )
-        node_gradient += (atoms_gradient * atoms * (1.0 - atoms)) @ self.atom.T
+        change = np.empty_like(node_gradient)
+        row_product(atoms_gradient * atoms * (np.float32(1.0) - atoms), self.atom_back, change)
+        node_gradient += change

@@ -25,6 +25,7 @@ _SPRING_CUTOFF = 6.0  # Å; springs between atoms farther apart have no stiffnes
 _STRAIN_LENGTH = 2.5  # Å, about a bond: strain times this counts as a displacement in the limit of a step
 _UPHILL = 5e-4  # eV/atom; less is the noise of energies in single precision, or a ridge worth crossing
 _RETURNS = 4
+_FRESH_TRUST = 0.25  # of the longest step, where a crystal starts again after its returns
 _HALF = np.sqrt(0.5)
 
 
@@ -148,6 +149,7 @@ class QuasiNewton:
         forget = accepted & (state.returns >= _RETURNS)
         taken = np.minimum(self._lengths(state) / self.max_displacement, state.trust)
         state.trust = np.where(uphill, 0.5 * taken, np.minimum(2.0 * state.trust, 1.0))
+        state.trust = np.where(forget, _FRESH_TRUST, state.trust)
         state.returns = np.where(uphill, state.returns + 1, 0)
         state.stored = np.where(forget, -1, state.stored)
         atoms = np.repeat(accepted, counts)
