@@ -7,9 +7,9 @@ Random candidates of a campaign are relaxed to their end with the campaign's set
 of pipeline/reference/descent_bounds.py is fitted to them. For each shape, exponent and ratio of floor to factor, the
 scale is the smallest at which no more than ``--tolerated`` of the crystals that end below the gate can be expected to
 be given up: with n of them, the k-th largest scale that one of them needs, k = tolerated (n + 1) rounded down, but at
-least 1 (a new crystal needs more than the k-th largest of n with chance k / (n + 1)). Of the shapes, that is taken which
-spends the fewest evaluations. Choosing the shape on the same crystals makes it a little worse on others: the printed
-cross-validation says how much, ``scripts/measure_ladder.py`` measures it on a draw of its own.
+least 1 (a new crystal needs more than the k-th largest of n with chance k / (n + 1)). Of the shapes, the one is taken
+that spends the fewest evaluations. Choosing the shape on the same crystals makes it a little worse on others: the
+printed cross-validation says how much, and ``scripts/measure_ladder.py`` measures it on a draw of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from random_candidates import campaign_references, random_candidates
 from recorded_descents import Descent, engine, left_after, passes, record, stability_settings
 
 from pipeline.reference.descent_bounds import FILE, DescentBound, quadratic_drop
-from workflows.cluster import worker_environment
 
 CONFIG = Path(__file__).parents[1] / "configs" / "paper.yaml"
 OUTPUT = Path(__file__).parents[1] / "pipeline" / "reference" / FILE
@@ -166,11 +165,10 @@ def print_effect(descents: Sequence[Descent], passing: np.ndarray, bound: Descen
     spent = sum(len(d.energies) if t is None else t for d, t in zip(descents, left, strict=True))
     saved = 1.0 - spent / sum(len(d.energies) for d in descents)
     print(
-        f"d(q) = {bound.floor:g} + {bound.factor:g} q^{bound.exponent:g}: {given_up.sum()} of {len(descents)} given up, "
-        f"{(given_up & passing).sum()} of the passing; {saved:.1%} of the evaluations saved on the crystals of the fit"
+        f"d(q) = {bound.floor:g} + {bound.factor:g} q^{bound.exponent:g}; on the crystals of the fit {given_up.sum()} of "
+        f"{len(descents)} given up, {(given_up & passing).sum()} of the passing; {saved:.1%} of the evaluations saved"
     )
 
 
 if __name__ == "__main__":
-    os.environ.update(worker_environment(1))
     sys.exit(main())
