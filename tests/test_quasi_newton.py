@@ -1,36 +1,16 @@
-"""The quasi-Newton optimiser: its kernels against dense algebra, its path against a naive one, and its safeguards."""
+"""The quasi-Newton optimiser: its path against a naive one, its independence of companions, and its safeguards."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pymatgen.core import Lattice, Structure
 
-from kernels import quasi_newton, spring_hessian
-from kernels.neighbors import neighbor_list
-from pipeline.surrogates.active import generalised_forces
 from pipeline.surrogates.batch import BatchResult, CrystalBatch, batch_from_structures
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings
 from tests.morse import Morse, morse_potential
-
-HALF = np.sqrt(0.5)
-STRAINS = np.array(
-    [
-        [[1, 0, 0], [0, 0, 0], [0, 0, 0]],
-        [[0, 0, 0], [0, 1, 0], [0, 0, 0]],
-        [[0, 0, 0], [0, 0, 0], [0, 0, 1]],
-        [[0, 0, 0], [0, 0, HALF], [0, HALF, 0]],
-        [[0, 0, HALF], [0, 0, 0], [HALF, 0, 0]],
-        [[0, HALF, 0], [HALF, 0, 0], [0, 0, 0]],
-    ]
-)
-
-
-def crystal(seed: int, scale: float = 1.0, n: int = 4) -> Structure:
-    rng = np.random.default_rng(seed)
-    matrix = np.eye(3) * 3.55 * scale + rng.normal(0.0, 0.15, (3, 3))
-    sites = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])[:n]
-    return Structure(Lattice(matrix), ["Na", "Cl", "Li", "Na"][:n], sites + rng.normal(0.0, 0.03, (n, 3)))
+from tests.naive_quasi_newton import crystal, naive_relaxation
 
 
 class MorseOneByOne(Morse):
@@ -57,165 +37,6 @@ class MorseOneByOne(Morse):
     def alone(self, one):
         r = super().evaluate_batch(one)
         return r.energies, r.forces, r.stresses, r.edges, r.closest
-
-
-def naive_springs(batch: CrystalBatch) -> np.ndarray:
-    """Model Hessian of one crystal, as a sum of C^T K C."""
-    n = len(batch.positions)
-    source, destination, vectors, *_ = neighbor_list(batch.positions, batch.cells, batch.counts, 6.0)
-    r = np.linalg.norm(vectors, axis=1)
-    nearest = np.array([r[source == i].min(initial=9.0) for i in range(n)])
-    total = np.diag([spring_hessian.ANCHOR] * 3 * n + [spring_hessian.ANCHOR * n] * 6)
-    for i, j, v, d in zip(source, destination, vectors, r, strict=True):
-        k = spring_hessian.STIFFNESS * np.exp(-spring_hessian.DECAY * (d / (0.5 * (nearest[i] + nearest[j])) - 1.0))
-        t = spring_hessian.TRANSVERSE
-        spring = k * ((1.0 - t) * np.outer(v, v) / d**2 + t * np.eye(3))
-        moves = np.zeros((3, 3 * n + 6))
-        moves[:, 3 * i : 3 * i + 3] -= np.eye(3)
-        moves[:, 3 * j : 3 * j + 3] += np.eye(3)
-        moves[:, 3 * n :] = (STRAINS @ v).T
-        total += 0.5 * moves.T @ spring @ moves
-    return total
-
-
-def inverse_bfgs(model: np.ndarray, pairs: list) -> np.ndarray:
-    """Inverse Hessian of BFGS (Nocedal and Wright 2006, Eq. 6.17) from the scaled inverse of a model."""
-    inverse = np.linalg.inv(model)
-    if pairs:
-        s, y = pairs[-1]
-        inverse *= s @ y / (y @ inverse @ y)
-    for s, y in pairs:
-        left = np.eye(len(s)) - np.outer(s, y) / (s @ y)
-        inverse = left @ inverse @ left.T + np.outer(s, s) / (s @ y)
-    return inverse
-
-
-def naive_relaxation(structure: Structure, fmax: float, tolerance: float, relax_cell: bool) -> tuple[np.ndarray, int]:
-    """One crystal, dense algebra, no safeguard but the longest step; where it ends, and after how many steps."""
-    batch = batch_from_structures([structure])
-    n = len(structure)
-    size = 3 * n + 6 * relax_cell
-    model = naive_springs(batch)[:size, :size]
-    deformation, pairs, before = np.eye(3), [], None
-    for steps in range(100):
-        result = Morse().evaluate_batch(batch)
-        forces, cell_forces, largest = generalised_forces(result, batch, relax_cell)
-        gradient = np.concatenate(
-            [-(forces @ deformation.T).ravel(), -n * np.einsum("kab,ab->k", STRAINS, cell_forces[0])]
-        )[:size]
-        if before is not None:
-            pairs.append((before[0], gradient - before[1]))
-        step = -inverse_bfgs(model, pairs) @ gradient
-        if largest[0] <= fmax and -0.5 * step @ gradient <= tolerance * n:
-            return batch.positions, steps
-        moves, strain = step[: 3 * n].reshape(n, 3), np.zeros((3, 3))
-        longest = np.linalg.norm(moves, axis=1).max()
-        if relax_cell:
-            longest = max(longest, 2.5 * np.linalg.norm(step[3 * n :]))
-        step = step * min(1.0, 0.2 / longest)
-        moves = step[: 3 * n].reshape(n, 3)
-        if relax_cell:
-            strain = np.einsum("k,kab->ab", step[3 * n :], STRAINS)
-        w, v = np.linalg.eigh(strain)
-        grow = v @ np.diag(np.exp(w)) @ v.T
-        batch.positions = (batch.positions + moves @ deformation) @ grow
-        batch.cells, deformation, before = batch.cells @ grow, deformation @ grow, (step, gradient)
-    raise AssertionError("the naive relaxation did not end")
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_springs_equal_the_naive_sum(compiled, monkeypatch):
-    if not compiled:
-        for name in ("spring_hessian", "strain_shift"):
-            monkeypatch.setattr(spring_hessian, name, getattr(spring_hessian, name).py_func)
-    batch = batch_from_structures([crystal(3)])
-    source, destination, vectors, *_ = neighbor_list(batch.positions, batch.cells, batch.counts, 6.0)
-    expected = naive_springs(batch)
-    for with_strain in (True, False):
-        found = spring_hessian.spring_hessian(source, destination, vectors, 4, with_strain)
-        np.testing.assert_allclose(found, expected[: len(found), : len(found)], atol=1e-12)
-    shift = np.zeros((3, 6))
-    spring_hessian.strain_shift(np.array([1.0, 2.0, 3.0]), shift)
-    np.testing.assert_allclose(shift.T, STRAINS @ [1.0, 2.0, 3.0])
-
-
-def test_springs_between_atoms_feel_no_shift_and_no_missing_neighbour():
-    batch = batch_from_structures([crystal(3)])
-    source, destination, vectors, *_ = neighbor_list(batch.positions, batch.cells, batch.counts, 6.0)
-    hessian = spring_hessian.spring_hessian(source, destination, vectors, 4, True)
-    shift = np.zeros(18)
-    shift[0:12:3] = 1.0
-    # A shift of the whole crystal stretches the anchors only.
-    np.testing.assert_allclose(hessian @ shift, spring_hessian.ANCHOR * shift, atol=1e-12)
-    none = np.zeros(0, np.int64)
-    lonely = spring_hessian.spring_hessian(none, none, np.zeros((0, 3)), 2, True)
-    np.testing.assert_allclose(lonely, np.diag([spring_hessian.ANCHOR] * 6 + [2 * spring_hessian.ANCHOR] * 6))
-
-
-@pytest.mark.parametrize("compiled", [True, False])
-def test_direction_equals_dense_bfgs(compiled, monkeypatch):
-    if not compiled:
-        for name in ("_dot", "factorise", "solve", "remember", "direction", "parts", "propose"):
-            monkeypatch.setattr(quasi_newton, name, getattr(quasi_newton, name).py_func)
-    rng = np.random.default_rng(0)
-    sizes = np.array([5, 3, 4])
-    starts = np.concatenate([[7], 7 + np.cumsum(quasi_newton.block_size(sizes))])
-    workspace, starts = np.zeros(starts[-1]), starts[:-1]
-    models, hessians, pairs = [], [], [[], [], []]
-    for start, n in zip(starts, sizes, strict=True):
-        a, b = rng.normal(size=(2, n, n))
-        models.append(a @ a.T + np.eye(n))
-        hessians.append(b @ b.T + np.eye(n))
-        factor, _, _ = quasi_newton.parts(workspace, start, n)
-        factor[:] = models[-1]
-        assert quasi_newton.factorise(factor)
-    firsts = np.cumsum(sizes) - sizes
-    stored, scale = np.full(3, -1), np.ones(3)
-    for turn in range(5):
-        chosen = np.array([True, turn != 2, True])
-        steps, gradients, out = rng.normal(size=12), rng.normal(size=12), np.zeros(12)
-        changes = np.concatenate([h @ steps[f : f + n] for h, f, n in zip(hessians, firsts, sizes, strict=True)])
-        if turn == 4:
-            changes[:5] *= -1.0  # negative curvature: nothing is learnt
-        quasi_newton.propose(chosen, starts, firsts, sizes, workspace, stored, scale, steps, changes, gradients, out)
-        for b, (first, n) in enumerate(zip(firsts, sizes, strict=True)):
-            own = slice(first, first + n)
-            if not chosen[b]:
-                assert not out[own].any()
-                continue
-            if turn > 0 and not (turn == 4 and b == 0):
-                pairs[b].append((steps[own], changes[own]))
-            np.testing.assert_allclose(out[own], inverse_bfgs(models[b], pairs[b]) @ gradients[own], rtol=1e-9)
-    assert stored.tolist() == [3, 3, 4]
-
-
-def test_the_oldest_pair_is_forgotten():
-    rng = np.random.default_rng(1)
-    n, memory = 3, quasi_newton.MEMORY
-    workspace = np.zeros(quasi_newton.block_size(np.array([n]))[0])
-    factor, steps, changes = quasi_newton.parts(workspace, 0, n)
-    factor[:] = np.eye(n)
-    hessian = np.diag([1.0, 2.0, 3.0])
-    pairs, stored, scale = [], 0, 1.0
-    for _ in range(memory + 3):
-        step = rng.normal(size=n)
-        pairs.append((step, hessian @ step))
-        stored, scale = quasi_newton.remember(factor, steps, changes, stored, *pairs[-1])
-    gradient = rng.normal(size=n)
-    found = quasi_newton.direction(factor, steps, changes, stored, scale, gradient)
-    np.testing.assert_allclose(found, inverse_bfgs(np.eye(n), pairs[-memory:]) @ gradient, rtol=1e-9)
-
-
-def test_what_is_not_positive_definite_is_told():
-    assert not quasi_newton.factorise(np.array([[1.0, 2.0], [2.0, 1.0]]))
-    assert not quasi_newton.factorise(np.array([[np.nan]]))
-
-
-def test_blocks_move_to_the_front():
-    old, new, starts = np.arange(20.0), np.zeros(9), np.array([12, 3, 17])
-    quasi_newton.move_blocks(old, starts, np.array([4, 3, 2]), new)
-    assert starts.tolist() == [0, 4, 7]
-    assert new.tolist() == [12, 13, 14, 15, 3, 4, 5, 17, 18]
 
 
 @pytest.mark.parametrize("relax_cell", [True, False])
@@ -343,7 +164,7 @@ def test_energies_that_contradict_forces_end_with_the_steps():
     assert (found.error, found.n_steps) == (None, 60)
     # Four tries around the start, each nearer to it, and only then a new place.
     tries = [longest_move(model, 0, k) for k in range(1, 6)]
-    assert all(b <= 0.5 * a * (1 + 1e-9) for a, b in zip(tries[:4], tries[1:], strict=True))
+    assert all(b <= 0.5 * a * (1 + 1e-9) for a, b in pairwise(tries))
     assert longest_move(model, 5, 6) > tries[4]
     assert all(longest_move(model, k, k + 1) <= 0.4 for k in range(60))
 
@@ -361,7 +182,7 @@ def test_small_forces_are_not_enough_where_much_energy_is_left():
     (bounded,) = BatchedRelaxation(model, limited).run(batch)
     assert hasty.converged
     assert patient.converged
-    assert patient.energy < 2 * 4 * 3e-4 < hasty.energy
+    assert patient.energy < 2 * 4 * 5e-5 < hasty.energy
     # The bound on steps is hard, and what has small forces there has converged.
     assert patient.n_steps > hasty.n_steps
     assert (bounded.n_steps, bounded.converged) == (hasty.n_steps, True)

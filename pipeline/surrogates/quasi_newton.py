@@ -18,7 +18,7 @@ import numpy as np
 from kernels.neighbors import neighbor_list
 from kernels.quasi_newton import block_size, move_blocks, propose
 from kernels.spring_hessian import write_models
-from pipeline.surrogates.active import ActiveCrystals, BoolArray, entering, matrix_exponential, sum_by_crystal
+from pipeline.surrogates.active import ActiveCrystals, BoolArray, entering, matrix_exponential
 from pipeline.surrogates.batch import CrystalBatch, FloatArray, IntArray
 
 _SPRING_CUTOFF = 6.0  # Å; springs between atoms farther apart have no stiffness worth counting
@@ -113,73 +113,41 @@ class QuasiNewton:
         self._give_blocks(state, valid)
         gradient = -np.einsum("na,nba->nb", forces, np.repeat(state.deformation, counts, axis=0))
         strain_gradient = _as_vectors(-cell_forces * counts[:, None, None])[:, : self.strains]
+        vectors = _FlatVectors(counts, self.strains)
+        steps = vectors.join(state.move, state.strain)
+        changes = vectors.join(gradient - state.gradient_kept, strain_gradient - state.strain_gradient_kept)
         uphill = valid & (energies > state.energy_kept + _UPHILL * counts) & (state.returns < _RETURNS)
-        self._keep_places(state, energies, gradient, strain_gradient, valid, uphill)
-        predicted = 0.5 * sum_by_crystal(-(state.move * state.gradient_kept).sum(axis=1), counts)
-        predicted -= 0.5 * (state.strain * state.strain_gradient_kept).sum(axis=1)
-        settled: BoolArray = valid & ~uphill & (predicted <= self.energy_tolerance * counts)
-        return settled
-
-    def _keep_places(
-        self,
-        state: QuasiNewtonCrystals,
-        energies: FloatArray,
-        gradient: FloatArray,
-        strain_gradient: FloatArray,
-        valid: BoolArray,
-        uphill: BoolArray,
-    ) -> None:
-        """Learn from the last steps, accept or take them back, and write the next ones to ``move`` and ``strain``."""
-        counts = state.counts
-        sizes = 3 * counts + self.strains
-        firsts = np.cumsum(sizes) - sizes
-        atom_places = np.repeat(firsts - 3 * (np.cumsum(counts) - counts), counts)[:, None]
-        atom_places = atom_places + np.arange(3 * len(state.positions)).reshape(-1, 3)
-        strain_places = (firsts + 3 * counts)[:, None] + np.arange(self.strains)
-
-        def flat(of_atoms: FloatArray, of_strain: FloatArray) -> FloatArray:
-            out = np.empty(int(sizes.sum()))
-            out[atom_places] = of_atoms
-            out[strain_places] = of_strain
-            return out
-
-        steps = flat(state.move, state.strain)
-        changes = flat(gradient - state.gradient_kept, strain_gradient - state.strain_gradient_kept)
         accepted = valid & ~uphill
-        forget = accepted & (state.returns >= _RETURNS)
-        taken = np.minimum(self._lengths(state) / self.max_displacement, state.trust)
-        state.trust = np.where(uphill, 0.5 * taken, np.minimum(2.0 * state.trust, 1.0))
-        state.trust = np.where(forget, _FRESH_TRUST, state.trust)
-        state.returns = np.where(uphill, state.returns + 1, 0)
-        state.stored = np.where(forget, -1, state.stored)
-        atoms = np.repeat(accepted, counts)
-        for name, values in (
-            ("energy_kept", energies),
-            ("positions_kept", state.positions),
-            ("cells_kept", state.cells),
-            ("deformation_kept", state.deformation),
-            ("gradient_kept", gradient),
-            ("strain_gradient_kept", strain_gradient),
-        ):
-            getattr(state, name)[atoms if name in state.ATOMIC else accepted] = values[
-                atoms if name in state.ATOMIC else accepted
-            ]
-        ascent = np.zeros(len(steps))
+        self._set_trust(state, uphill, accepted)
+        _keep_place(state, energies, gradient, strain_gradient, accepted)
+        kept = vectors.join(state.gradient_kept, state.strain_gradient_kept)
+        ascent = np.zeros(len(kept))
         propose(
             valid,
             state.block,
-            firsts,
-            sizes,
+            vectors.firsts,
+            vectors.sizes,
             self._workspace,
             state.stored,
             state.scale,
             steps,
             changes,
-            flat(state.gradient_kept, state.strain_gradient_kept),
+            kept,
             ascent,
         )
-        state.move = -ascent[atom_places]
-        state.strain = -ascent[strain_places]
+        state.move, state.strain = -ascent[vectors.of_atoms], -ascent[vectors.of_strain]
+        promised = 0.5 * np.add.reduceat(ascent * kept, vectors.firsts)
+        settled: BoolArray = accepted & (promised <= self.energy_tolerance * counts)
+        return settled
+
+    def _set_trust(self, state: QuasiNewtonCrystals, uphill: BoolArray, accepted: BoolArray) -> None:
+        """Shorten what follows a step uphill, and let the others grow; count the returns."""
+        forget = accepted & (state.returns >= _RETURNS)
+        taken = np.minimum(self._lengths(state) / self.max_displacement, state.trust)
+        state.trust = np.where(uphill, 0.5 * taken, np.minimum(2.0 * state.trust, 1.0))
+        state.trust = np.where(forget, _FRESH_TRUST, state.trust)
+        state.stored = np.where(forget, -1, state.stored)
+        state.returns = np.where(uphill, state.returns + 1, 0)
 
     def step(self, state: QuasiNewtonCrystals, forces: FloatArray, cell_forces: FloatArray) -> None:
         """Make the steps that :meth:`settled` found, cut to the longest displacement allowed."""
@@ -228,6 +196,41 @@ class QuasiNewton:
         write_models(source, destination, vectors, edges, state.counts[new], starts, sizes[new], self._workspace, good)
         assert good.all()  # springs of finite stiffness and an anchor on each atom
         state.block[new] = starts
+
+
+class _FlatVectors:
+    """Where each crystal's variables lie in flat vectors: three an atom, then the strains, crystal after crystal."""
+
+    def __init__(self, counts: IntArray, strains: int) -> None:
+        self.sizes = 3 * counts + strains
+        self.firsts = np.cumsum(self.sizes) - self.sizes
+        strains_before = np.repeat(np.arange(len(counts)) * strains, counts)
+        self.of_atoms = np.arange(3 * int(counts.sum())).reshape(-1, 3) + strains_before[:, None]
+        self.of_strain = (self.firsts + 3 * counts)[:, None] + np.arange(strains)
+
+    def join(self, of_atoms: FloatArray, of_strain: FloatArray) -> FloatArray:
+        """(V,) of (N, 3) and (B, strains)."""
+        out = np.empty(int(self.sizes.sum()))
+        out[self.of_atoms] = of_atoms
+        out[self.of_strain] = of_strain
+        return out
+
+
+def _keep_place(
+    state: QuasiNewtonCrystals,
+    energies: FloatArray,
+    gradient: FloatArray,
+    strain_gradient: FloatArray,
+    accepted: BoolArray,
+) -> None:
+    """Start the next steps of accepted crystals from where they are."""
+    atoms = np.repeat(accepted, state.counts)
+    state.positions_kept[atoms] = state.positions[atoms]
+    state.gradient_kept[atoms] = gradient[atoms]
+    state.energy_kept[accepted] = energies[accepted]
+    state.cells_kept[accepted] = state.cells[accepted]
+    state.deformation_kept[accepted] = state.deformation[accepted]
+    state.strain_gradient_kept[accepted] = strain_gradient[accepted]
 
 
 def _as_vectors(matrices: FloatArray) -> FloatArray:

@@ -52,7 +52,7 @@ class RelaxationSettings:
     max_steps: int = 500
     relax_cell: bool = True
     optimizer: OptimizerName = "quasi-newton"
-    energy_tolerance: float = 3e-4
+    energy_tolerance: float = 5e-5
     max_displacement: float = 0.2
     min_distance: float = 0.3
     max_volume_ratio: float = 3.0
