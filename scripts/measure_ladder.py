@@ -24,7 +24,7 @@ from relaxation_peer import workers
 from relaxation_tables import table, told
 from scipy.stats import beta
 
-from pipeline.reference.descent_bounds import descent_bound
+from pipeline.reference.descent_bounds import DescentBound, descent_bound
 from pipeline.references import References
 from pipeline.settings import EstimateSettings
 from pipeline.stages import estimate
@@ -52,7 +52,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, default=CONFIG, help="campaign whose candidates are drawn")
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
-    parser.add_argument("--passing", type=int, default=320, help="candidates that must pass before relaxing stops")
+    parser.add_argument("--passing", type=int, default=400, help="candidates that must pass before relaxing stops")
     parser.add_argument("--most", type=int, default=4000, help="candidates drawn")
     parser.add_argument("--one-shot-gate", type=float, help="eV/atom; default: the campaign's, which must have one")
     parser.add_argument("--timed", type=int, default=256, help="candidates timed without the ladder and with it")
@@ -78,7 +78,7 @@ def _one_shot(references: References, gate: float | None) -> EstimateSettings:
 
 def _relaxed(references: References, ladder: Ladder, options: argparse.Namespace) -> tuple[pd.DataFrame, list[Descent]]:
     """Fresh candidates in random order, relaxed until enough pass."""
-    fit = descent_bound(references.potential.name, references.potential.sha256).fit
+    fit = _bound(references, ladder).fit
     without: set[str] = set()
     if fit.get("campaign") == references.campaign.name:
         without = set(random_candidates(references, fit["crystals"], fit["seed"], cache=options.cache)["candidate_id"])
@@ -98,6 +98,10 @@ def _relaxed(references: References, ladder: Ladder, options: argparse.Namespace
     return rows.iloc[: len(descents)].reset_index(drop=True), descents
 
 
+def _bound(references: References, ladder: Ladder) -> DescentBound:
+    return descent_bound(references.potential.name, references.potential.sha256, ladder.relaxing.optimizer)
+
+
 def highest_share(lost: int, number: int, confidence: float) -> float:
     """Upper bound on a share of which ``lost`` of ``number`` were seen (Clopper and Pearson, Biometrika 26, 404)."""
     return 1.0 if lost == number else float(beta.ppf(confidence, lost + 1, number - lost))
@@ -107,7 +111,7 @@ def print_losses(descents: Sequence[Descent], judged: pd.DataFrame, ladder: Ladd
     """What each step of the ladder loses of the candidates that pass, the gate's recall, and evaluations."""
     passing = passes(descents, ladder.relaxing.give_up_above)
     number = int(passing.sum())
-    bound = descent_bound(references.potential.name, references.potential.sha256)
+    bound = _bound(references, ladder)
     left = [left_after(d, bound) for d in descents]
     given_up = np.array([t is not None for t in left])
     kept = passes_one_shot(judged, ladder.one_shot)
@@ -207,7 +211,7 @@ def _agrees(
     references: References,
 ) -> bool:
     """Whether the timed stages did what the records say, to the last bit."""
-    bound = descent_bound(references.potential.name, references.potential.sha256)
+    bound = _bound(references, ladder)
     kept = dict(zip(judged["candidate_id"], passes_one_shot(judged, ladder.one_shot), strict=True))
     known = {d.candidate_id: d for d in descents}
     other, given_up, seen = [], 0, 0

@@ -43,8 +43,8 @@ class Descent:
         In the cell.
     ceiling
         Total energy that the crystal must come under, eV.
-    energies, squared_forces, squared_cell_forces
-        (T,) at every evaluation, as :class:`pipeline.surrogates.descent.DescentPoint` has them.
+    energies
+        (T,) total energy at every evaluation, eV.
     energy_above_hull
         At the end, eV/atom; NaN where the relaxation failed.
     error
@@ -56,8 +56,6 @@ class Descent:
     atoms: int
     ceiling: float
     energies: np.ndarray
-    squared_forces: np.ndarray
-    squared_cell_forces: np.ndarray
     energy_above_hull: float
     error: str
 
@@ -70,21 +68,19 @@ class RecordingPotential(Potential):
         self.points: dict[str, tuple[float, np.ndarray]] = {}
 
     def relax(self, structures: Sequence[Structure], *arguments: Any, **options: Any) -> Any:
-        """Relax as the potential does; ``points`` then has each key's ceiling and (T, 3) energies and squares."""
+        """Relax as the potential does; ``points`` then has each key's ceiling and (T,) energies."""
         keys = [key for key, s in zip(options["keys"], structures, strict=True) if self._rejection(s) is None]
         self._ceilings, self._recorder = [], DescentRecorder()
         result = super().relax(structures, *arguments, **options)
         points = self._recorder.points
         if points:
             index = np.concatenate([p.index for p in points])
-            numbers = np.concatenate(
-                [np.stack([p.energies, p.squared_forces, p.squared_cell_forces], axis=1) for p in points]
-            )
+            energies = np.concatenate([p.energies for p in points])
             for k, key in enumerate(keys):
-                self.points[key] = (self._ceilings[k], numbers[index == k])
+                self.points[key] = (self._ceilings[k], energies[index == k])
         return result
 
-    def _giving_up(self, ceilings: Sequence[float]) -> Any:
+    def _giving_up(self, ceilings: Sequence[float], optimizer: str) -> DescentRecorder:
         self._ceilings = list(ceilings)
         return self._recorder
 
@@ -148,16 +144,16 @@ def record(
 
 
 def _descent(row: dict[Any, Any], points: dict[str, tuple[float, np.ndarray]]) -> Descent:
-    ceiling, numbers = points.get(row["candidate_id"], (float("nan"), np.empty((0, 3))))
+    ceiling, energies = points.get(row["candidate_id"], (float("nan"), np.empty(0)))
     ok = row["stability_status"] == "ok"
     return Descent(
         row["candidate_id"],
         row["formula_pretty"],
         int(row["nsites"]),
         ceiling,
-        *(column.copy() for column in numbers.T),
-        energy_above_hull=float(row["energy_above_hull"]) if ok else float("nan"),
-        error=row["stability_error"],
+        energies,
+        float(row["energy_above_hull"]) if ok else float("nan"),
+        row["stability_error"],
     )
 
 
@@ -173,9 +169,7 @@ def left_after(descent: Descent, bound: DescentBound) -> int | None:
     rule = GivingUp(np.array([descent.ceiling]), bound)
     index, atoms = np.zeros(1, np.int64), np.array([descent.atoms])
     for t in range(len(descent.energies) - (not descent.error)):
-        one = slice(t, t + 1)
-        squares, cell = descent.squared_forces[one], descent.squared_cell_forces[one]
-        if rule.hopeless(DescentPoint(index, atoms, descent.energies[one], squares, cell, np.zeros(1)))[0]:
+        if rule.hopeless(DescentPoint(index, atoms, descent.energies[t : t + 1]))[0]:
             return t + 1
     return None
 

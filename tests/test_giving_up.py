@@ -16,12 +16,12 @@ from pymatgen.core import Lattice, Structure
 from pipeline.config import ConfigError, load_campaign
 from pipeline.energetics import formation_energy_per_atom, spare_correction
 from pipeline.reference import descent_bounds
-from pipeline.reference.descent_bounds import DescentBound, descent_bound, quadratic_drop
+from pipeline.reference.descent_bounds import DescentBound, descent_bound
 from pipeline.settings import StabilitySettings
 from pipeline.stages import stability
 from pipeline.surrogates import potential
 from pipeline.surrogates.batch import batch_from_structures
-from pipeline.surrogates.descent import DescentPoint, DescentRecorder, descent_point
+from pipeline.surrogates.descent import DescentPoint, DescentRecorder
 from pipeline.surrogates.giving_up import GivingUp
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings
 from tests.campaigns import CONFIG
@@ -30,54 +30,68 @@ from tests.test_stage_stability import EffectiveMedium, Result, crystal, referen
 from tests.test_surrogate_relaxation import _crystals
 from workflows.preflight import find_inputs
 
-BOUND = DescentBound(0.01, 2.0, 0.5, MappingProxyType({}))
+BOUND = DescentBound(0.01, 1.5, 2, MappingProxyType({}))
 ELEMENTS = {"Li": -1.9, "Na": -1.3, "S": -4.1, "O": -4.9, "P": -5.4, "Ti": -7.9}
 
 
 @pytest.fixture
 def bounded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let any model be known to fall no further than BOUND."""
-    monkeypatch.setattr(potential, "descent_bound", lambda name, sha256: BOUND)
+    monkeypatch.setattr(potential, "descent_bound", lambda name, sha256, optimizer: BOUND)
     return
 
 
-def point(index: list[int], energies: list[float], force: float = 0.0) -> DescentPoint:
-    n = len(index)
-    squares = np.full(n, force**2)
-    return DescentPoint(np.array(index), np.full(n, 2), np.array(energies), squares, np.zeros(n), np.full(n, force))
+def point(index: list[int], energies: list[float]) -> DescentPoint:
+    return DescentPoint(np.array(index), np.full(len(index), 2), np.array(energies))
 
 
-def test_sums_of_forces_equal_plain_loops() -> None:
-    rng = np.random.default_rng(0)
-    counts = np.array([3, 1, 4])
-    forces, cells = rng.normal(size=(8, 3)), rng.normal(size=(3, 3, 3))
-    found = descent_point(np.array([2, 0, 5]), counts, np.zeros(3), forces, cells)
-    first = 0
-    for b, n in enumerate(counts):
-        atoms = forces[first : first + n]
-        assert found.squared_forces[b] == pytest.approx(sum(float(f @ f) for f in atoms))
-        assert found.squared_cell_forces[b] == pytest.approx(float((cells[b] ** 2).sum()))
-        rows = [*atoms, *cells[b]]
-        assert found.largest[b] == pytest.approx(max(float(np.linalg.norm(r)) for r in rows))
-        first += n
+def verdicts(ceiling: float, energies: list[float]) -> list[bool]:
+    """What the rule says of a crystal of two atoms after each evaluation."""
+    rule = GivingUp(np.array([ceiling]), BOUND)
+    return [bool(rule.hopeless(point([0], [energy]))[0]) for energy in energies]
 
 
-def test_quadratic_drop_is_that_of_springs() -> None:
-    """An atom displaced by u on a spring k feels k u and falls by k u^2 / 2."""
-    k, u, atoms = descent_bounds.ATOM_STIFFNESS, 0.1, 5
-    drop = quadratic_drop(np.array([atoms * (k * u) ** 2]), np.zeros(1), np.array([atoms]))
-    assert drop[0] == pytest.approx(0.5 * k * u**2)
+def test_a_crystal_may_fall_without_bound_before_it_was_evaluated_more_often_than_the_window() -> None:
+    assert verdicts(-10.0, [50.0, 50.0, 50.0]) == [False, False, True]
 
 
-def test_gives_up_what_the_bound_leaves_above_the_ceiling_and_remembers_the_lowest() -> None:
-    rule = GivingUp(np.array([-10.0, -10.0, np.inf]), BOUND)
-    # Two atoms without forces: 0.02 eV may still be lost.
-    assert rule.hopeless(point([1, 0, 2], [-9.97, -9.99, 100.0])).tolist() == [True, False, False]
-    # An overshoot of a crystal that was lower before says nothing new.
-    assert rule.hopeless(point([0], [-8.0])).tolist() == [False]
-    # 0.4 eV/Å on two atoms: q = 0.004 and d = 0.1365 eV/atom.
-    assert GivingUp(np.array([-10.0]), BOUND).hopeless(point([0], [-9.73], 0.4)).tolist() == [False]
-    assert GivingUp(np.array([-10.0]), BOUND).hopeless(point([0], [-9.72], 0.4)).tolist() == [True]
+def test_bound_is_floor_and_a_multiple_of_the_recent_drop() -> None:
+    # 0.1 eV lower than two evaluations before: 0.05 eV/atom, and 2 (0.01 + 1.5 * 0.05) = 0.17 eV may still be lost.
+    assert verdicts(-10.0, [-9.72, -9.75, -9.82])[-1] is True
+    assert verdicts(-10.0, [-9.74, -9.75, -9.84])[-1] is False
+    # What was lost before the window counts no more.
+    assert verdicts(-10.0, [9.9, -9.9, -9.9, -9.9]) == [False, False, False, True]
+
+
+def test_an_overshoot_says_nothing_new() -> None:
+    assert verdicts(-10.0, [-9.985, -9.985, -8.0]) == [False, False, False]
+    assert verdicts(-10.0, [-9.97, -8.0, -8.0]) == [False, False, True]
+
+
+def test_no_ceiling_no_giving_up() -> None:
+    assert verdicts(np.inf, [100.0] * 4) == [False] * 4
+
+
+def test_rule_equals_a_plain_loop_and_crystals_are_judged_apart() -> None:
+    rng = np.random.default_rng(3)
+    counts = np.array([1, 3, 5, 2])
+    bound = DescentBound(0.02, 0.7, 4, MappingProxyType({}))
+    rule = GivingUp(-counts.astype(float), bound)
+    seen: list[list[float]] = [[] for _ in counts]
+    both = {True: 0, False: 0}
+    for step in range(60):
+        index = rng.permutation(len(counts))[: rng.integers(1, 5)]
+        energies = counts[index] * (-0.9 + 2.0 * 0.8**step * rng.random(len(index)))
+        found = rule.hopeless(DescentPoint(index, counts[index], energies))
+        for i, energy, hopeless in zip(index, energies, found, strict=True):
+            seen[i].append(float(energy))
+            expected = False
+            if len(seen[i]) > 4:
+                drop = (min(seen[i][:-4]) - min(seen[i])) / counts[i]
+                expected = min(seen[i]) - counts[i] * (0.02 + 0.7 * drop) > -counts[i]
+            assert hopeless == expected
+            both[expected] += 1
+    assert min(both.values()) > 10
 
 
 def test_those_that_are_not_given_up_end_as_without_ceilings(bounded: None) -> None:
@@ -86,6 +100,7 @@ def test_those_that_are_not_given_up_end_as_without_ceilings(bounded: None) -> N
     ceilings = [r.energy + (0.001 if k % 2 else -0.5) for k, r in enumerate(plain)]
     model = morse_potential()
     ladder = model.relax(structures, rattle=0.02, ceilings=ceilings)
+    assert model.evaluator.evaluations < sum(r.n_steps + 1 for r in plain)
     for k, (before, after) in enumerate(zip(plain, ladder, strict=True)):
         if k % 2:
             assert after.converged
@@ -101,7 +116,6 @@ def test_those_that_are_not_given_up_end_as_without_ceilings(bounded: None) -> N
             # Energy, structure and force are those of the place where it was left.
             (there,) = model.evaluate([after.structure])
             assert after.energy == pytest.approx(there.energy, abs=1e-9)
-    assert model.evaluator.evaluations < sum(r.n_steps + 1 for r in plain)
 
 
 def test_giving_up_depends_on_no_companion(bounded: None) -> None:
@@ -138,9 +152,9 @@ def test_recorder_sees_every_evaluation_and_disturbs_nothing() -> None:
     seen = np.concatenate([p.index for p in recorder.points])
     assert np.bincount(seen).tolist() == [r.n_steps + 1 for r in results]
     assert [r.n_steps for r in results] == [r.n_steps for r in morse_potential().relax(crystals)]
-    last = {int(i): (e, f) for p in recorder.points for i, e, f in zip(p.index, p.energies, p.largest, strict=True)}
+    last = {int(i): energy for p in recorder.points for i, energy in zip(p.index, p.energies, strict=True)}
     for i, result in enumerate(results):
-        assert last[i] == (pytest.approx(result.energy), pytest.approx(result.max_force))
+        assert last[i] == pytest.approx(result.energy)
 
 
 def test_ceilings_need_a_measured_model_and_their_number() -> None:
@@ -150,16 +164,18 @@ def test_ceilings_need_a_measured_model_and_their_number() -> None:
         morse_potential().relax(_crystals(), ceilings=[0.0] * 2)
 
 
-def test_fitted_bound_is_found_by_the_weights() -> None:
-    for name, fitted in descent_bounds._read().items():
-        bound = descent_bound("any name", fitted["sha256"])
+def test_fitted_bound_is_found_by_the_weights_and_the_optimiser() -> None:
+    for fitted in descent_bounds._read().values():
+        bound = descent_bound("any name", fitted["sha256"], fitted["optimizer"])
         assert bound.floor > 0.0
         assert bound.factor > 0.0
-        assert 0.0 < bound.exponent <= 1.0
-        # More force, more to lose; never less than the floor.
-        remaining = bound.remaining(np.array([0.0, 1e-3, 1.0]))
+        assert bound.window >= 1
+        # More lost lately, more to lose; never less than the floor.
+        remaining = bound.remaining(np.array([0.0, 1e-3, np.inf]))
         assert remaining[0] == bound.floor
-        assert (np.diff(remaining) > 0.0).all(), name
+        assert (np.diff(remaining) > 0.0).all()
+        with pytest.raises(ValueError, match="optimizer 'fire' may still fall was never measured"):
+            descent_bound("any name", fitted["sha256"], "fire")
 
 
 class Watched(EffectiveMedium):

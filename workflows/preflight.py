@@ -196,7 +196,7 @@ def _find_models(
                 problems.append(Problem(where, f"stages.{i}.model: {error}"))
         if stage.stage == "stability" and stage.give_up_above is not None and "potential.model" in models:
             try:
-                descent_bound(potential.model, models["potential.model"])
+                descent_bound(potential.model, models["potential.model"], stage.optimizer)
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models

@@ -64,7 +64,7 @@ def run(part: pd.DataFrame, settings: StabilitySettings, refs: References, works
     ------
     ValueError
         When the potential's energies don't fit the reference's scheme, or relaxations are to be given up with a
-        potential whose descents were never measured.
+        potential and an optimiser whose descents were never measured.
     """
     if not len(part):
         return with_columns(part, NAME, [])

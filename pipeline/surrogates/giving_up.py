@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.reference.descent_bounds import DescentBound, quadratic_drop
+from pipeline.reference.descent_bounds import DescentBound
 from pipeline.surrogates.batch import FloatArray
 from pipeline.surrogates.descent import DescentPoint
 
@@ -22,13 +22,18 @@ class GivingUp:
     def __init__(self, ceilings: FloatArray, bound: DescentBound) -> None:
         self._ceilings = ceilings
         self._bound = bound
-        self._lowest = np.full(len(ceilings), np.inf)
+        # Lowest energy after each of the last evaluations: that after t of them stands in column t modulo the window.
+        self._lowest = np.full((len(ceilings), bound.window), np.inf)
+        self._seen = np.zeros(len(ceilings), np.int64)
 
     def hopeless(self, point: DescentPoint) -> NDArray[np.bool_]:
         """(B,) crystals to give up. One whose energy is not above its ceiling now never is."""
-        lowest = np.minimum(self._lowest[point.index], point.energies)
-        self._lowest[point.index] = lowest
-        drop = quadratic_drop(point.squared_forces, point.squared_cell_forces, point.counts)
-        ceilings = self._ceilings[point.index]
-        hopeless: NDArray[np.bool_] = lowest - point.counts * self._bound.remaining(drop) > ceilings
+        index, seen = point.index, self._seen[point.index]
+        column = seen % self._bound.window
+        before = self._lowest[index, column]
+        lowest = np.minimum(self._lowest[index, column - 1], point.energies)
+        self._lowest[index, column] = lowest
+        self._seen[index] = seen + 1
+        remaining = point.counts * self._bound.remaining((before - lowest) / point.counts)
+        hopeless: NDArray[np.bool_] = lowest - remaining > self._ceilings[index]
         return hopeless

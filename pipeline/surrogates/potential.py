@@ -16,6 +16,7 @@ from pipeline.surrogates.batch import (
     rejection,
 )
 from pipeline.surrogates.batch_budget import BatchBudget
+from pipeline.surrogates.descent import DescentWatch
 from pipeline.surrogates.entries import EnergyScheme
 from pipeline.surrogates.giving_up import GivingUp
 from pipeline.surrogates.guarded_evaluation import GuardedEvaluator
@@ -173,7 +174,7 @@ class Potential:
         ------
         ValueError
             A setting out of its bounds, another number of keys or ceilings than structures, or ceilings for a model
-            whose descents were never measured.
+            and an optimiser whose descents were never measured.
         """
         if settings is None:
             settings = RelaxationSettings(fmax, max_steps, relax_cell, optimizer)
@@ -185,7 +186,7 @@ class Potential:
             raise ValueError(f"{len(ceilings)} ceilings for {len(structures)} structures")
         errors = [self._rejection(s) for s in structures]
         good = [i for i, error in enumerate(errors) if error is None]
-        watch = None if ceilings is None else self._giving_up([ceilings[i] for i in good])
+        watch = None if ceilings is None else self._giving_up([ceilings[i] for i in good], settings.optimizer)
         relaxed: dict[int, RelaxedCrystal] = {}
         if good:
             batch = batch_from_structures([structures[i] for i in good])
@@ -195,8 +196,8 @@ class Potential:
             relaxed = dict(zip(good, BatchedRelaxation(self.guarded, settings).run(batch, watch), strict=True))
         return [_relaxation(structure, relaxed.get(i), errors[i]) for i, structure in enumerate(structures)]
 
-    def _giving_up(self, ceilings: Sequence[float]) -> GivingUp:
-        return GivingUp(np.array(ceilings, np.float64), descent_bound(self.name, self.sha256))
+    def _giving_up(self, ceilings: Sequence[float], optimizer: str) -> DescentWatch:
+        return GivingUp(np.array(ceilings, np.float64), descent_bound(self.name, self.sha256, optimizer))
 
     def as_ase_calculator(self, **kwargs: Any) -> Any:
         """The same model, message-passing convention included, as an ASE calculator."""

@@ -16,7 +16,7 @@ from pipeline.surrogates.batch import (
     estimated_edges,
     image_work,
 )
-from pipeline.surrogates.descent import DescentWatch, descent_point
+from pipeline.surrogates.descent import DescentPoint, DescentWatch
 from pipeline.surrogates.fire import Fire
 from pipeline.surrogates.quasi_newton import QuasiNewton
 
@@ -224,16 +224,11 @@ class BatchedRelaxation:
             given_up=given_up,
         )
 
-    def _hopeless(
-        self, state: ActiveCrystals, failed: BoolArray, energies: FloatArray, forces: FloatArray, cells: FloatArray
-    ) -> BoolArray:
+    def _hopeless(self, state: ActiveCrystals, failed: BoolArray, energies: FloatArray) -> BoolArray:
         """Crystals that the watch gives up; those that failed are not shown to it."""
         hopeless = np.zeros(len(failed), bool)
         if self._watch is not None and not failed.all():
-            atoms = np.repeat(~failed, state.counts)
-            point = descent_point(
-                state.index[~failed], state.counts[~failed], energies[~failed], forces[atoms], cells[~failed]
-            )
+            point = DescentPoint(state.index[~failed], state.counts[~failed], energies[~failed])
             hopeless[~failed] = self._watch.hopeless(point)
         return hopeless
 
@@ -252,7 +247,7 @@ class BatchedRelaxation:
         last = state.steps >= self.settings.max_steps
         converged = ~failed & (largest <= self.settings.fmax) & (settled | last)
         exhausted = ~failed & ~converged & last
-        given_up = self._hopeless(state, failed, result.energies, forces, cell_forces) & ~(converged | exhausted)
+        given_up = self._hopeless(state, failed, result.energies) & ~(converged | exhausted)
         offsets = np.cumsum(state.counts) - state.counts
         going = ~(failed | converged | exhausted | given_up)
         for b in np.flatnonzero(~going):
