@@ -7,10 +7,10 @@ Random candidates of a campaign are relaxed to their end with the campaign's set
 of pipeline/reference/descent_bounds.py is fitted to them. For each shape, window and ratio of floor to factor, the
 scale is the smallest at which no more than ``--tolerated`` of the crystals that end below the gate can be expected to
 be given up: with n of them, the k-th largest scale that one of them needs, k = tolerated (n + 1) rounded down, but at
-least 1 (a new crystal needs more than the k-th largest of n with chance k / (n + 1)). That order statistic scatters, and
-of the shapes the one is taken that spends the fewest evaluations, which is often one whose scale came out low by chance:
-so all scales are multiplied by ``--headroom``. The printed cross-validation, shape included, says what is lost then;
-``scripts/measure_ladder.py`` measures it on a draw of its own.
+least 1 (a new crystal needs more than the k-th largest of n with chance k / (n + 1)). That order statistic scatters,
+and of the shapes the one is taken that spends the fewest evaluations, which is often one whose scale came out low by
+chance: so all scales are multiplied by ``--headroom``. The printed cross-validation, shape included, says what is lost
+then; ``scripts/measure_ladder.py`` measures it on a draw of its own.
 """
 
 from __future__ import annotations
