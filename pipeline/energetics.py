@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pipeline.mp2020 import mp2020_corrections
+from pipeline.mp2020 import mp2020_corrections, spare_mp2020_correction
 from pipeline.reference.formulas import structure_formula
 
 if TYPE_CHECKING:
@@ -190,6 +190,11 @@ def mp2020_total_energy(structure: Structure, total_energy: float, surrogate: st
         f"model {name!r} has energies of scheme {scheme!r}, for which no MP2020 corrections exist; "
         "use reference source 'prototypes' (self-consistent) with it, or a model trained on Materials Project totals"
     )
+
+
+def spare_correction(structure: Structure, surrogate: str | Surrogate) -> float:
+    """By how much (eV for the cell) the corrections of this surrogate's totals may still fall as the atoms move."""
+    return spare_mp2020_correction(structure) if energy_scheme(surrogate) == "mp_raw" else 0.0
 
 
 def relative_to_elements(structure: Structure, total_energy: float, elemental_energies: Mapping[str, float]) -> float:

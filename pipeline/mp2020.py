@@ -37,7 +37,7 @@ class Correction:
     energy: float
 
 
-def mp2020_corrections(structure: Structure) -> tuple[Correction, ...]:
+def mp2020_corrections(structure: Structure, **kinds: str) -> tuple[Correction, ...]:
     """MP2020 corrections of a structure computed as the Materials Project does (GGA, or GGA+U where it uses U).
 
     Anions are told by the structure's oxidation states if every site has one, else by pymatgen's guess from the
@@ -47,6 +47,8 @@ def mp2020_corrections(structure: Structure) -> tuple[Correction, ...]:
     ----------
     structure
         Ordered crystal.
+    **kinds
+        ``oxide_type`` or ``sulfide_type`` in pymatgen's words, instead of what the distances say.
 
     Raises
     ------
@@ -59,12 +61,15 @@ def mp2020_corrections(structure: Structure) -> tuple[Correction, ...]:
     bare = structure.copy()
     bare.remove_oxidation_states()
     formula = structure_formula(bare)
+    if "S" in bare.symbol_set and not _takes_electrons_from_sulfur(bare):
+        # Sulfides and polysulfides are corrected alike; telling them apart costs pymatgen a search for symmetry.
+        kinds = {"sulfide_type": "sulfide", **kinds}
     hubbards = _hubbards(bare)
     entry = ComputedStructureEntry(
         bare,
         0.0,
         parameters={"run_type": "GGA+U" if hubbards else "GGA", "hubbards": hubbards, "software": "surrogate"},
-        data={"oxidation_states": _oxidation_states(structure) or _guessed_oxidation_states(formula)},
+        data={"oxidation_states": _oxidation_states(structure) or _guessed_oxidation_states(formula), **kinds},
         entry_id=formula,
     )
     with warnings.catch_warnings():
@@ -73,6 +78,29 @@ def mp2020_corrections(structure: Structure) -> tuple[Correction, ...]:
         warnings.simplefilter("ignore")
         adjustments = scheme.get_adjustments(entry)
     return tuple(Correction(_label(a.name), float(a.n_atoms), float(a.value)) for a in adjustments)
+
+
+def spare_mp2020_correction(structure: Structure) -> float:
+    """By how much (eV for the cell) the sum of corrections may still fall as these atoms move.
+
+    Only what distances decide can change: a peroxide may become an oxide, which is corrected by more, and sulfur may
+    leave the oxygen or halogen about it. Sulfur with a positive oxidation state stays what it is.
+    """
+    kinds = {}
+    if "O" in structure.symbol_set:
+        kinds["oxide_type"] = "oxide"
+    sulfates = "S" in structure.symbol_set and _takes_electrons_from_sulfur(structure)
+    if sulfates and _oxidation_states(structure).get("S", -2.0) <= 0.0:
+        kinds["sulfide_type"] = "sulfide"
+    if not kinds:
+        return 0.0
+    now, then = mp2020_corrections(structure), mp2020_corrections(structure, **kinds)
+    return max(0.0, sum(c.energy for c in now) - sum(c.energy for c in then))
+
+
+def _takes_electrons_from_sulfur(structure: Structure) -> bool:
+    of_sulfur = 2.58  # Pauling's electronegativity, which pymatgen's search for sulfates compares with
+    return bool(max(site.specie.X for site in structure) > of_sulfur)
 
 
 @lru_cache(maxsize=1)

@@ -180,6 +180,13 @@ COLUMNS: tuple[Column, ...] = (
         "stability",
         "forces fell below fmax; if not, an upper bound",
     ),
+    _c(
+        "relaxation_given_up",
+        "bool",
+        "",
+        "stability",
+        "left before its end because the energy could not come below give_up_above",
+    ),
     _c("max_force", "float64", "eV/Å", "stability", "largest force at the end", (0.0, 1e3)),
     _c("surrogate", "string", "", "stability", "name of the potential that relaxed this row"),
     _c("surrogate_sha256", "string", "", "stability", "SHA-256 of its weights"),

@@ -125,6 +125,31 @@ class StabilitySettings(RelaxingStageSettings):
 
     stage: Literal["stability"] = "stability"
     suspect: SuspectSettings = SuspectSettings()
+    give_up_above: float | None = Field(
+        None,
+        ge=0.0,
+        le=10.0,
+        description="eV/atom above the hull: a relaxation that can't come below is given up, and a crystal above gets "
+        "no second opinion; not below the gate on energy_above_hull. Default: all are relaxed to the end",
+    )
+
+    @model_validator(mode="after")
+    def _gives_up_no_row_that_may_pass(self) -> Self:
+        if self.give_up_above is None:
+            return self
+        gate = self.gates.get("energy_above_hull")
+        bound = None if gate is None else gate.upper
+        if bound is None:
+            raise ValueError(
+                f"give_up_above is {self.give_up_above:g} eV/atom, but no gate energy_above_hull has an upper bound: "
+                f"rows given up would pass; add the gate {{below: {self.give_up_above:g}}} or leave give_up_above out"
+            )
+        if self.give_up_above < bound:
+            raise ValueError(
+                f"give_up_above is {self.give_up_above:g} eV/atom, below the gate energy_above_hull at {bound:g}: rows "
+                f"that may pass would be given up; write {bound:g} or more"
+            )
+        return self
 
 
 class CompetingPhasesSettings(RelaxingStageSettings):

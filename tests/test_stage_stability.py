@@ -40,6 +40,7 @@ class Result:
     n_steps: int = 0
     error: str | None = None
     max_force: float = 0.0
+    given_up: bool = False
 
 
 class EffectiveMedium:
@@ -63,6 +64,7 @@ class EffectiveMedium:
         rattle: float,
         seed: int,
         keys: list[str] | None = None,
+        ceilings: list[float] | None = None,
     ) -> list[Result]:
         return [self._run(s, fmax, max_steps, relax_cell) for s in structures]
 

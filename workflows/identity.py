@@ -6,8 +6,8 @@ from typing import Any
 
 from pipeline import schema
 from pipeline.config import Campaign
+from pipeline.reference import descent_bounds, surrogate_errors
 from pipeline.reference.prototype_library import LIBRARY_VERSION
-from pipeline.reference.surrogate_errors import fitted_digest
 from pipeline.settings import CompetingPhasesSettings, StageSettings
 from pipeline.stages import candidates, starting_volume
 from workflows.files import digest_of
@@ -90,7 +90,9 @@ class Digests:
         for stage in self._campaign.stages:
             if stage.stage == "stability":
                 version = stage_module("stability").STAGE_VERSION
-                return {"version": version, **stage.result_settings()}
+                # No competing phase is given up.
+                relaxing = {k: v for k, v in stage.result_settings().items() if k != "give_up_above"}
+                return {"version": version, **relaxing}
         return {}
 
     def _crystals(self) -> dict[str, Any]:
@@ -119,7 +121,9 @@ class Digests:
         if settings.stage == "stability":
             uses["potential"] = self._models["potential"]
             uses["second_opinion"] = self._models.get("second_opinion")
-            uses["errors"] = fitted_digest()
+            uses["errors"] = surrogate_errors.fitted_digest()
+            if settings.result_settings()["give_up_above"] is not None:
+                uses["descent_bounds"] = descent_bounds.fitted_digest()
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
         if settings.stage in ("estimate", "band_gap", "stability"):

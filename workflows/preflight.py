@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.reference import PhaseReference
+from pipeline.reference.descent_bounds import descent_bound
 from pipeline.reference.fetched_phases import MaterialsProjectError
 from pipeline.reference.ions import allowed_ions, ions_without_radius
 from pipeline.reference.legacy_shift import legacy_shift
@@ -193,6 +194,11 @@ def _find_models(
                 legacy_shift(stage.model)
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.model: {error}"))
+        if stage.stage == "stability" and stage.give_up_above is not None and "potential.model" in models:
+            try:
+                descent_bound(potential.model, models["potential.model"], stage.optimizer)
+            except ValueError as error:
+                problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models
 
 

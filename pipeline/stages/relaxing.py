@@ -27,29 +27,39 @@ class RelaxedCrystal:
     n_steps: int
     converged: bool
     max_force: float
+    given_up: bool = False
 
 
 def relax_crystals(
-    starts: list[Structure | Failure], keys: list[str], settings: RelaxingStageSettings, potential: Potential
+    starts: list[Structure | Failure],
+    keys: list[str],
+    settings: RelaxingStageSettings,
+    potential: Potential,
+    ceilings: list[float] | None = None,
 ) -> list[RelaxedCrystal | Failure]:
     """Relax n crystals with a potential; each failure stays with its own crystal, and failures pass through.
 
     ``keys`` (n candidate ids) seed the rattle, so that a crystal starts alike in every campaign and on every machine.
+    ``ceilings`` (n, eV) are the total energies above which a crystal may be given up.
     """
 
-    def relax(batch: list[tuple[Structure, str]]) -> Any:
+    def relax(batch: list[tuple[Structure, str, float]]) -> Any:
         return potential.relax(
-            [structure for structure, _ in batch],
+            [structure for structure, _, _ in batch],
             fmax=settings.fmax,
             max_steps=settings.max_steps,
             relax_cell=settings.relax_cell,
             optimizer=settings.optimizer,
             rattle=settings.rattle,
             seed=settings.seed,
-            keys=[key for _, key in batch],
+            keys=[key for _, key, _ in batch],
+            ceilings=None if ceilings is None else [ceiling for _, _, ceiling in batch],
         )
 
-    keyed = [s if isinstance(s, Failure) else (s, key) for s, key in zip(starts, keys, strict=True)]
+    limits = [float("inf")] * len(starts) if ceilings is None else ceilings
+    keyed = [
+        s if isinstance(s, Failure) else (s, key, limit) for s, key, limit in zip(starts, keys, limits, strict=True)
+    ]
     return [_relaxed(start, result) for start, result in zip(starts, attempt_batch(relax, keyed), strict=True)]
 
 
@@ -73,6 +83,7 @@ def _relaxed(start: Structure | Failure, result: Any) -> RelaxedCrystal | Failur
         int(result.n_steps),
         bool(result.converged),
         float(result.max_force),
+        bool(result.given_up),
     )
 
 

@@ -1,7 +1,8 @@
 """Stage ``stability``: relax with the surrogate, then the distance to the hull of competing phases.
 
 A relaxation that runs out of steps keeps status ok with ``relaxation_converged`` false: its energy is an upper bound,
-so it can only make a candidate look less stable than it is.
+so it can only make a candidate look less stable than it is. With ``give_up_above`` the same holds of a relaxation that
+is left early: it is above that bound, and would by all experience have stayed there.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pipeline.energetics import (
     mp2020_total_energy,
     self_consistent_formation_energy_per_atom,
     self_consistent_scheme,
+    spare_correction,
 )
 from pipeline.reference.formulas import structure_formula
 from pipeline.reference.surrogate_errors import surrogate_errors
@@ -43,16 +45,16 @@ def run(part: pd.DataFrame, settings: StabilitySettings, refs: References, works
     """Relax every row and add its energies, its distance to the hull and whether it is to be believed.
 
     ``energy_disagreement`` is the absolute difference of the two surrogates' formation energies in the MP2020
-    scheme, on the crystal that the first relaxed; NaN without a second opinion. ``energy_above_hull_error`` is how
-    far known phases like this are off; NaN for a surrogate that was never measured, and against a self-consistent
-    reference, whose own errors cancel some of the candidate's.
+    scheme, on the crystal that the first relaxed; NaN without a second opinion, which is not spent on crystals above
+    ``give_up_above``. ``energy_above_hull_error`` is how far known phases like this are off; NaN for a surrogate that
+    was never measured, and against a self-consistent reference, whose own errors cancel some of the candidate's.
 
     Parameters
     ----------
     part
         Candidates; rows without a crystal get their prototype's with the ions placed.
     settings
-        How to relax, and when a row is suspect.
+        How to relax, when to give up, and when a row is suspect.
     refs
         ``potential``, ``second_potential``, ``phases`` and, for rows without crystals, ``library``.
     workspace
@@ -61,7 +63,8 @@ def run(part: pd.DataFrame, settings: StabilitySettings, refs: References, works
     Raises
     ------
     ValueError
-        When the potential's energies don't fit the reference's scheme.
+        When the potential's energies don't fit the reference's scheme, or relaxations are to be given up with a
+        potential and an optimiser whose descents were never measured.
     """
     if not len(part):
         return with_columns(part, NAME, [])
@@ -71,13 +74,44 @@ def run(part: pd.DataFrame, settings: StabilitySettings, refs: References, works
     if second is not None:
         _check_comparable(potential, second)
     starts = crystals(part, refs)
-    relaxed = relax_crystals(starts, part["candidate_id"].tolist(), settings, potential)
-    opinions = _second_opinion(relaxed, second)
+    ceilings = None
+    if settings.give_up_above is not None:
+        starts, ceilings = _ceilings(starts, settings.give_up_above, potential, phases, formation_energy)
+    relaxed = relax_crystals(starts, part["candidate_id"].tolist(), settings, potential, ceilings)
+    described = [
+        item if isinstance(item, Failure) else attempt(_describe, item, potential, phases, formation_energy)
+        for item in relaxed
+    ]
+    opinions = _second_opinion(_worth_asking(relaxed, described, settings.give_up_above), second)
     records = [
-        _record(item, opinion, settings, potential, phases, formation_energy, second)
-        for item, opinion in zip(relaxed, opinions, strict=True)
+        _record(item, record, opinion, settings, potential, phases, second)
+        for item, record, opinion in zip(relaxed, described, opinions, strict=True)
     ]
     return with_columns(part, NAME, records)
+
+
+def _ceilings(
+    starts: list[Structure | Failure],
+    above_hull: float,
+    potential: Potential,
+    phases: PhaseReference,
+    formation_energy: FormationEnergy,
+) -> tuple[list[Structure | Failure], list[float]]:
+    """Total energy (eV) of each crystal at ``above_hull`` eV/atom above the hull, and crystals without one as failures.
+
+    A formation energy is the total energy over the atoms plus a term that the composition decides, save for those
+    corrections that look at distances: the lowest of them counts, so that no crystal is given up that may still pass.
+    """
+
+    def ceiling(structure: Structure) -> float:
+        without_energy = formation_energy(structure, 0.0) - spare_correction(structure, potential) / len(structure)
+        return len(structure) * (phases.hull_energy(structure_formula(structure)) + above_hull - without_energy)
+
+    found = [s if isinstance(s, Failure) else attempt(ceiling, s) for s in starts]
+    checked: list[Structure | Failure] = [
+        limit if isinstance(limit, Failure) else s for s, limit in zip(starts, found, strict=True)
+    ]
+    return checked, [float("inf") if isinstance(limit, Failure) else limit for limit in found]
 
 
 def formation_energy_for(phases: PhaseReference, potential: Potential) -> FormationEnergy:
@@ -116,34 +150,51 @@ def _check_comparable(first: Potential, second: Potential) -> None:
             )
 
 
-def _second_opinion(relaxed: list[RelaxedCrystal | Failure], second: Potential | None) -> list[Any]:
-    if second is None:
-        return [None] * len(relaxed)
-    structures = [item if isinstance(item, Failure) else item.structure for item in relaxed]
-    opinions = attempt_batch(second.evaluate, structures)
+def _worth_asking(
+    relaxed: list[RelaxedCrystal | Failure], described: list[dict[str, Any] | Failure], above_hull: float | None
+) -> list[Structure | None]:
+    """Crystals that a second opinion is asked of: those that came out, and not above ``give_up_above``.
+
+    That a disagreement makes a row suspect matters for rows that pass, and these can't.
+    """
     return [
-        Failure(f"{o.error} (second opinion of {second.name})") if not isinstance(o, Failure) and o.error else o
-        for o in opinions
+        None
+        if isinstance(item, Failure)
+        or isinstance(record, Failure)
+        or (above_hull is not None and not record["energy_above_hull"] <= above_hull)
+        else item.structure
+        for item, record in zip(relaxed, described, strict=True)
     ]
+
+
+def _second_opinion(structures: list[Structure | None], second: Potential | None) -> list[Any]:
+    """What the second potential says of each crystal; None where it isn't asked."""
+    opinions: list[Any] = [None] * len(structures)
+    asked = [i for i, structure in enumerate(structures) if structure is not None]
+    if second is None or not asked:
+        return opinions
+    answers: list[Any] = attempt_batch(second.evaluate, [structures[i] for i in asked])
+    for i, answer in zip(asked, answers, strict=True):
+        wrong = not isinstance(answer, Failure) and answer.error
+        opinions[i] = Failure(f"{answer.error} (second opinion of {second.name})") if wrong else answer
+    return opinions
 
 
 def _record(
     relaxed: RelaxedCrystal | Failure,
+    record: dict[str, Any] | Failure,
     opinion: Any,
     settings: StabilitySettings,
     potential: Potential,
     phases: PhaseReference,
-    formation_energy: FormationEnergy,
     second: Potential | None,
 ) -> dict[str, Any] | Failure:
-    if isinstance(relaxed, Failure):
-        return _failed(relaxed)
-    if isinstance(opinion, Failure):
-        return _failed(opinion)
-    record = attempt(_describe, relaxed, potential, phases, formation_energy)
-    if isinstance(record, Failure):
-        return _failed(record)
-    if second is not None:
+    for outcome in (relaxed, opinion, record):
+        if isinstance(outcome, Failure):
+            return _failed(outcome)
+    assert not isinstance(relaxed, Failure)
+    assert not isinstance(record, Failure)
+    if second is not None and opinion is not None:
         gap = attempt(_disagreement, relaxed, potential, opinion, second)
         if isinstance(gap, Failure):
             return _failed(gap)
@@ -166,6 +217,7 @@ def _failed(failure: Failure) -> dict[str, Any]:
         "stability_status": "failed",
         "stability_error": failure.error,
         "relaxation_converged": False,
+        "relaxation_given_up": False,
         "suspect": False,
     }
 
@@ -181,6 +233,7 @@ def _describe(
     formation = formation_energy(structure, relaxed.energy)
     return {
         **relaxation_columns(relaxed, potential),
+        "relaxation_given_up": relaxed.given_up,
         "volume": float(structure.volume),
         "volume_change": float(structure.volume) / relaxed.starting_volume - 1.0,
         "formation_energy_per_atom": formation,

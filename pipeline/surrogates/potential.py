@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.reference.descent_bounds import descent_bound
 from pipeline.surrogates.batch import (
     MAX_EDGES,
     BatchEvaluator,
@@ -15,7 +16,9 @@ from pipeline.surrogates.batch import (
     rejection,
 )
 from pipeline.surrogates.batch_budget import BatchBudget
+from pipeline.surrogates.descent import DescentWatch
 from pipeline.surrogates.entries import EnergyScheme
+from pipeline.surrogates.giving_up import GivingUp
 from pipeline.surrogates.guarded_evaluation import GuardedEvaluator
 from pipeline.surrogates.relaxation import BatchedRelaxation, OptimizerName, RelaxationSettings, RelaxedCrystal
 from pipeline.surrogates.results import Evaluation, Relaxation
@@ -134,6 +137,7 @@ class Potential:
         seed: int = 0,
         keys: Sequence[str] | None = None,
         settings: RelaxationSettings | None = None,
+        ceilings: Sequence[float] | None = None,
     ) -> list[Relaxation]:
         """Relax structures, many at once.
 
@@ -157,6 +161,9 @@ class Potential:
             One a structure; the rattle depends on (seed, key), not on the order. Default: a digest of the structure.
         settings : RelaxationSettings, optional
             All settings at once; then ``fmax``, ``max_steps``, ``relax_cell`` and ``optimizer`` are not looked at.
+        ceilings : sequence of float, optional
+            One a structure: total energy (eV) that it must come under; one that can't is given up (see
+            :mod:`pipeline.surrogates.giving_up`).
 
         Returns
         -------
@@ -166,7 +173,8 @@ class Potential:
         Raises
         ------
         ValueError
-            A setting out of its bounds, or another number of keys than structures.
+            A setting out of its bounds, another number of keys or ceilings than structures, or ceilings for a model
+            and an optimiser whose descents were never measured.
         """
         if settings is None:
             settings = RelaxationSettings(fmax, max_steps, relax_cell, optimizer)
@@ -174,16 +182,22 @@ class Potential:
             raise ValueError(f"rattle must be a displacement in Å, zero or more, got {rattle}")
         if keys is not None and len(keys) != len(structures):
             raise ValueError(f"{len(keys)} keys for {len(structures)} structures")
+        if ceilings is not None and len(ceilings) != len(structures):
+            raise ValueError(f"{len(ceilings)} ceilings for {len(structures)} structures")
         errors = [self._rejection(s) for s in structures]
         good = [i for i, error in enumerate(errors) if error is None]
+        watch = None if ceilings is None else self._giving_up([ceilings[i] for i in good], settings.optimizer)
         relaxed: dict[int, RelaxedCrystal] = {}
         if good:
             batch = batch_from_structures([structures[i] for i in good])
             if rattle > 0.0:
                 chosen = [keys[i] if keys is not None else structure_key(structures[i]) for i in good]
                 rattle_batch(batch, rattle, seed, chosen)
-            relaxed = dict(zip(good, BatchedRelaxation(self.guarded, settings).run(batch), strict=True))
+            relaxed = dict(zip(good, BatchedRelaxation(self.guarded, settings).run(batch, watch), strict=True))
         return [_relaxation(structure, relaxed.get(i), errors[i]) for i, structure in enumerate(structures)]
+
+    def _giving_up(self, ceilings: Sequence[float], optimizer: str) -> DescentWatch:
+        return GivingUp(np.array(ceilings, np.float64), descent_bound(self.name, self.sha256, optimizer))
 
     def as_ase_calculator(self, **kwargs: Any) -> Any:
         """The same model, message-passing convention included, as an ASE calculator."""
@@ -240,4 +254,5 @@ def _relaxation(structure: "Structure", crystal: RelaxedCrystal | None, error: s
         energy_initial=crystal.energy_initial,
         max_force=crystal.max_force,
         volume_change=volume_change,
+        given_up=crystal.given_up,
     )

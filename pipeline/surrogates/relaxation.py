@@ -16,6 +16,7 @@ from pipeline.surrogates.batch import (
     estimated_edges,
     image_work,
 )
+from pipeline.surrogates.descent import DescentPoint, DescentWatch
 from pipeline.surrogates.fire import Fire
 from pipeline.surrogates.quasi_newton import QuasiNewton
 
@@ -82,6 +83,7 @@ class RelaxedCrystal:
     error: str | None
     energy_initial: float
     max_force: float
+    given_up: bool = False
 
 
 def _geometry_errors(state: ActiveCrystals, settings: RelaxationSettings, cutoff: float) -> list[str | None]:
@@ -146,6 +148,7 @@ class BatchedRelaxation:
         self.evaluator = evaluator
         self.settings = settings
         self._done: dict[int, RelaxedCrystal] = {}
+        self._watch: DescentWatch | None = None
         self._optimizer = self._new_optimizer()
 
     def _new_optimizer(self) -> Optimizer[Any]:
@@ -154,9 +157,13 @@ class BatchedRelaxation:
             return Fire(cutoff, settings.max_displacement)
         return QuasiNewton(cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
 
-    def run(self, batch: CrystalBatch) -> list[RelaxedCrystal]:
-        """Relax all crystals of a batch, however large; results in the order given."""
+    def run(self, batch: CrystalBatch, watch: DescentWatch | None = None) -> list[RelaxedCrystal]:
+        """Relax all crystals of a batch, however large; results in the order given.
+
+        ``watch`` is told of every evaluation, and crystals that it calls hopeless are given up where they stand.
+        """
         self._done = {}
+        self._watch = watch
         self._optimizer = self._new_optimizer()
         waiting = list(range(len(batch.counts)))
         costs = estimated_edges(batch.counts, batch.volumes, self.evaluator.cutoff)
@@ -195,7 +202,15 @@ class BatchedRelaxation:
         return state.keep(~failed)
 
     def _record(
-        self, state: ActiveCrystals, b: int, first: int, energy: float, converged: bool, force: float, error: str | None
+        self,
+        state: ActiveCrystals,
+        b: int,
+        first: int,
+        energy: float,
+        converged: bool,
+        force: float,
+        error: str | None,
+        given_up: bool = False,
     ) -> None:
         self._done[int(state.index[b])] = RelaxedCrystal(
             positions=state.positions[first : first + state.counts[b]].copy(),
@@ -206,7 +221,16 @@ class BatchedRelaxation:
             error=error,
             energy_initial=float(state.energy_start[b]),
             max_force=float(force),
+            given_up=given_up,
         )
+
+    def _hopeless(self, state: ActiveCrystals, failed: BoolArray, energies: FloatArray) -> BoolArray:
+        """Crystals that the watch gives up; those that failed are not shown to it."""
+        hopeless = np.zeros(len(failed), bool)
+        if self._watch is not None and not failed.all():
+            point = DescentPoint(state.index[~failed], state.counts[~failed], energies[~failed])
+            hopeless[~failed] = self._watch.hopeless(point)
+        return hopeless
 
     def _advance(self, state: ActiveCrystals) -> ActiveCrystals:
         """Evaluate, let go those that are done or failed, and step the others."""
@@ -223,11 +247,14 @@ class BatchedRelaxation:
         last = state.steps >= self.settings.max_steps
         converged = ~failed & (largest <= self.settings.fmax) & (settled | last)
         exhausted = ~failed & ~converged & last
+        given_up = self._hopeless(state, failed, result.energies) & ~(converged | exhausted)
         offsets = np.cumsum(state.counts) - state.counts
-        for b in np.flatnonzero(failed | converged | exhausted):
+        going = ~(failed | converged | exhausted | given_up)
+        for b in np.flatnonzero(~going):
             energy = np.nan if failed[b] else result.energies[b]
-            self._record(state, int(b), int(offsets[b]), energy, bool(converged[b]), largest[b], errors[b])
-        going = ~(failed | converged | exhausted)
+            self._record(
+                state, int(b), int(offsets[b]), energy, bool(converged[b]), largest[b], errors[b], bool(given_up[b])
+            )
         if going.all():
             remaining = state
         else:

@@ -54,6 +54,8 @@ class Relaxation:
         Largest norm among the atomic forces and the cell's generalised forces, eV/Å.
     volume_change : float
         Final volume over the initial one, minus 1.
+    given_up : bool
+        Whether it was left where it stood because its energy could not come under its ceiling.
     """
 
     structure: "Structure"
@@ -64,3 +66,4 @@ class Relaxation:
     energy_initial: float
     max_force: float
     volume_change: float
+    given_up: bool = False
