@@ -223,7 +223,6 @@ def _place(frame: FrameType | None) -> tuple[str, str]:
         return "neighbour lists", own
     if any(name == "evaluate_batch" for *_, name in stack):
         return "network and its derivatives", own
-    inner = next((module for home, module, _ in stack if home == "surrogates"), "")
-    if inner in ("relaxation", "potential", "batch", ""):
-        return "bookkeeping", own
-    return "optimiser", own
+    if any(module in ("quasi_newton", "spring_hessian", "fire", "active") for _, module, _ in stack):
+        return "optimiser", own
+    return "bookkeeping", own

@@ -86,7 +86,7 @@ def our_potential(model: str) -> Any:
 
     _one_thread()
     potential = load_potential(model, device="cpu")
-    potential.evaluator = CountingEvaluator(potential.evaluator)
+    potential.evaluator = potential.guarded.model = CountingEvaluator(potential.evaluator)
     return potential
 
 
