@@ -5,6 +5,10 @@ cell list, and needs no set-up.
 """
 
 import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +17,8 @@ from kernels._jit import jit
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+_RANGES_A_THREAD = 4  # crystals of one range may be larger than those of another
 
 
 @jit
@@ -155,8 +161,23 @@ def _fill_all(
         )
 
 
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, thread_name_prefix="neighbours")
+
+
+def _over_crystals(work: Callable[[slice], None], n_crystals: int, threads: int) -> None:
+    """Call ``work``, which lets go of Python's lock, for ranges of crystals that together are all."""
+    if threads == 1 or n_crystals < 2:
+        work(slice(0, n_crystals))
+        return
+    bounds = np.linspace(0, n_crystals, min(_RANGES_A_THREAD * threads, n_crystals) + 1).astype(np.int64)
+    # list(): raises what a thread raised
+    list(_threads(threads).map(work, [slice(int(a), int(b)) for a, b in pairwise(bounds)]))
+
+
 def neighbor_list(
-    positions: FloatArray, cells: FloatArray, counts: IntArray, cutoff: float
+    positions: FloatArray, cells: FloatArray, counts: IntArray, cutoff: float, threads: int = 1
 ) -> tuple[IntArray, IntArray, FloatArray, IntArray, IntArray, FloatArray]:
     """Directed neighbour pairs within a cutoff, for a batch of periodic crystals.
 
@@ -170,6 +191,8 @@ def neighbor_list(
         Atoms in each crystal.
     cutoff : float
         Å; a pair exactly at the cutoff belongs to the list.
+    threads : int
+        Threads that share the crystals; the result is the same to the last bit.
 
     Returns
     -------
@@ -201,17 +224,30 @@ def neighbor_list(
         raise ValueError("a cell has zero volume")
     if not (np.isfinite(cutoff) and cutoff > 0.0):
         raise ValueError(f"cutoff must be a positive number in Å, got {cutoff}")
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more, got {threads}")
     positions = np.ascontiguousarray(positions, np.float64)
     cells = np.ascontiguousarray(cells, np.float64)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
     edges = np.zeros(len(cells), np.int64)
     closest = np.zeros((len(cells), 3))
-    _count_all(positions, cells, offsets, float(cutoff), edges, closest)
+    cutoff = float(cutoff)
+
+    def count(part: slice) -> None:
+        of_part = offsets[part.start : part.stop + 1]
+        _count_all(positions, cells[part], of_part, cutoff, edges[part], closest[part])
+
+    _over_crystals(count, len(cells), threads)
     starts = np.cumsum(edges) - edges
     total = int(edges.sum())
     source = np.empty(total, np.int64)
     destination = np.empty(total, np.int64)
     vectors = np.empty((total, 3))
     images = np.empty((total, 3), np.int64)
-    _fill_all(positions, cells, offsets, float(cutoff), starts, source, destination, vectors, images)
+
+    def fill(part: slice) -> None:
+        of_part = offsets[part.start : part.stop + 1]
+        _fill_all(positions, cells[part], of_part, cutoff, starts[part], source, destination, vectors, images)
+
+    _over_crystals(fill, len(cells), threads)
     return source, destination, vectors, images, edges, closest

@@ -1,9 +1,10 @@
 """Time and check the batched relaxation: against matgl's Relaxer, after a rattle, and against what a core can do.
 
 ``peer``: the same crystals with matgl's ``Relaxer`` as its users run it (FIRE, FrechetCellFilter, one after the other)
-and the same corrected message convention. ``rattle``: ionsieve with and without the production rattle. ``curve``: one
-evaluation against the size of its batch, beside the floating-point bound. ``profile``: where a relaxation's time goes.
-``memory``: resident memory over many candidates. All work is done in fresh processes of one thread each.
+and the same corrected message convention. ``throughput``: all crystals in one call, which is what a GPU wants, beside
+the peer on some. ``rattle``: ionsieve with and without the production rattle. ``curve``: one evaluation against the
+size of its batch, beside the floating-point bound. ``profile``: where a relaxation's time goes. ``memory``: resident
+memory over many candidates. All work is done in fresh processes of one thread each.
 """
 
 from __future__ import annotations
@@ -14,24 +15,28 @@ import platform
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+import torch
 from pymatgen.core import Structure
 from relaxation_candidates import ALL_SIZES, Draw, draw_candidates, stage_settings
-from relaxation_comparison import OURS, Comparison, cold_starts, is_sane, shortest_distance
+from relaxation_comparison import OURS, PEER, WARM_UP_STEPS, Comparison, cold_starts, is_sane, shortest_distance
 from relaxation_costs import count_operations, evaluation_curve, matrix_rates, profile
 from relaxation_memory import soak
-from relaxation_peer import Job, share_out, workers
-from relaxation_tables import SAME, print_curve, print_energies, print_speeds, table, told
+from relaxation_peer import SIDES, Job, share_out, workers
+from relaxation_tables import LEAST_RATIO, SAME, print_curve, print_energies, print_speeds, table, told
 
 from pipeline.config import load_campaign
 from pipeline.settings import StabilitySettings
+from pipeline.surrogates.relaxation import OptimizerName
 
 CONFIG = Path(__file__).parents[1] / "configs" / "halides.yaml"
 MOST_MEMORY, MOST_GROWTH = 4.0, 0.10  # GiB a worker, and between the first and the last tenth
-CURVE = tuple(2**k for k in range(9))
+CURVE = {"cpu": tuple(2**k for k in range(9)), "cuda": tuple(2**k for k in range(13))}
 
 
 def main() -> int:
@@ -44,7 +49,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(required=True)
-    defaults = {peer: 210, rattle: 210, curve: 64, where: 96, memory: 10_000}
+    defaults = {peer: 210, throughput: 2100, rattle: 210, curve: 64, where: 96, memory: 10_000}
     for what, count in defaults.items():
         part = parts.add_parser("profile" if what is where else what.__name__, help=(what.__doc__ or "").split("\n")[0])
         part.set_defaults(what=what)
@@ -54,15 +59,20 @@ def _options() -> argparse.Namespace:
         part.add_argument("--workers", type=int, nargs="+", default=[1, 2] if what is peer else [1], help="processes")
         part.add_argument("--config", type=Path, default=CONFIG, help="campaign whose candidates are drawn")
         part.add_argument("--cache", type=Path, help="folder that keeps the candidates and the peer's outcomes")
+        part.add_argument("--device", choices=list(CURVE), default="cpu", help="where the network runs")
         if what is peer:
             part.add_argument("--slices", type=int, default=8, help="turns that the two take")
             part.add_argument("--timed", type=int, help="candidates that are timed; default: all")
             part.add_argument(
                 "--seeds", type=int, default=5, help="rattled starts of the peer where ours ends far above"
             )
-        if what in (peer, rattle, where):
+        if what is throughput:
+            part.add_argument("--timed", type=int, default=28, help="candidates that the peer relaxes")
+            part.add_argument("--calls", type=int, default=2, help="times that ours relaxes all")
+        if what in (peer, throughput, rattle, where):
             part.add_argument("--fmax", type=float, default=0.05, help="eV/Å")
             part.add_argument("--max-steps", type=int, default=500)
+            part.add_argument("--optimizer", choices=get_args(OptimizerName), default=Job.optimizer, help="of ionsieve")
         if what is memory:
             part.add_argument(
                 "--steps", type=int, help="bound on the steps, for a shorter run; default: the campaign's"
@@ -83,6 +93,8 @@ def _print_machine() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python "
         f"{platform.python_version()}, {packages}"
     )
+    if torch.cuda.is_available():
+        print(f"CUDA {torch.version.cuda}, {torch.cuda.get_device_name()}")
     print(f"{facts}\nworkers: " + " ".join(f"{k}={v}" for k, v in worker_environment(1).items()) + "\n")
 
 
@@ -95,7 +107,7 @@ def _draw(options: argparse.Namespace, sizes: Sequence[tuple[int, int]] = ALL_SI
 def peer(options: argparse.Namespace) -> bool:
     """Against matgl's Relaxer: speed, evaluations and energies."""
     drawn = _draw(options)
-    job = Job(options.model, options.fmax, options.max_steps)
+    job = _job(options)
     both = Comparison(job, drawn.ids, drawn.structures(), options.cache)
     timed = range(min(len(both.structures), options.timed or len(both.structures)))
     for count in options.workers:
@@ -109,13 +121,45 @@ def peer(options: argparse.Namespace) -> bool:
     return print_energies(both, options.seeds) and met
 
 
+def throughput(options: argparse.Namespace) -> bool:
+    """All candidates in one call of ours, beside the peer on some of them: what large batches give on a device."""
+    drawn = _draw(options, own=6)
+    job, structures = _job(options), drawn.structures()
+    with workers(1) as pools:
+        for side in SIDES:
+            share_out(pools, side, replace(job, max_steps=WARM_UP_STEPS), structures[:8])
+        some = structures[: options.timed]
+        (peers,) = share_out(pools, PEER, job, some)[1]
+        calls = [share_out(pools, OURS, job, structures)[1][0] for _ in range(options.calls)]
+    rows = [
+        (
+            side,
+            len(t.outcomes),
+            sum(o.error is not None for o in t.outcomes),
+            sum(o.error is None and not o.converged for o in t.outcomes),
+            f"{t.wall:.1f}",
+            f"{len(t.outcomes) / t.wall:.2f}",
+            f"{t.evaluations / len(t.outcomes):.1f}",
+            f"{1000 * t.wall / t.evaluations:.3f}",
+        )
+        for side, t in [(PEER, peers), *((f"{OURS}, call {k}", t) for k, t in enumerate(calls, 1))]
+    ]
+    table(
+        "side | structures | failed | not converged | clock, s | structures/s | evaluations a structure | "
+        "ms an evaluation",
+        rows,
+    )
+    ratio = (len(structures) / calls[-1].wall) / (len(some) / peers.wall)
+    return told(f"at least {LEAST_RATIO:g} times the peer's structures a second: {ratio:.1f}", ratio >= LEAST_RATIO)
+
+
 def rattle(options: argparse.Namespace) -> bool:
     """With the production rattle: saddles left, and the energy gained."""
     drawn = _draw(options)
     settings = _stability(options)
     structures = drawn.structures()
-    plain = Job(options.model, options.fmax, options.max_steps)
-    rattled = Job(options.model, options.fmax, options.max_steps, settings.rattle, settings.seed)
+    plain = _job(options)
+    rattled = replace(plain, rattle=settings.rattle, seed=settings.seed)
     with workers(options.workers[0]) as pools:
         still, _ = share_out(pools, OURS, plain, structures, drawn.ids)
         moved, _ = share_out(pools, OURS, rattled, structures, drawn.ids)
@@ -153,6 +197,10 @@ def rattle(options: argparse.Namespace) -> bool:
     return True
 
 
+def _job(options: argparse.Namespace) -> Job:
+    return Job(options.model, options.fmax, options.max_steps, device=options.device, optimizer=options.optimizer)
+
+
 def _stability(options: argparse.Namespace) -> StabilitySettings:
     settings = stage_settings(load_campaign(options.config), "stability")
     assert isinstance(settings, StabilitySettings)
@@ -163,9 +211,10 @@ def curve(options: argparse.Namespace) -> bool:
     """One evaluation against the size of its batch, and the floating-point bound."""
     drawn = _draw(options, sizes=((10, 12),), own=4)
     with workers(1) as (pool,):
-        rates = pool.submit(matrix_rates).result()
+        rates = pool.submit(matrix_rates, options.device).result()
         counted = pool.submit(count_operations, options.model).result()
-        points = pool.submit(evaluation_curve, options.model, drawn.structures(), CURVE).result()
+        sizes = CURVE[options.device]
+        points = pool.submit(evaluation_curve, options.model, drawn.structures(), sizes, options.device).result()
     return print_curve(rates, counted, points)
 
 
@@ -173,7 +222,7 @@ def where(options: argparse.Namespace) -> bool:
     """Where a relaxation's time goes."""
     drawn = _draw(options)
     chunk = _stability(options).chunk_size
-    job = Job(options.model, options.fmax, options.max_steps)
+    job = _job(options)
     with workers(1) as (pool,):
         seconds, parts, functions = pool.submit(profile, job, drawn.structures(), chunk).result()
     print(f"{len(drawn.rows)} crystals in chunks of {chunk}, {seconds:.1f} s on the clock\n")
@@ -194,7 +243,7 @@ def memory(options: argparse.Namespace) -> bool:
         settings = settings.model_copy(update={"max_steps": options.steps})
     print(f"chunks of {settings.chunk_size}, at most {settings.max_steps} steps, one process\n")
     with workers(1) as (pool,):
-        tenths = pool.submit(soak, options.model, drawn.rows, settings, settings.chunk_size).result()
+        tenths = pool.submit(soak, options.model, drawn.rows, settings, settings.chunk_size, options.device).result()
     table(
         "tenth | candidates | failed | evaluations | s | resident, GiB | highest, GiB | allocated, MiB",
         [

@@ -1,7 +1,7 @@
 """What an evaluation costs, for ``benchmark_relaxation.py``: operations counted from the weights, and what is measured.
 
-All of it runs in a worker process of one thread. Times are of the processor, so that other work on the machine counts
-little; it still takes its part of the caches.
+All of it runs in a worker process of one thread. On a CPU times are of the processor, so that other work on the
+machine counts little; it still takes its part of the caches. On CUDA they are on the clock.
 """
 
 from __future__ import annotations
@@ -101,11 +101,17 @@ def _products(module: Any) -> int:
     return sum(layer.weight.numel() for layer in _linear(module))
 
 
-def matrix_rates() -> dict[str, float]:
-    """Multiply-adds a second of one core in float32, of a large product and of the network's shapes."""
+def matrix_rates(device: str = "cpu") -> dict[str, float]:
+    """Multiply-adds a second in float32 of one core, or of a CUDA device: large products and the network's shapes."""
     import torch
 
     rates = {}
+    if device != "cpu":
+        for rows, inner, columns in ((8192, 8192, 8192), (1_000_000, 64, 128), (1_000_000, 64, 64)):
+            a, b = torch.randn(rows, inner, device=device), torch.randn(inner, columns, device=device)
+            seconds = min(_repeated(lambda a=a, b=b: (torch.mm(a, b), torch.cuda.synchronize()), time.perf_counter)[0])
+            rates[f"torch.mm {rows}x{inner} {inner}x{columns}"] = rows * inner * columns / seconds
+        return rates
     for rows, inner, columns in ((1024, 1024, 1024), (4096, 64, 128), (1024, 64, 128), (4096, 64, 64), (1024, 64, 64)):
         a, b = torch.randn(rows, inner), torch.randn(inner, columns)
         out = torch.empty(rows, columns)
@@ -120,15 +126,15 @@ def matrix_rates() -> dict[str, float]:
     return rates
 
 
-def _repeated(work: Callable[[], Any]) -> tuple[list[float], int]:
+def _repeated(work: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> tuple[list[float], int]:
     """Seconds of each run after the first two, and page faults a run."""
     work(), work()
     seconds: list[float] = []
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     while len(seconds) < 3 or sum(seconds) < LEAST_SECONDS:
-        started = time.process_time()
+        started = clock()
         work()
-        seconds.append(time.process_time() - started)
+        seconds.append(clock() - started)
     return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) // len(seconds)
 
 
@@ -146,11 +152,14 @@ class Point:
     added_memory: int
 
 
-def evaluation_curve(model: str, structures: Sequence[Structure], sizes: Sequence[int]) -> list[Point]:
+def evaluation_curve(
+    model: str, structures: Sequence[Structure], sizes: Sequence[int], device: str = "cpu"
+) -> list[Point]:
     """Time evaluations of batches of growing size, made of the structures in turn."""
     from pipeline.surrogates.batch import batch_from_structures
 
-    evaluator = our_potential(model).evaluator
+    evaluator = our_potential(model, device).evaluator
+    clock = time.process_time if device == "cpu" else time.perf_counter
     cutoff = float(loaded_network(model).network.threebody_cutoff)
     bonds = [_bonds(structure, cutoff) for structure in structures]
     standing, points = peak_memory(), []
@@ -158,7 +167,7 @@ def evaluation_curve(model: str, structures: Sequence[Structure], sizes: Sequenc
         chosen = [k % len(structures) for k in range(size)]
         batch = batch_from_structures([structures[k] for k in chosen])
         pairs = int(evaluator.evaluate_batch(batch).edges.sum())
-        seconds, faults = _repeated(lambda batch=batch: evaluator.evaluate_batch(batch))
+        seconds, faults = _repeated(lambda batch=batch: evaluator.evaluate_batch(batch), clock)
         close, triplets = (sum(bonds[k][part] for k in chosen) for part in (0, 1))
         median = float(np.median(seconds))
         added = peak_memory() - standing

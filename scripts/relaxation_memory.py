@@ -58,12 +58,12 @@ def allocated_memory() -> float:
     return float(counts.uordblks + counts.hblkhd)
 
 
-def soak(model: str, rows: pd.DataFrame, settings: Any, chunk: int) -> list[dict[str, float]]:
+def soak(model: str, rows: pd.DataFrame, settings: Any, chunk: int, device: str = "cpu") -> list[dict[str, float]]:
     """Relax rows in a stage's chunks; after each tenth: memory (GiB; allocated: MiB), failures, seconds."""
     from pipeline.stages.relaxing import relax_crystals
     from pipeline.stages.rows import Failure, attempt, checked_structure
 
-    potential = our_potential(model)
+    potential = our_potential(model, device)
     tenths: list[dict[str, float]] = []
     for part in np.array_split(np.arange(len(rows)), 10):
         forget_peak()

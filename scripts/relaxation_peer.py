@@ -23,6 +23,9 @@ import numpy as np
 from pymatgen.core import Structure
 
 from pipeline.surrogates.batch import BatchEvaluator, BatchResult, CrystalBatch
+from pipeline.surrogates.relaxation import OptimizerName
+
+DEVICE_THREADS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Job:
     max_steps: int = 500
     rattle: float = 0.0
     seed: int = 0
+    device: str = "cpu"
+    optimizer: OptimizerName = "fire-quasi-newton"  # of ionsieve; the peer's is FIRE
 
 
 @dataclass(frozen=True)
@@ -80,18 +85,18 @@ class CountingEvaluator:
 
 
 @cache
-def our_potential(model: str) -> Any:
+def our_potential(model: str, device: str = "cpu") -> Any:
     """Potential of ionsieve; its evaluator counts."""
     from pipeline.surrogates import load_potential
 
-    _one_thread()
-    potential = load_potential(model, device="cpu")
+    _one_thread(device)
+    potential = load_potential(model, device=device)
     potential.evaluator = potential.guarded.model = CountingEvaluator(potential.evaluator)
     return potential
 
 
 @cache
-def peers_relaxer(model: str) -> Any:
+def peers_relaxer(model: str, device: str = "cpu") -> Any:
     """Relaxer of matgl with the convention that the checkpoint needs: FIRE and FrechetCellFilter, its defaults."""
     import torch
 
@@ -107,7 +112,7 @@ def peers_relaxer(model: str) -> Any:
         data_std=torch.tensor(network.scale, dtype=torch.float32),
         element_refs=network.element_energies.to(torch.float32),
     )
-    return Relaxer(potential)
+    return Relaxer(potential.to(device))
 
 
 @cache
@@ -123,19 +128,26 @@ def loaded_network(model: str) -> Any:
     return load_matgl(located, convention)
 
 
-def _one_thread() -> None:
+def _one_thread(device: str = "cpu") -> None:
+    """Of torch; beside a device a few, which make the neighbour lists."""
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(1 if device == "cpu" else DEVICE_THREADS)
 
 
 def relax_ours(job: Job, structures: Sequence[Structure], keys: Sequence[str] | None = None) -> Timed:
     """All structures at once with ionsieve."""
-    potential = our_potential(job.model)
+    potential = our_potential(job.model, job.device)
     potential.evaluator.crystals = 0
     wall, cpu = time.perf_counter(), time.process_time()
     results = potential.relax(
-        structures, fmax=job.fmax, max_steps=job.max_steps, rattle=job.rattle, seed=job.seed, keys=keys
+        structures,
+        fmax=job.fmax,
+        max_steps=job.max_steps,
+        optimizer=job.optimizer,
+        rattle=job.rattle,
+        seed=job.seed,
+        keys=keys,
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     outcomes = [
@@ -155,7 +167,7 @@ def relax_ours(job: Job, structures: Sequence[Structure], keys: Sequence[str] | 
 
 def relax_peers(job: Job, structures: Sequence[Structure], keys: Sequence[str] | None = None) -> Timed:
     """One structure after the other with matgl's Relaxer; a rattle is Gaussian, from the seed and the structure."""
-    relaxer = peers_relaxer(job.model)
+    relaxer = peers_relaxer(job.model, job.device)
     starts = [_rattled(s, job) for s in structures]
     results: list[Any] = []
     wall, cpu = time.perf_counter(), time.process_time()
@@ -208,7 +220,7 @@ SIDES: dict[str, Callable[..., Timed]] = {"matgl Relaxer": relax_peers, "ionsiev
 def first_calls(side: str, job: Job, structures: Sequence[Structure]) -> tuple[float, float, float]:
     """In a fresh process: seconds to load the model, of the first call, and of the same call again."""
     started = time.perf_counter()
-    (our_potential if side == "ionsieve" else peers_relaxer)(job.model)
+    (our_potential if side == "ionsieve" else peers_relaxer)(job.model, job.device)
     loaded = time.perf_counter() - started
     return loaded, SIDES[side](job, structures).wall, SIDES[side](job, structures).wall
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from pymatgen.core import Lattice, Structure
 
 from kernels.neighbors import neighbor_list
@@ -52,7 +53,7 @@ def test_an_edge_without_its_reverse_is_left_out():
 @pytest.mark.parametrize("cutoff", [1.0, 2.6, 3.0])
 def test_angles_are_all_pairs_of_short_edges_from_one_atom(cutoff):
     source, _, vectors, _, _, _ = edges_of(CRYSTALS, 6.0)
-    first, second = bond_angles(source, vectors, cutoff)
+    first, second = (a.tolist() for a in bond_angles(torch.from_numpy(source), torch.from_numpy(vectors), cutoff))
     short = np.flatnonzero(np.linalg.norm(vectors, axis=1) < cutoff)
     expected = [(a, b) for a in short for b in short if a != b and source[a] == source[b]]
     assert list(zip(first, second, strict=True)) == expected

@@ -96,10 +96,10 @@ def test_rule_equals_a_plain_loop_and_crystals_are_judged_apart() -> None:
 
 def test_those_that_are_not_given_up_end_as_without_ceilings(bounded: None) -> None:
     structures = _crystals()
-    plain = morse_potential().relax(structures, rattle=0.02)
+    plain = morse_potential().relax(structures, rattle=0.02, optimizer="quasi-newton")
     ceilings = [r.energy + (0.001 if k % 2 else -0.5) for k, r in enumerate(plain)]
     model = morse_potential()
-    ladder = model.relax(structures, rattle=0.02, ceilings=ceilings)
+    ladder = model.relax(structures, rattle=0.02, ceilings=ceilings, optimizer="quasi-newton")
     assert model.evaluator.evaluations < sum(r.n_steps + 1 for r in plain)
     for k, (before, after) in enumerate(zip(plain, ladder, strict=True)):
         if k % 2:
@@ -137,8 +137,10 @@ def test_a_converged_crystal_is_not_given_up(bounded: None) -> None:
 def test_failures_are_not_shown_to_the_watch(bounded: None) -> None:
     overlapping = Structure(Lattice.cubic(5.0), ["Na", "Cl"], [[0, 0, 0], [0, 0, 0]])
     unknown = Structure(Lattice.cubic(5.0), ["Xe"], [[0, 0, 0]])
-    (good,) = morse_potential().relax(_crystals()[:1])
-    results = morse_potential().relax([unknown, overlapping, _crystals()[0]], ceilings=[0.0, 0.0, good.energy + 0.001])
+    (good,) = morse_potential().relax(_crystals()[:1], optimizer="quasi-newton")
+    results = morse_potential().relax(
+        [unknown, overlapping, _crystals()[0]], ceilings=[0.0, 0.0, good.energy + 0.001], optimizer="quasi-newton"
+    )
     assert [r.error is None for r in results] == [False, False, True]
     assert not any(r.given_up for r in results)
     assert results[2].n_steps == good.n_steps

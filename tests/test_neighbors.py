@@ -76,6 +76,15 @@ def test_compiled_equals_python(monkeypatch):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_not_a_bit(threads):
+    positions, cells, counts = _random_crystals(17, seed=3)
+    for a, b in zip(
+        neighbor_list(positions, cells, counts, 4.0), neighbor_list(positions, cells, counts, 4.0, threads), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_isolated_atom_and_empty_batch():
     *_, edges, closest = neighbor_list(np.zeros((1, 3)), np.eye(3)[None] * 20.0, np.array([1]), 5.0)
     assert edges.tolist() == [0]
@@ -102,3 +111,8 @@ def test_two_atoms_at_one_place_are_a_pair_of_length_zero():
 def test_bad_input_is_refused(positions, cells, cutoff, message):
     with pytest.raises(ValueError, match=message):
         neighbor_list(positions, cells, np.array([1]), cutoff)
+
+
+def test_no_threads_are_refused():
+    with pytest.raises(ValueError, match="threads must be 1 or more, got 0"):
+        neighbor_list(np.zeros((1, 3)), np.eye(3)[None], np.array([1]), 1.0, threads=0)

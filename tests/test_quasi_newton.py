@@ -1,4 +1,7 @@
-"""The quasi-Newton optimiser: its path against a naive one, its independence of companions, and its safeguards."""
+"""The quasi-Newton optimiser: its path against a naive one, its independence of companions, and its safeguards.
+
+Then the same after FIRE's first steps.
+"""
 
 from itertools import pairwise
 
@@ -6,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pymatgen.core import Lattice, Structure
 
 from pipeline.surrogates.batch import BatchResult, CrystalBatch, batch_from_structures
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings
@@ -43,7 +47,7 @@ class MorseOneByOne(Morse):
 def test_the_path_is_that_of_a_naive_version(relax_cell):
     # Crystals that are never led uphill, together in a batch that is filled and emptied.
     structures = [crystal(k, scale, n) for k, (scale, n) in enumerate([(1, 4), (0.95, 4), (1.05, 4), (1, 3)])]
-    settings = RelaxationSettings(fmax=0.01, relax_cell=relax_cell)
+    settings = RelaxationSettings(optimizer="quasi-newton", fmax=0.01, relax_cell=relax_cell)
     found = BatchedRelaxation(Morse(), settings).run(batch_from_structures(structures))
     for structure, ours in zip(structures, found, strict=True):
         positions, steps = naive_relaxation(structure, 0.01, settings.energy_tolerance, relax_cell)
@@ -54,7 +58,7 @@ def test_the_path_is_that_of_a_naive_version(relax_cell):
 
 def test_it_needs_far_fewer_steps_than_fire_and_ends_no_higher():
     structures = [crystal(k, scale) for k, scale in enumerate(np.linspace(0.93, 1.1, 12))]
-    fast = morse_potential().relax(structures)
+    fast = morse_potential().relax(structures, optimizer="quasi-newton")
     slow = morse_potential().relax(structures, optimizer="fire")
     assert sum(r.n_steps for r in fast) < 0.4 * sum(r.n_steps for r in slow)
     for a, b in zip(fast, slow, strict=True):
@@ -85,7 +89,7 @@ def test_a_quadratic_well_takes_few_steps():
     start = crystal(0)
     rng = np.random.default_rng(5)
     places = start.cart_coords + rng.normal(0.0, 0.05, (4, 3))
-    settings = RelaxationSettings(fmax=1e-6, relax_cell=False)
+    settings = RelaxationSettings(optimizer="quasi-newton", fmax=1e-6, relax_cell=False)
     (found,) = BatchedRelaxation(Well(places, 8.0), settings).run(batch_from_structures([start]))
     assert found.converged
     # Nine variables beside the three shifts: with exact line searches BFGS would need nine steps at most.
@@ -94,13 +98,14 @@ def test_a_quadratic_well_takes_few_steps():
 
 
 CRYSTALS = [crystal(k, scale, n) for k, (scale, n) in enumerate([(1, 4), (0.9, 4), (1.1, 4), (1, 3), (0.95, 2)])]
-PATHS: dict[int, object] = {}
+PATHS: dict[tuple[str, int], object] = {}
 
 
+@pytest.mark.parametrize("optimizer", ["quasi-newton", "fire-quasi-newton"])
 @settings(max_examples=25, deadline=None, database=None)
 @given(chosen=st.lists(st.integers(0, 4), min_size=1, max_size=9), budget=st.sampled_from([1, 300, 700, 10_000]))
-def test_companions_and_place_change_not_a_bit(chosen, budget):
-    how = RelaxationSettings(fmax=0.02, max_steps=40)
+def test_companions_and_place_change_not_a_bit(optimizer, chosen, budget):
+    how = RelaxationSettings(optimizer=optimizer, fmax=0.02, max_steps=60)
 
     def run(which, edges):
         model = MorseOneByOne()
@@ -108,9 +113,9 @@ def test_companions_and_place_change_not_a_bit(chosen, budget):
         return BatchedRelaxation(model, how).run(batch_from_structures([CRYSTALS[k] for k in which]))
 
     for k, ours in zip(chosen, run(chosen, budget), strict=True):
-        if k not in PATHS:
-            (PATHS[k],) = run([k], 1)
-        alone = PATHS[k]
+        if (optimizer, k) not in PATHS:
+            (PATHS[optimizer, k],) = run([k], 1)
+        alone = PATHS[optimizer, k]
         assert (ours.n_steps, ours.energy, ours.converged) == (alone.n_steps, alone.energy, alone.converged)
         np.testing.assert_array_equal(ours.positions, alone.positions)
         np.testing.assert_array_equal(ours.cell, alone.cell)
@@ -129,7 +134,10 @@ def test_far_starts_are_reached_by_short_steps():
     start.perturb(0.3, seed=1)
     model = MorseOneByOne()
     assert np.abs(Morse().evaluate_batch(batch_from_structures([start])).forces).max() > 9.0
-    (found,) = BatchedRelaxation(model, RelaxationSettings()).run(batch_from_structures([start]))
+    (found,) = BatchedRelaxation(
+        model,
+        RelaxationSettings(optimizer="quasi-newton"),
+    ).run(batch_from_structures([start]))
     assert found.converged
     assert len(model.asked) > 3
     for k in range(len(model.asked) - 1):
@@ -151,7 +159,10 @@ class Bump(MorseOneByOne):
 
 def test_a_step_uphill_is_taken_back_and_halved():
     model = Bump(lambda k: 5.0 * (k == 1))
-    (found,) = BatchedRelaxation(model, RelaxationSettings()).run(batch_from_structures([crystal(0)]))
+    (found,) = BatchedRelaxation(
+        model,
+        RelaxationSettings(optimizer="quasi-newton"),
+    ).run(batch_from_structures([crystal(0)]))
     assert found.converged
     assert longest_move(model, 0, 2) <= 0.5 * longest_move(model, 0, 1) * (1 + 1e-9)
 
@@ -159,7 +170,7 @@ def test_a_step_uphill_is_taken_back_and_halved():
 def test_energies_that_contradict_forces_end_with_the_steps():
     # Every step seems to lead uphill: after four returns the crystal goes on all the same.
     model = Bump(lambda k: 1.0 * k)
-    settings = RelaxationSettings(max_steps=60)
+    settings = RelaxationSettings(optimizer="quasi-newton", max_steps=60)
     (found,) = BatchedRelaxation(model, settings).run(batch_from_structures([crystal(0)]))
     assert (found.error, found.n_steps) == (None, 60)
     # Four tries around the start, each nearer to it, and only then a new place.
@@ -176,9 +187,11 @@ def test_small_forces_are_not_enough_where_much_energy_is_left():
     places[0] += [2.0, 0.0, 0.0]
     model = Well(places, 0.1)
     batch = batch_from_structures([start])
-    (patient,) = BatchedRelaxation(model, RelaxationSettings(relax_cell=False)).run(batch)
-    (hasty,) = BatchedRelaxation(model, RelaxationSettings(relax_cell=False, energy_tolerance=1.0)).run(batch)
-    limited = RelaxationSettings(relax_cell=False, max_steps=hasty.n_steps)
+    (patient,) = BatchedRelaxation(model, RelaxationSettings(optimizer="quasi-newton", relax_cell=False)).run(batch)
+    (hasty,) = BatchedRelaxation(
+        model, RelaxationSettings(optimizer="quasi-newton", relax_cell=False, energy_tolerance=1.0)
+    ).run(batch)
+    limited = RelaxationSettings(optimizer="quasi-newton", relax_cell=False, max_steps=hasty.n_steps)
     (bounded,) = BatchedRelaxation(model, limited).run(batch)
     assert hasty.converged
     assert patient.converged
@@ -186,3 +199,43 @@ def test_small_forces_are_not_enough_where_much_energy_is_left():
     # The bound on steps is hard, and what has small forces there has converged.
     assert patient.n_steps > hasty.n_steps
     assert (bounded.n_steps, bounded.converged) == (hasty.n_steps, True)
+
+
+def positions_asked(start, **how):
+    model = MorseOneByOne()
+    (found,) = BatchedRelaxation(model, RelaxationSettings(**how)).run(batch_from_structures([start]))
+    return model.asked, found
+
+
+# FIRE comes to small forces before its 40 steps are over, or not.
+@pytest.mark.parametrize(("shaken", "hands_over_early"), [(0.0, True), (0.3, False)])
+def test_fire_leads_and_then_hands_over(shaken, hands_over_early):
+    start = crystal(1) if hands_over_early else crystal(5, 1.35).perturb(shaken, seed=5)
+    fire, _ = positions_asked(start, optimizer="fire", fmax=1e-3)
+    both, found = positions_asked(start, optimizer="fire-quasi-newton", fmax=1e-3)
+    forces = [
+        np.abs(Morse().evaluate_batch(CrystalBatch(p, c[None], np.array([11, 17, 3, 11]), np.array([4]))).forces).max()
+        for p, c in fire
+    ]
+    led = next(k for k in range(len(both)) if not np.array_equal(both[k][0], fire[k][0])) - 1
+    assert (led < 40) == hands_over_early
+    assert led <= 40
+    for (a, cell), (b, other) in zip(both[: led + 1], fire[: led + 1], strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(cell, other)
+    if hands_over_early:
+        assert forces[led] <= 0.1
+    # From there on it is what the quasi-Newton optimiser does from that place.
+    positions, cell = both[led]
+    middle = Structure(Lattice(cell), start.species, positions, coords_are_cartesian=True, to_unit_cell=False)
+    _, other = positions_asked(middle, optimizer="quasi-newton", fmax=1e-3)
+    assert found.converged
+    assert found.n_steps == led + other.n_steps
+    np.testing.assert_allclose(found.positions, other.positions, atol=1e-9)
+    assert len(both) < len(fire)
+
+
+def test_the_bound_on_steps_counts_those_of_both():
+    start = crystal(5, 1.35).perturb(0.3, seed=5)
+    _, found = positions_asked(start, optimizer="fire-quasi-newton", fmax=1e-3, max_steps=43)
+    assert (found.n_steps, found.converged) == (43, False)

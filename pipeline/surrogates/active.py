@@ -44,6 +44,12 @@ class ActiveCrystals:
             **{f.name: np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)}
         )
 
+    def put(self, mask: BoolArray, part: Self) -> None:
+        """Overwrite the crystals of the mask by those of ``part``, in place."""
+        atoms = np.repeat(mask, self.counts)
+        for f in fields(self):
+            getattr(self, f.name)[atoms if f.name in self.ATOMIC else mask] = getattr(part, f.name)
+
     def as_batch(self) -> CrystalBatch:
         """The crystals as a model sees them (arrays are shared, not copied)."""
         return CrystalBatch(self.positions, self.cells, self.numbers, self.counts)
@@ -117,7 +123,11 @@ def generalised_forces(
     cell_forces = np.zeros_like(result.stresses)
     if relax_cell:
         cell_forces = -result.stresses * (batch.volumes / counts)[:, None, None]
-    norms = np.linalg.norm(result.forces, axis=1)
-    largest = np.maximum.reduceat(norms, np.cumsum(counts) - counts)
-    largest = np.maximum(largest, np.linalg.norm(cell_forces, axis=2).max(axis=1))
-    return result.forces, cell_forces, largest
+    return result.forces, cell_forces, largest_force(result.forces, cell_forces, counts)
+
+
+def largest_force(forces: FloatArray, cell_forces: FloatArray, counts: IntArray) -> FloatArray:
+    """(B,) largest norm among the rows of an atom's or the strain's force, eV/Å."""
+    largest = np.maximum.reduceat(np.linalg.norm(forces, axis=1), np.cumsum(counts) - counts)
+    largest_of_all: FloatArray = np.maximum(largest, np.linalg.norm(cell_forces, axis=2).max(axis=1))
+    return largest_of_all

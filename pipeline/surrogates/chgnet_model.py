@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kernels.neighbors import neighbor_list
 from pipeline.surrogates.batch import BatchResult, CrystalBatch, FloatArray, IntArray
+from pipeline.surrogates.edge_sums import sum_over_edges
 from pipeline.surrogates.entries import CHGNET_ELEMENTS
 
 
@@ -42,6 +43,7 @@ class CHGNetEvaluator:
         self.network = self.network.to(device).eval()
         self.network.requires_grad_(False)
         self.device = device
+        self._threads = 1 if device.type == "cpu" else torch.get_num_threads()
         self.elements = CHGNET_ELEMENTS
         self.cutoff = float(self.network.graph_converter.atom_graph_cutoff)
         self.bond_cutoff = float(self.network.graph_converter.bond_graph_cutoff)
@@ -50,7 +52,7 @@ class CHGNetEvaluator:
     def evaluate_batch(self, batch: CrystalBatch) -> BatchResult:
         """Evaluate crystals that :func:`pipeline.surrogates.batch.rejection` lets through."""
         source, destination, vectors, images, edges, closest = neighbor_list(
-            batch.positions, batch.cells, batch.counts, self.cutoff
+            batch.positions, batch.cells, batch.counts, self.cutoff, self._threads
         )
         errors = self._isolated_atoms(batch, source)
         if not len(source):
@@ -74,17 +76,10 @@ class CHGNetEvaluator:
             totals = prediction["e"] * counts
             (gradient,) = torch.autograd.grad(totals.sum(), leaf)
             reference = self.network.composition_model._get_energy(composition / counts[:, None]) * counts
-        pull = gradient.to(torch.float64)
-        forces = torch.zeros(len(numbers), 3, dtype=torch.float64, device=self.device)
-        forces.index_add_(0, src, pull)
-        forces.index_add_(0, dst, -pull)
-        virial = torch.zeros(n_crystals, 9, dtype=torch.float64, device=self.device)
-        outer = leaf.detach().to(torch.float64)[:, :, None] * pull[:, None, :]
-        virial.index_add_(0, owners.index_select(0, src), outer.view(-1, 9))
-        strain_gradient = virial.view(-1, 3, 3).cpu().numpy()
-        stresses = 0.5 * (strain_gradient + strain_gradient.transpose(0, 2, 1)) / batch.volumes[:, None, None]
+        by_atoms, virial = sum_over_edges(src, dst, owners, leaf.detach(), gradient, n_crystals)
+        all_forces = by_atoms.cpu().numpy()
+        stresses = virial.cpu().numpy() / batch.volumes[:, None, None]
         energies = (totals.detach() + reference).cpu().numpy().astype(np.float64)
-        all_forces = forces.cpu().numpy()
         failed = np.array([error is not None for error in errors], bool)
         energies[failed], stresses[failed], all_forces[failed[batch.owners]] = np.nan, np.nan, np.nan
         return BatchResult(energies, all_forces, stresses, edges, closest, errors)
@@ -118,13 +113,13 @@ class CHGNetEvaluator:
         chosen = np.empty(len(pairs) // 2, np.int64)
         chosen[pairs] = np.arange(len(pairs))
         pair_lengths = lengths.index_select(0, torch.from_numpy(chosen).to(self.device))
-        first, second = bond_angles(source.cpu().numpy(), vectors, self.bond_cutoff)
-        one, other = (torch.from_numpy(a).to(self.device) for a in (first, second))
+        # of the vectors in float64, so that rounding does not decide here and elsewhere otherwise
+        one, other = bond_angles(source, torch.from_numpy(vectors).to(self.device), self.bond_cutoff)
         unit = leaf / lengths[:, None]
         undirected = torch.from_numpy(pairs).to(self.device)
         angles = (
             network.angle_basis_expansion(unit.index_select(0, one), unit.index_select(0, other))
-            if len(first)
+            if len(one)
             else leaf.new_zeros(0)
         )
         centers = [source.index_select(0, one), undirected.index_select(0, one), undirected.index_select(0, other)]
@@ -174,14 +169,14 @@ def pair_edges(source: IntArray, destination: IntArray, images: IntArray) -> Int
     return pairs
 
 
-def bond_angles(source: IntArray, vectors: FloatArray, cutoff: float) -> tuple[IntArray, IntArray]:
-    """All ordered pairs of different edges within a cutoff that leave the same atom.
+def bond_angles(source: Tensor, vectors: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """All ordered pairs of different edges within a cutoff that leave the same atom, on the tensors' device.
 
     Parameters
     ----------
     source : (E,) int64
         Atom that each edge leaves, ascending.
-    vectors : (E, 3) float64
+    vectors : (E, 3)
         Å.
     cutoff : float
         Å.
@@ -191,12 +186,13 @@ def bond_angles(source: IntArray, vectors: FloatArray, cutoff: float) -> tuple[I
     first, second : (A,) int64
         Edges.
     """
-    close = np.flatnonzero(np.einsum("ea,ea->e", vectors, vectors) < cutoff * cutoff)
-    _, starts, sizes = np.unique(source[close], return_index=True, return_counts=True)
-    partners = np.repeat(sizes, sizes)
-    first = np.repeat(np.arange(len(close)), partners)
-    within = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners)
-    second = np.repeat(np.repeat(starts, sizes), partners) + within
+    close = torch.nonzero((vectors * vectors).sum(dim=1) < cutoff * cutoff).view(-1)
+    _, sizes = torch.unique_consecutive(source.index_select(0, close), return_counts=True)
+    starts = sizes.cumsum(0) - sizes
+    partners = sizes.repeat_interleave(sizes)
+    first = torch.arange(len(close), device=close.device).repeat_interleave(partners)
+    within = torch.arange(len(first), device=close.device) - (partners.cumsum(0) - partners).repeat_interleave(partners)
+    second = starts.repeat_interleave(sizes).repeat_interleave(partners) + within
     different = first != second
     return close[first[different]], close[second[different]]
 

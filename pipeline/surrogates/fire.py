@@ -7,7 +7,7 @@ atoms, as in ASE's FrechetCellFilter with its default factor, so that ``fmax`` m
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -52,15 +52,7 @@ class Fire:
     def start(self, batch: CrystalBatch, indices: Sequence[int]) -> FireCrystals:
         """All at rest."""
         common = entering(batch, indices, self.cutoff)
-        n = len(common["counts"])
-        return FireCrystals(
-            **common,
-            velocities=np.zeros_like(common["positions"]),
-            cell_velocities=np.zeros((n, 3, 3)),
-            time_step=np.full(n, _DT_START),
-            alpha=np.full(n, _ALPHA_START),
-            downhill=np.zeros(n, np.int64),
-        )
+        return FireCrystals(**common, **at_rest(common["positions"], len(common["counts"])))
 
     def settled(
         self, state: FireCrystals, energies: FloatArray, forces: FloatArray, cell_forces: FloatArray, valid: BoolArray
@@ -71,6 +63,17 @@ class Fire:
     def step(self, state: FireCrystals, forces: FloatArray, cell_forces: FloatArray) -> None:
         """See :func:`fire_step`."""
         fire_step(state, forces, cell_forces, self.max_displacement)
+
+
+def at_rest(positions: FloatArray, n_crystals: int) -> dict[str, Any]:
+    """What FIRE remembers of crystals that have not moved yet."""
+    return {
+        "velocities": np.zeros_like(positions),
+        "cell_velocities": np.zeros((n_crystals, 3, 3)),
+        "time_step": np.full(n_crystals, _DT_START),
+        "alpha": np.full(n_crystals, _ALPHA_START),
+        "downhill": np.zeros(n_crystals, np.int64),
+    }
 
 
 def fire_step(state: FireCrystals, forces: FloatArray, cell_forces: FloatArray, max_displacement: float) -> None:

@@ -22,7 +22,8 @@ from torch.nn.functional import linear, silu
 
 from kernels.edge_forces import edge_forces
 from kernels.neighbors import neighbor_list
-from pipeline.surrogates.batch import BatchResult, CrystalBatch
+from pipeline.surrogates.batch import BatchResult, CrystalBatch, FloatArray, IntArray
+from pipeline.surrogates.edge_sums import sum_over_edges
 from pipeline.surrogates.entries import Convention, ThreeBody
 from pipeline.surrogates.loading import BadCheckpointError, LoadedModel
 from pipeline.surrogates.m3gnet_on_cpu import M3GNetOnCpu
@@ -209,7 +210,7 @@ class M3GNetEvaluator:
     model : LoadedModel
         A potential (it has element energies).
     device : torch.device
-        Where the network runs; neighbour lists are made on the CPU.
+        Where the network runs; neighbour lists are made on the CPU, by torch's number of threads beside a device.
     edges_per_batch : int
         Neighbour pairs that a batch should have at most.
     """
@@ -223,6 +224,8 @@ class M3GNetEvaluator:
         self._on_cpu: M3GNetOnCpu | None = None
         if device.type == "cpu" and len(model.network.graph_layers[0].conv.edge_update_func.layers) > 4:
             self._on_cpu = M3GNetOnCpu(self.network)
+        # A device is faster than one thread that makes its neighbour lists.
+        self._threads = 1 if device.type == "cpu" else torch.get_num_threads()
         self.elements = model.elements
         self.cutoff = self.network.cutoff
         self.edges_per_batch = edges_per_batch
@@ -233,40 +236,58 @@ class M3GNetEvaluator:
     def evaluate_batch(self, batch: CrystalBatch) -> BatchResult:
         """Evaluate crystals that :func:`pipeline.surrogates.batch.rejection` lets through."""
         source, destination, vectors, _, edges, closest = neighbor_list(
-            batch.positions, batch.cells, batch.counts, self.cutoff
+            batch.positions, batch.cells, batch.counts, self.cutoff, self._threads
         )
-        types, owners, n_crystals = self._types[batch.numbers], batch.owners, len(batch.counts)
-        if self._on_cpu is not None:
-            atomic, gradient = self._on_cpu.energies_and_gradient(types, source, destination, vectors, edges)
-        else:
-            atomic, gradient = self._on_device(types, source, destination, vectors)
-        forces, virial = np.zeros((len(types), 3)), np.zeros((n_crystals, 3, 3))
-        edge_forces(source, destination, owners, vectors, gradient * self.scale, forces, virial)
+        types = self._types[batch.numbers]
+        run = self._kernels if self._on_cpu is not None else self._on_device
+        atomic, forces, virial = run(batch, types, source, destination, vectors, edges)
         per_atom = atomic * self.scale + self._element_energies[types]
-        symmetric = 0.5 * (virial + virial.transpose(0, 2, 1))
         return BatchResult(
             energies=np.add.reduceat(per_atom, batch.offsets) + self.mean,
-            forces=forces,
-            stresses=symmetric / batch.volumes[:, None, None],
+            forces=self.scale * forces,
+            stresses=self.scale * virial / batch.volumes[:, None, None],
             edges=edges,
             closest=closest,
-            errors=[None] * n_crystals,
+            errors=[None] * len(batch.counts),
         )
 
+    def _kernels(
+        self,
+        batch: CrystalBatch,
+        types: IntArray,
+        source: IntArray,
+        destination: IntArray,
+        vectors: FloatArray,
+        edges: IntArray,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """(N,) atomic outputs, and forces (N, 3) and virials (B, 3, 3) of their sum, by kernels on a CPU."""
+        assert self._on_cpu is not None
+        atomic, gradient = self._on_cpu.energies_and_gradient(types, source, destination, vectors, edges)
+        forces, virial = np.zeros((len(types), 3)), np.zeros((len(batch.counts), 3, 3))
+        edge_forces(source, destination, batch.owners, vectors, gradient, forces, virial)
+        return atomic, forces, 0.5 * (virial + virial.transpose(0, 2, 1))
+
     def _on_device(
-        self, types: np.ndarray, source: np.ndarray, destination: np.ndarray, vectors: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(N,) atomic outputs and the (E, 3) gradient of their sum, by torch's autograd."""
-        order, n_close = close_first(vectors, self.network.threebody_cutoff)
-        src = torch.from_numpy(source[order]).to(self.device)
-        dst = torch.from_numpy(destination[order]).to(self.device)
-        vec = torch.from_numpy(vectors[order].astype(np.float32)).to(self.device).requires_grad_(True)
-        atomic = self.network.atomic_energies(torch.from_numpy(types).to(self.device), src, dst, vec, n_close)
-        gradient = np.zeros_like(vectors)
-        if len(src):
-            (by_vectors,) = torch.autograd.grad(atomic.sum(), vec)
-            gradient[order] = by_vectors.cpu().numpy()
-        return atomic.detach().to(torch.float64).cpu().numpy(), gradient
+        self,
+        batch: CrystalBatch,
+        types: IntArray,
+        source: IntArray,
+        destination: IntArray,
+        vectors: FloatArray,
+        edges: IntArray,
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """The same by torch's autograd, all of it on the device: what comes back is as small as the batch."""
+        device, n_crystals = self.device, len(batch.counts)
+        src, dst, exact = (torch.from_numpy(a).to(device) for a in (source, destination, vectors))
+        order, n_close = close_first(exact, self.network.threebody_cutoff)
+        src, dst, exact = (a.index_select(0, order) for a in (src, dst, exact))
+        leaf = exact.to(torch.float32).requires_grad_(True)
+        atomic = self.network.atomic_energies(torch.from_numpy(types).to(device), src, dst, leaf, n_close)
+        gradient = torch.autograd.grad(atomic.sum(), leaf)[0] if len(src) else torch.zeros_like(leaf)
+        owners = torch.from_numpy(batch.owners).to(device)
+        found = (atomic.detach(), *sum_over_edges(src, dst, owners, exact, gradient, n_crystals))
+        atomic_values, forces, virial = (a.to(torch.float64).cpu().numpy() for a in found)
+        return atomic_values, forces, virial
 
 
 def embedding_rows(elements: tuple[str, ...]) -> np.ndarray:
@@ -279,7 +300,8 @@ def embedding_rows(elements: tuple[str, ...]) -> np.ndarray:
     return rows
 
 
-def close_first(vectors: np.ndarray, cutoff: float) -> tuple[np.ndarray, int]:
+def close_first(vectors: Tensor, cutoff: float) -> tuple[Tensor, int]:
     """Order of edges that puts those within a cutoff first, and their number."""
-    close = np.einsum("ea,ea->e", vectors, vectors) <= cutoff * cutoff
-    return np.concatenate([np.flatnonzero(close), np.flatnonzero(~close)]), int(close.sum())
+    close = (vectors * vectors).sum(dim=1) <= cutoff * cutoff
+    within = torch.nonzero(close).view(-1)
+    return torch.cat([within, torch.nonzero(~close).view(-1)]), len(within)

@@ -132,7 +132,7 @@ class Potential:
         max_steps: int = 500,
         *,
         relax_cell: bool = True,
-        optimizer: OptimizerName = "quasi-newton",
+        optimizer: OptimizerName = "fire-quasi-newton",
         rattle: float = 0.0,
         seed: int = 0,
         keys: Sequence[str] | None = None,
@@ -152,7 +152,8 @@ class Potential:
         relax_cell : bool
             Whether the cell moves.
         optimizer : str
-            ``quasi-newton`` or ``fire`` (:class:`pipeline.surrogates.relaxation.RelaxationSettings`).
+            ``fire-quasi-newton`` ends where ASE's FIRE does, or lower; ``quasi-newton`` is nearly three times faster,
+            but may end in another minimum; ``fire`` is ASE's. See docs/performance.md.
         rattle : float
             Standard deviation of a Gaussian displacement of every coordinate before the start, Å.
         seed : int

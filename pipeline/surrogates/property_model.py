@@ -129,22 +129,18 @@ class PropertyModel:
         )
         types = torch.from_numpy(self._types[batch.numbers]).to(self.device)
         owners = torch.from_numpy(batch.owners).to(self.device)
+        src, dst, vec = (torch.from_numpy(a).to(self.device) for a in (source, destination, vectors))
         n = len(structures)
         with torch.no_grad():
             if self._three_body is not None:
-                order, n_close = close_first(vectors, self._three_body.threebody_cutoff)
-                src, dst, vec = self._edge_tensors(source[order], destination[order], vectors[order])
-                nodes, _ = self._three_body.node_features(types, src, dst, vec, n_close)
+                order, n_close = close_first(vec, self._three_body.threebody_cutoff)
+                src, dst, vec = (a.index_select(0, order) for a in (src, dst, vec))
+                nodes, _ = self._three_body.node_features(types, src, dst, vec.to(torch.float32), n_close)
                 output = self._network.final_layer(self._network.readout(nodes, owners))
             else:
-                src, dst, vec = self._edge_tensors(source, destination, vectors)
-                output = self._megnet(types, src, dst, vec, owners, n, label)
+                output = self._megnet(types, src, dst, vec.to(torch.float32), owners, n, label)
         values = output.reshape(n).to(torch.float64).cpu().numpy() * self._scale + self._mean
         return values, edges == 0
-
-    def _edge_tensors(self, *arrays: NDArray[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        source, destination, vectors = (torch.from_numpy(a).to(self.device) for a in arrays)
-        return source, destination, vectors.to(torch.float32)
 
     def _megnet(
         self, types: Tensor, src: Tensor, dst: Tensor, vectors: Tensor, owners: Tensor, n: int, label: int | None

@@ -11,7 +11,7 @@ from where it is with nothing but the model Hessian, since energy and forces the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -80,25 +80,7 @@ class QuasiNewton:
     def start(self, batch: CrystalBatch, indices: Sequence[int]) -> QuasiNewtonCrystals:
         """Without a Hessian yet: it is built when the model has found nothing wrong with the crystal."""
         common = entering(batch, indices, self.cutoff)
-        n = len(common["counts"])
-        identity = np.tile(np.eye(3), (n, 1, 1))
-        return QuasiNewtonCrystals(
-            **common,
-            deformation=identity,
-            block=np.full(n, -1, np.int64),
-            stored=np.full(n, -1, np.int64),
-            scale=np.ones(n),
-            trust=np.ones(n),
-            returns=np.zeros(n, np.int64),
-            energy_kept=np.full(n, np.inf),
-            positions_kept=common["positions"].copy(),
-            cells_kept=common["cells"].copy(),
-            deformation_kept=identity.copy(),
-            gradient_kept=np.zeros_like(common["positions"]),
-            strain_gradient_kept=np.zeros((n, self.strains)),
-            move=np.zeros_like(common["positions"]),
-            strain=np.zeros((n, self.strains)),
-        )
+        return QuasiNewtonCrystals(**common, **without_memory(common["positions"], common["cells"], self.strains))
 
     def settled(
         self,
@@ -196,6 +178,28 @@ class QuasiNewton:
         write_models(source, destination, vectors, edges, state.counts[new], starts, sizes[new], self._workspace, good)
         assert good.all()  # springs of finite stiffness and an anchor on each atom
         state.block[new] = starts
+
+
+def without_memory(positions: FloatArray, cells: FloatArray, strains: int) -> dict[str, Any]:
+    """What the optimiser remembers of crystals that it has not moved yet."""
+    n = len(cells)
+    identity = np.tile(np.eye(3), (n, 1, 1))
+    return {
+        "deformation": identity,
+        "block": np.full(n, -1, np.int64),
+        "stored": np.full(n, -1, np.int64),
+        "scale": np.ones(n),
+        "trust": np.ones(n),
+        "returns": np.zeros(n, np.int64),
+        "energy_kept": np.full(n, np.inf),
+        "positions_kept": positions.copy(),
+        "cells_kept": cells.copy(),
+        "deformation_kept": identity.copy(),
+        "gradient_kept": np.zeros_like(positions),
+        "strain_gradient_kept": np.zeros((n, strains)),
+        "move": np.zeros_like(positions),
+        "strain": np.zeros((n, strains)),
+    }
 
 
 class _FlatVectors:

@@ -18,9 +18,10 @@ from pipeline.surrogates.batch import (
 )
 from pipeline.surrogates.descent import DescentPoint, DescentWatch
 from pipeline.surrogates.fire import Fire
+from pipeline.surrogates.fire_quasi_newton import FireQuasiNewton
 from pipeline.surrogates.quasi_newton import QuasiNewton
 
-OptimizerName = Literal["quasi-newton", "fire"]
+OptimizerName = Literal["quasi-newton", "fire-quasi-newton", "fire"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class RelaxationSettings:
     relax_cell : bool
         Whether the cell moves.
     optimizer : str
-        ``quasi-newton`` (:mod:`pipeline.surrogates.quasi_newton`), or ``fire``, which is ASE's.
+        ``quasi-newton`` (:mod:`pipeline.surrogates.quasi_newton`) needs the fewest evaluations, ``fire`` is ASE's,
+        ``fire-quasi-newton`` goes to the minimum where FIRE goes (:mod:`pipeline.surrogates.fire_quasi_newton`).
     energy_tolerance : float
         The quasi-Newton optimiser goes on, also where forces are small, while its Hessian promises more energy than
         this, eV/atom: soft modes hide much energy behind small forces.
@@ -51,7 +53,7 @@ class RelaxationSettings:
     fmax: float = 0.05
     max_steps: int = 500
     relax_cell: bool = True
-    optimizer: OptimizerName = "quasi-newton"
+    optimizer: OptimizerName = "fire-quasi-newton"
     energy_tolerance: float = 5e-5
     max_displacement: float = 0.2
     min_distance: float = 0.3
@@ -155,7 +157,8 @@ class BatchedRelaxation:
         cutoff, settings = self.evaluator.cutoff, self.settings
         if settings.optimizer == "fire":
             return Fire(cutoff, settings.max_displacement)
-        return QuasiNewton(cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
+        kind = FireQuasiNewton if settings.optimizer == "fire-quasi-newton" else QuasiNewton
+        return kind(cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
 
     def run(self, batch: CrystalBatch, watch: DescentWatch | None = None) -> list[RelaxedCrystal]:
         """Relax all crystals of a batch, however large; results in the order given.
