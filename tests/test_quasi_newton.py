@@ -13,34 +13,8 @@ from pymatgen.core import Lattice, Structure
 
 from pipeline.surrogates.batch import BatchResult, CrystalBatch, batch_from_structures
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings
-from tests.morse import Morse, morse_potential
+from tests.morse import Morse, MorseOneByOne, morse_potential
 from tests.naive_quasi_newton import crystal, naive_relaxation
-
-
-class MorseOneByOne(Morse):
-    """A crystal's numbers are the same to the last bit whatever its companions; remembers what it was asked."""
-
-    edges_per_batch = 600
-
-    def __init__(self):
-        super().__init__()
-        self.asked = []
-
-    def evaluate_batch(self, batch):
-        parts = []
-        for b, (first, count) in enumerate(zip(batch.offsets, batch.counts, strict=True)):
-            atoms = slice(first, first + count)
-            one = CrystalBatch(
-                batch.positions[atoms], batch.cells[b : b + 1], batch.numbers[atoms], batch.counts[b : b + 1]
-            )
-            self.asked.append((one.positions.copy(), one.cells[0].copy()))
-            parts.append(self.alone(one))
-        joined = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return BatchResult(*joined, [None] * len(parts))
-
-    def alone(self, one):
-        r = super().evaluate_batch(one)
-        return r.energies, r.forces, r.stresses, r.edges, r.closest
 
 
 @pytest.mark.parametrize("relax_cell", [True, False])
