@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.atomic_files import write_atomically
+from pipeline.surrogates.archives import read_archive, write_archive
 from pipeline.surrogates.batch import FloatArray, IntArray
 from pipeline.surrogates.moving import MovingCrystals
 
@@ -71,7 +71,7 @@ class Checkpoint:
             "ends": {str(index): [end.n_steps, end.error] for index, end in self.ends.items()},
         }
         arrays["facts"] = np.frombuffer(json.dumps(facts).encode(), np.uint8)
-        write_atomically(folder / _FILE, lambda stream: np.savez(stream, **arrays))
+        write_archive(folder / _FILE, arrays)
 
 
 def read_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
@@ -85,23 +85,24 @@ def read_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | N
     path = folder / _FILE
     if not path.exists():
         return None
+    arrays = read_archive(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
         facts = json.loads(arrays["facts"].tobytes())
         checkpoint = Checkpoint(
             identity=facts["identity"],
             step=facts["step"],
             state=MovingCrystals(**{f.name: arrays[f"state.{f.name}"] for f in fields(MovingCrystals)}),
             ends={
-                int(i): End(*(arrays[f"end.{i}.{name}"] for name in ("positions", "velocities", "cell")), *how)
-                for i, how in facts["ends"].items()
+                int(i): End(
+                    arrays[f"end.{i}.positions"], arrays[f"end.{i}.velocities"], arrays[f"end.{i}.cell"], steps, error
+                )
+                for i, (steps, error) in facts["ends"].items()
             },
             generators=facts["generators"],
             chunks=facts["chunks"],
             n_frames=arrays["n_frames"],
         )
-    except (OSError, ValueError, EOFError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete {folder} to run the dynamics anew") from None
     wanted = json.loads(json.dumps(identity))
     differing = [

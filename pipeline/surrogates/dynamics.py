@@ -1,6 +1,7 @@
 """Molecular dynamics of many crystals at once, with any potential: what a user calls, and what comes back."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,12 +119,14 @@ def run_dynamics(
         Arguments that do not belong together or are out of bounds, all named; a folder of other dynamics.
     """
     settings = settings if settings is not None else DynamicsSettings()
-    kelvin = np.full(len(structures), temperatures) if np.isscalar(temperatures) else np.array(temperatures, np.float64)
-    if keys is None and len(kelvin) == len(structures):
-        keys = [f"{structure_key(s)} at {t} K" for s, t in zip(structures, kelvin.tolist(), strict=True)]
+    kelvin = np.array(temperatures, np.float64) if np.ndim(temperatures) else np.full(len(structures), temperatures)
     given = [None] * len(structures) if velocities is None else list(velocities)
-    _refuse(structures, kelvin, keys or [], given)
-    assert keys is not None
+    _refuse_other_numbers(
+        len(structures), temperatures=kelvin, velocities=given, keys=structures if keys is None else keys
+    )
+    if keys is None:
+        keys = [f"{structure_key(s)} at {t} K" for s, t in zip(structures, kelvin.tolist(), strict=True)]
+    _refuse(structures, kelvin, keys, given)
     errors = [_unfit(s, potential) for s in structures]
     good = [i for i, error in enumerate(errors) if error is None]
     found: dict[int, tuple[End, Trajectory]] = {}
@@ -146,20 +149,21 @@ def run_dynamics(
     ]
 
 
+def _refuse_other_numbers(count: int, **arguments: Sequence[Any] | FloatArray) -> None:
+    wrong = [f"{len(values)} {name}" for name, values in arguments.items() if len(values) != count]
+    if wrong:
+        raise ValueError(f"{' and '.join(wrong)} for {count} structures")
+
+
 def _refuse(
     structures: Sequence["Structure"], kelvin: FloatArray, keys: Sequence[str], velocities: Sequence[FloatArray | None]
 ) -> None:
     """Raise ValueError with all that is wrong with the arguments."""
-    wrong = []
-    numbers = (("temperatures", len(kelvin)), ("keys", len(keys)), ("velocities", len(velocities)))
-    if len(kelvin) != len(structures):
-        numbers = (numbers[0], numbers[2])  # default keys need the temperatures
-    wrong += [f"{n} {name} for {len(structures)} structures" for name, n in numbers if n != len(structures)]
-    wrong += [f"temperature must be a positive number in K, got {t}" for t in kelvin if not 0.0 < t < np.inf]
-    twice = sorted({key for key in keys if keys.count(key) > 1}) if isinstance(keys, list) else []
+    wrong = [f"temperature must be a positive number in K, got {t}" for t in kelvin if not 0.0 < t < np.inf]
+    twice = [key for key, times in Counter(keys).items() if times > 1]
     if twice:
-        wrong.append(f"keys must differ, or the runs are copies: {', '.join(map(repr, twice))} occurs more than once")
-    for i, (structure, array) in enumerate(zip(structures, velocities, strict=False)):
+        wrong.append(f"keys must differ, or runs would be copies; more than once: {', '.join(map(repr, twice))}")
+    for i, (structure, array) in enumerate(zip(structures, velocities, strict=True)):
         if array is not None and (np.shape(array) != (len(structure), 3) or not np.isfinite(array).all()):
             wrong.append(f"velocities of structure {i} must be ({len(structure)}, 3) finite numbers in Å/fs")
     if wrong:
@@ -186,7 +190,9 @@ def _identity(
     keys: Sequence[str],
     velocities: Sequence[FloatArray | None],
 ) -> dict[str, Any]:
-    digests = [None if v is None else hashlib.sha256(np.asarray(v, np.float64).tobytes()).hexdigest() for v in velocities]
+    digests = [
+        None if v is None else hashlib.sha256(np.asarray(v, np.float64).tobytes()).hexdigest() for v in velocities
+    ]
     return {
         **settings.identity(),
         "model": [potential.name, potential.sha256],

@@ -107,13 +107,23 @@ class DynamicsSettings:
             wrong.append(f"pressure must be a number in GPa, got {self.pressure}")
         if not self.max_volume_ratio > 1.0:
             wrong.append(f"max_volume_ratio must be above 1, got {self.max_volume_ratio}")
-        for name in ("friction_time", "thermostat_time", "barostat_time"):
-            if 0.0 < getattr(self, name) < 5.0 * self.timestep:
-                wrong.append(f"{name} {getattr(self, name)} fs must be at least five time steps of {self.timestep} fs")
+        times = ("friction_time", "thermostat_time", "barostat_time")
+        wrong += [
+            f"{name} must be at least five time steps of {self.timestep} fs, got {getattr(self, name)}"
+            for name in times
+            if 0.0 < getattr(self, name) < 5.0 * self.timestep
+        ]
         return wrong
 
     def _wrong_counts(self) -> list[str]:
-        least = {"n_steps": 0, "chain_length": 1, "record_every": 1, "checkpoint_every": 1, "n_equilibration": 0, "seed": 0}
+        least = {
+            "n_steps": 0,
+            "chain_length": 1,
+            "record_every": 1,
+            "checkpoint_every": 1,
+            "n_equilibration": 0,
+            "seed": 0,
+        }
         return [
             f"{name} must be a whole number, {bound} or more, got {getattr(self, name)}"
             for name, bound in least.items()

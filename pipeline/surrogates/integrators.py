@@ -125,7 +125,9 @@ class NoseHooverChains:
         return conserved
 
     def _masses(self, state: MovingCrystals) -> FloatArray:
-        masses = np.repeat((state.thermal_energies * self.thermostat_time**2)[:, None], state.chain_positions.shape[1], 1)
+        masses = np.repeat(
+            (state.thermal_energies * self.thermostat_time**2)[:, None], state.chain_positions.shape[1], 1
+        )
         masses[:, 0] *= state.degrees_of_freedom
         return masses
 

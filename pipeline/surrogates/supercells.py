@@ -59,9 +59,9 @@ def supercell_for_image_distance(structure: "Structure", distance: float, max_at
             return _built(structure, matrix @ reduced)
     if diagonal is None:
         raise ValueError(
-            f"no supercell of {structure.composition.reduced_formula} ({len(structure)} atoms in {structure.volume:.1f} "
-            f"Å3) with images {distance:g} Å apart has at most max_atoms = {max_atoms} atoms (it needs "
-            f"{max(least, most + 1) * len(structure)} or more); raise max_atoms or lower the distance"
+            f"no supercell of {structure.composition.reduced_formula} ({len(structure)} atoms in "
+            f"{structure.volume:.1f} Å3) with images {distance:g} Å apart has at most max_atoms = {max_atoms} atoms "
+            f"(it needs {max(least, most + 1) * len(structure)} or more); raise max_atoms or lower the distance"
         )
     supercell: Structure = structure.copy()
     supercell.make_supercell(diagonal.tolist(), to_unit_cell=False)
@@ -74,7 +74,8 @@ def _short_vectors(lattice: FloatArray, distance: float) -> IntArray:
     ranges = [np.arange(-n, n + 1) for n in reach]
     vectors = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     vectors = vectors[len(vectors) // 2 + 1 :]
-    return vectors[np.linalg.norm(vectors @ lattice, axis=1) < distance - _ROUNDING]
+    short: IntArray = vectors[np.linalg.norm(vectors @ lattice, axis=1) < distance - _ROUNDING]
+    return short
 
 
 def _diagonal(lattice: FloatArray, short: FloatArray, most: int) -> IntArray | None:

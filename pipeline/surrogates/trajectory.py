@@ -4,17 +4,18 @@ A folder holds ``frames-000000.npz``, ``frames-000001.npz``, ...: NumPy archives
 of all crystals together, written to a temporary name and renamed. How many of them count is said by the checkpoint.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.atomic_files import write_atomically
+from pipeline.surrogates.archives import Arrays, read_archive, write_archive
 from pipeline.surrogates.batch import FloatArray, IntArray
 from pipeline.surrogates.moving import MovingCrystals
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,12 @@ class Trajectory:
             frames.append(atoms)
         text = io.StringIO()
         write(text, frames, format="extxyz")
-        write_atomically(path, lambda stream: stream.write(text.getvalue().encode()) and None)
+        content = text.getvalue().encode()
+
+        def save(stream: BinaryIO) -> None:
+            stream.write(content)
+
+        write_atomically(path, save)
 
 
 class FrameRecorder:
@@ -120,7 +126,7 @@ class FrameRecorder:
             "stresses": state.stresses,
             "pressures": _pressures(state),
         }
-        frame: dict[str, np.ndarray] = {"steps": np.array(step, np.int64)}
+        frame: dict[str, NDArray[Any]] = {"steps": np.array(step, np.int64)}
         for name, values in per_crystal.items():
             frame[name] = np.full((n_crystals, *values.shape[1:]), np.nan)
             frame[name][state.index] = values
@@ -135,14 +141,13 @@ class FrameRecorder:
         """Write the frames since the last flush to the folder, if there is one."""
         if self.folder is None or not self._pending:
             return
-        frames = _stacked(self._pending)
-        write_atomically(self.folder / _name(self.chunks), lambda stream: np.savez(stream, **frames))
+        write_archive(self.folder / _name(self.chunks), _stacked(self._pending))
         self.chunks += 1
         self._pending = []
 
     def trajectories(self, numbers: IntArray, timestep: float) -> list[Trajectory]:
         """All frames so far, crystal by crystal; ``numbers`` (N,) of the whole batch, ``timestep`` in fs."""
-        parts = [_read(self.folder / _name(k)) for k in range(self.chunks)] if self.folder is not None else []
+        parts = [read_archive(self.folder / _name(k)) for k in range(self.chunks)] if self.folder is not None else []
         if self._pending:
             parts.append(_stacked(self._pending))
         whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else None
@@ -178,18 +183,9 @@ def _pressures(state: MovingCrystals) -> FloatArray:
     return kinetic - (stresses[:, 0, 0] + stresses[:, 1, 1] + stresses[:, 2, 2]) / 3.0
 
 
-def _stacked(frames: Iterable[Arrays]) -> dict[str, np.ndarray]:
-    frames = list(frames)
+def _stacked(frames: Sequence[Arrays]) -> dict[str, NDArray[Any]]:
     return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
 
 
 def _name(chunk: int) -> str:
     return f"frames-{chunk:06d}.npz"
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path} is missing or damaged ({error}); delete its folder to run the dynamics anew") from None
