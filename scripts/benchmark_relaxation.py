@@ -215,7 +215,7 @@ def curve(options: argparse.Namespace) -> bool:
         counted = pool.submit(count_operations, options.model).result()
         sizes = CURVE[options.device]
         points = pool.submit(evaluation_curve, options.model, drawn.structures(), sizes, options.device).result()
-    return print_curve(rates, counted, points)
+    return print_curve(rates, counted, points, options.device)
 
 
 def where(options: argparse.Namespace) -> bool:
