@@ -237,7 +237,7 @@ def where(options: argparse.Namespace) -> bool:
 
 def memory(options: argparse.Namespace) -> bool:
     """Resident memory over many candidates."""
-    drawn = _draw(options, sizes=((1, 24),), own=24)
+    drawn = _draw(options, sizes=((1, 40),), own=24)
     settings = _stability(options)
     if options.steps is not None:
         settings = settings.model_copy(update={"max_steps": options.steps})
