@@ -35,7 +35,8 @@ class RelaxationSettings:
         Whether the cell moves.
     optimizer : str
         ``quasi-newton`` (:mod:`pipeline.surrogates.quasi_newton`) needs the fewest evaluations, ``fire`` is ASE's,
-        ``fire-quasi-newton`` goes to the minimum where FIRE goes (:mod:`pipeline.surrogates.fire_quasi_newton`).
+        ``fire-quasi-newton`` goes where FIRE goes, and on from there where that is a saddle
+        (:mod:`pipeline.surrogates.fire_quasi_newton`).
     energy_tolerance : float
         The quasi-Newton optimiser goes on, also where forces are small, while its Hessian promises more energy than
         this, eV/atom: soft modes hide much energy behind small forces.
@@ -107,8 +108,10 @@ class BatchedRelaxation:
         cutoff, settings = self.evaluator.cutoff, self.settings
         if settings.optimizer == "fire":
             return Fire(cutoff, settings.max_displacement)
-        kind = FireQuasiNewton if settings.optimizer == "fire-quasi-newton" else QuasiNewton
-        return kind(cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
+        quasi_newton = (cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
+        if settings.optimizer == "quasi-newton":
+            return QuasiNewton(*quasi_newton)
+        return FireQuasiNewton(*quasi_newton, settings.fmax)
 
     def run(self, batch: CrystalBatch, watch: DescentWatch | None = None) -> list[RelaxedCrystal]:
         """Relax all crystals of a batch, however large; results in the order given.
