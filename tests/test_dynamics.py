@@ -68,6 +68,7 @@ def test_first_velocities_are_maxwell_boltzmann():
     assert stats.chisquare(counts).pvalue > 0.001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ensemble", ["langevin", "nose-hoover"])
 def test_thermostats_give_the_canonical_kinetic_energy(ensemble):
     settings = DynamicsSettings(
@@ -127,6 +128,7 @@ def test_volume_of_an_ideal_gas_is_gamma_distributed():
     assert abs(result.energy_drift) < 0.01
 
 
+@pytest.mark.slow
 def test_a_solid_comes_to_its_pressure_and_thermal_volume():
     crystal, temperature, wanted = resting_salts()[2], 400.0, 0.5
     common = {"n_steps": 9000, "friction_time": 100.0, "n_equilibration": 1500, "record_every": 5, "seed": 5}

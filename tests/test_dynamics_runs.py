@@ -28,7 +28,7 @@ NAMES = ["a", "b", "c", "d"]
 
 def settings(ensemble="langevin", **changes):
     common = {"n_steps": 43, "record_every": 3, "checkpoint_every": 10, "thermostat_time": 20.0, "barostat_time": 100.0}
-    return DynamicsSettings(ensemble=ensemble, seed=7, **(common | changes))
+    return DynamicsSettings(ensemble=ensemble, **({"seed": 7} | common | changes))
 
 
 def run(model=None, folder=None, how=None, which=(0, 1, 2, 3)):
@@ -155,7 +155,7 @@ def test_a_crystal_that_fails_leaves_alone(spoil, bad, error, tmp_path):
     assert failed.error.startswith(error)
     assert not failed.finished
     assert failed.n_steps in (24, 25)
-    assert failed.trajectory.steps.tolist() == list(range(0, 25, 3))
+    assert failed.trajectory.steps.tolist() == list(range(0, failed.n_steps, 3))
     assert np.isfinite(failed.trajectory.positions).all()
     # Done is done, also for the one that failed.
     model = MorseOneByOne()
@@ -206,7 +206,7 @@ class Stopped(MorseOneByOne):
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
-@pytest.mark.parametrize("at", [[2], [41, 60], [10, 90, 120, 125]])
+@pytest.mark.parametrize("at", [[2], [41, 60], [10, 90, 50, 20]])
 def test_a_run_that_was_interrupted_goes_on_bit_for_bit(ensemble, at, tmp_path):
     how = settings(ensemble)
     for call in at:
@@ -223,9 +223,10 @@ def test_a_kill_between_frames_and_checkpoint_doubles_no_frame(tmp_path, monkeyp
         raise KeyboardInterrupt
 
     run(how=settings(n_steps=20), folder=tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "write_archive", stop)
-        run(folder=tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            run(folder=tmp_path)
     assert len(list(tmp_path.glob("frames-*.npz"))) == 3
     (tmp_path / ".checkpoint.npz.1.tmp").write_bytes(b"half")
     assert_same(run(folder=tmp_path), run())
