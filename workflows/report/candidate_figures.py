@@ -113,9 +113,9 @@ def barrier_figure(row: dict[str, str]) -> dict[str, Any] | None:
     trace = {
         "type": "bar",
         "orientation": "h",
-        "y": [label for label, _ in barriers],
+        "y": [label if value is not None else f"{label}: none" for label, value in barriers],
         "x": [value for _, value in barriers],
-        "text": ["no way" if value is None else f"{value:.3f} eV" for _, value in barriers],
+        "text": ["" if value is None else f"{value:.3f} eV" for _, value in barriers],
         "textposition": "auto",
         "marker": {"color": [BLUE, ORANGE, VERMILION]},
         "hovertemplate": "%{y}: %{x:.4f} eV<extra></extra>",
