@@ -60,7 +60,9 @@ def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | N
             "showlegend": False,
         }
     ]
-    for profile, colour, dash in zip(profiles, (ORANGE, VERMILION, GREY, BLUE), ("solid", "dash", "dot", "dashdot"), strict=False):
+    for profile, colour, dash in zip(
+        profiles, (ORANGE, VERMILION, GREY, BLUE), ("solid", "dash", "dot", "dashdot"), strict=False
+    ):
         data.append(
             {
                 "type": "scatter",
@@ -77,7 +79,11 @@ def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | N
     layout: dict[str, Any] = {
         "height": 150 + 30 * len(bars) + (170 if profiles else 0),
         "margin": {"l": 70, "r": 15, "t": 30, "b": 45},
-        "xaxis": {"title": {"text": "V vs the ion's metal"}, "range": list(extent), "anchor": "y2" if profiles else "y"},
+        "xaxis": {
+            "title": {"text": "V vs the ion's metal"},
+            "range": list(extent),
+            "anchor": "y2" if profiles else "y",
+        },
         "yaxis": {"domain": [split + (0.08 if profiles else 0.0), 1.0], "automargin": True},
         "shapes": _gate_lines(campaign),
         "legend": {"orientation": "h", "y": split, "yanchor": "bottom", "x": 0},

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from markupsafe import Markup, escape
 from pipeline import schema
 from workflows.files import write_text
 from workflows.report import figures, overview, table
-from workflows.report.candidate_sections import SECTIONS, Section, chosen_positions, section_of
+from workflows.report.candidate_sections import SECTIONS, chosen_positions, section_of
 from workflows.report.elements import element_counts
 from workflows.report.run_data import RunData, read_run
 from workflows.report.stage_rows import candidates_of, rows_of_stages
@@ -55,35 +53,39 @@ def report_page(run: RunData) -> str:
     )
     drawn = _campaign_figures(run, histogram, elements, len(candidates), anchors)
     scripts = _scripts()
-    return _environment().get_template("report.html").render(
-        run=run,
-        counts=overview.count_of(run),
-        emptied=overview.emptied_by(run, misses),
-        misses=misses,
-        histogram=histogram,
-        elements=elements,
-        sections=sections,
-        anchors=anchors,
-        eligible=int((run.ranked.kinds != "other").sum()),
-        summaries=table.summaries(run.ranked, run.campaign) if len(run.ranked) > table.TABLE_ROWS else [],
-        compared=overview.best_controls_and_new(run.ranked),
-        suspects=run.ranked.text[run.ranked.kinds == "suspect"],
-        failures_by_kind=overview.failures_by_kind(run.failures),
-        shown=table.shown_columns(run.ranked, run.campaign),
-        described=[schema.column(name) for name in run.ranked.text.columns],
-        config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
-        limits={"table": table.TABLE_ROWS, "sections": SECTIONS, "rows": overview.SHOWN_ROWS},
-        figure_names=list(drawn),
-        table_block=table.table_block(run.ranked, run.campaign, anchors),
-        figure_block={
-            "template": figures.template(),
-            "figures": {**drawn, **{name: f for s in sections for name, f in s.figures.items()}},
-        },
-        structure_block={s.anchor: structure_block(s.cif, run.campaign.mobile_ions) for s in sections if s.cif},
-        style=Markup((_STATIC / "report.css").read_text(encoding="utf-8")),
-        scripts=scripts,
-        policy=_policy(scripts),
-        licence=(_STATIC / f"{_VIEWER}.LICENSE.txt").read_text(encoding="utf-8"),
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            run=run,
+            counts=overview.count_of(run),
+            emptied=overview.emptied_by(run, misses),
+            misses=misses,
+            histogram=histogram,
+            elements=elements,
+            sections=sections,
+            anchors=anchors,
+            eligible=int((run.ranked.kinds != "other").sum()),
+            summaries=table.summaries(run.ranked, run.campaign) if len(run.ranked) > table.TABLE_ROWS else [],
+            compared=overview.best_controls_and_new(run.ranked),
+            suspects=run.ranked.text[run.ranked.kinds == "suspect"],
+            failures_by_kind=overview.failures_by_kind(run.failures),
+            shown=table.shown_columns(run.ranked, run.campaign),
+            described=[schema.column(name) for name in run.ranked.text.columns],
+            config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
+            limits={"table": table.TABLE_ROWS, "sections": SECTIONS, "rows": overview.SHOWN_ROWS},
+            figure_names=list(drawn),
+            table_block=table.table_block(run.ranked, run.campaign, anchors),
+            figure_block={
+                "template": figures.template(),
+                "figures": {**drawn, **{name: f for s in sections for name, f in s.figures.items()}},
+            },
+            structure_block={s.anchor: structure_block(s.cif, run.campaign.mobile_ions) for s in sections if s.cif},
+            style=Markup((_STATIC / "report.css").read_text(encoding="utf-8")),
+            scripts=scripts,
+            policy=_policy(scripts),
+            licence=(_STATIC / f"{_VIEWER}.LICENSE.txt").read_text(encoding="utf-8"),
+        )
     )
 
 
@@ -112,7 +114,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"formula": formula, "title": title_of, "cell": _cell, "asdict": asdict}
+    environment.filters |= {"formula": formula, "title": title_of, "cell": _cell}
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":"), "ensure_ascii": False}
     return environment
 

@@ -74,9 +74,7 @@ def nearest_misses(rows: StageRows, name: str, count: int) -> list[Miss]:
     shortfall = _shortfall(rows.settings.gates[name], values)
     order = pd.DataFrame({"shortfall": shortfall, "id": rejected["candidate_id"]}).sort_values(["shortfall", "id"])
     return [
-        Miss(
-            str(rejected.at[i, "candidate_id"]), str(rejected.at[i, "formula_pretty"]), float(values[i]), shortfall[i]
-        )
+        Miss(str(rejected.at[i, "candidate_id"]), str(rejected.at[i, "formula_pretty"]), float(values[i]), shortfall[i])
         for i in order.index[:count]
     ]
 

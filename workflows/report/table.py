@@ -93,6 +93,8 @@ def summaries(ranked: Ranked, campaign: Campaign) -> list[Summary]:
         finite = numbers[np.isfinite(numbers)]
         if len(finite):
             found.append(
-                Summary(name, declared.unit, len(finite), float(finite.min()), float(finite.median()), float(finite.max()))
+                Summary(
+                    name, declared.unit, len(finite), float(finite.min()), float(finite.median()), float(finite.max())
+                )
             )
     return found
