@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow test-gpu check schema clean
+.PHONY: quickstart test test-slow test-gpu test-browser check schema clean
 
 # One Python environment for everything; a stamp file for each set of extras.
 $(BIN)/python:
@@ -22,6 +22,10 @@ $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
 	touch $@
 
+$(VENV)/.browser: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,browser]"
+	touch $@
+
 quickstart: $(VENV)/.run
 	$(BIN)/ionsieve run configs/quickstart.yaml
 
@@ -35,6 +39,10 @@ test-slow: $(VENV)/.test
 # The contract of every potential on CUDA; skipped where there is none. M3GNet's part needs IONSIEVE_DATA.
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
+
+# The report in headless Chromium: needs Debian's packages chromium and chromium-driver.
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest -m browser
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -25,6 +25,7 @@ from pipeline.surrogates import model_digest
 from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
 from workflows.files import digest_of, digest_of_file, write_json
+from workflows.gating import possible_reasons, reasons_of
 from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
@@ -212,26 +213,13 @@ class Run:
 
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
-        reasons: Counter[str] = Counter()
-        alive = pd.Series(True, index=table.index)
-        status = table[f"{settings.stage}_status"]
-        failed = status == "failed"
-        if settings.required:
-            reasons["failed"] = int(failed.sum())
-            alive &= ~failed
-        texts = []
-        for name, bound in settings.gates.items():
-            texts.append(bound.text(name, schema.column(name).unit))
-            values = table[name] if name in table else pd.Series(float("nan"), index=table.index)
-            absent = alive & values.isna()
-            reasons[f"{name} missing"] = int(absent.sum())
-            passes = pd.Series(bound.passes(values), index=table.index)
-            reasons[name] = int((alive & ~absent & ~passes).sum())
-            alive &= passes & ~absent
-        survivors = table[alive].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
-        out = {reason: n for reason, n in reasons.items() if n}
-        texts_joined = ", ".join(texts)
-        step = Step(settings.step, settings.stage, texts_joined, len(table), int(failed.sum()), len(survivors), out)
+        reasons = reasons_of(settings, table)
+        survivors = table[reasons == ""].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
+        counts = reasons.value_counts()
+        out = {reason: int(counts[reason]) for reason in possible_reasons(settings) if reason in counts}
+        failed = int((table[f"{settings.stage}_status"] == "failed").sum())
+        texts = ", ".join(bound.text(name, schema.column(name).unit) for name, bound in settings.gates.items())
+        step = Step(settings.step, settings.stage, texts, len(table), failed, len(survivors), out)
         self._record(step, self.folder.stage(settings.step, self.digests.stage(settings)))
         return survivors
 
