@@ -266,5 +266,7 @@ def test_voltage_profiles_are_read() -> None:
 
 def test_elements_of_a_structure_have_different_colours(run: Path) -> None:
     cif = next((run / "structures").glob("*.cif")).read_text()
-    colours = structure_block(cif, ["Li", "Na"])["colours"]
+    block = structure_block(cif, ["Li", "Na"])
+    colours = block["colours"]
     assert len(set(colours.values())) == len(colours) == 4
+    assert (block["cations"], block["anions"]) == (["Y"], ["Cl"])
