@@ -39,9 +39,17 @@ return [different / (data.length / 4), colours.size];
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def hostile(table: pd.DataFrame) -> pd.DataFrame:
-        passing = table[(table["energy_above_hull"] < 0.02) & (table["reduction_limit"] < 1.0)]
-        best = passing[(passing["oxidation_limit"] > 3.5) & ~passing["suspect"]].index[0]
-        return table.assign(formula_pretty=table["formula_pretty"].where(table.index != best, HOSTILE))
+        best = table["energy_above_hull"].idxmin()
+        chosen = {
+            "formula_pretty": HOSTILE,
+            "migration_barrier_3d": 0.1,
+            "oxidation_limit": 4.5,
+            "reduction_limit": 0.0,
+        }
+        chosen |= {"suspect": False, "is_known": False, "is_parent": False}
+        for name, value in chosen.items():
+            table.loc[best, name] = value
+        return table
 
     folder = write_run(tmp_path_factory.mktemp("browser") / "run", 200, change=hostile)
     assert (pd.read_csv(folder / "shortlist.csv")["formula_pretty"] == HOSTILE).any()

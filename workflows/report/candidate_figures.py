@@ -78,7 +78,7 @@ def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | N
     split = 0.62 if profiles else 0.0
     layout: dict[str, Any] = {
         "height": 150 + 30 * len(bars) + (170 if profiles else 0),
-        "margin": {"l": 70, "r": 15, "t": 30, "b": 45},
+        "margin": {"l": 70, "r": 15, "t": 36, "b": 45},
         "xaxis": {
             "title": {"text": "V vs the ion's metal"},
             "range": list(extent),
@@ -128,8 +128,8 @@ def barrier_figure(row: dict[str, str]) -> dict[str, Any] | None:
         "showlegend": False,
     }
     layout = {
-        "height": 190,
-        "margin": {"l": 40, "r": 15, "t": 15, "b": 45},
+        "height": 215,
+        "margin": {"l": 40, "r": 15, "t": 36, "b": 45},
         "xaxis": {"title": {"text": "migration barrier (eV)"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category"},
     }

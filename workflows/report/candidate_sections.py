@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import schema
+from workflows import outputs
 from workflows.report.candidate_figures import barrier_figure, window_figure
 from workflows.report.run_data import RunData
 from workflows.report.wording import shown, title_of
@@ -93,8 +94,8 @@ def section_of(run: RunData, position: int, anchor: str) -> Section:
 
 def _groups(row: dict[str, str]) -> list[FactGroup]:
     groups: dict[str, list[Fact]] = {}
-    for name, value in row.items():
-        declared = schema.column(name)
+    for name in sorted(row, key=outputs.declared_position):
+        value, declared = row[name], schema.column(name)
         if not value or name in _IN_THE_HEADING or declared.stage == "gates":
             continue
         if name.endswith("_status") and value == "ok":

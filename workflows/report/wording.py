@@ -9,6 +9,7 @@ from pipeline import schema
 
 _ION = re.compile(r"(?P<ion>[A-Z][a-z]?): (?P<steps>[^;]+)")
 _VOLTAGE = re.compile(r"<(-?[\d.]+) V>")
+_SPELLED = {"1d": "1D", "2d": "2D", "3d": "3D", "pareto": "Pareto", "sha256": "SHA-256", "spacegroup": "space group"}
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def voltage_profiles(text: str) -> list[VoltageProfile]:
 
 def title_of(name: str) -> str:
     """A column's name as words: ``energy_above_hull`` becomes 'energy above hull'."""
-    return name.replace("_", " ")
+    return " ".join(_SPELLED.get(word, word) for word in name.removesuffix("_pretty").split("_"))
 
 
 def labelled(name: str) -> str:

@@ -47,4 +47,7 @@ document.addEventListener("click", (event) => {
 });
 window.addEventListener("hashchange", openFromAddress);
 window.addEventListener("load", openFromAddress);
-window.addEventListener("beforeprint", () => document.querySelectorAll(".js-plotly-plot").forEach((p) => Plotly.Plots.resize(p)));
+const PAPER = 680; // pixels across an A4 page between its margins
+const drawnFigures = () => document.querySelectorAll(".js-plotly-plot");
+window.addEventListener("beforeprint", () => drawnFigures().forEach((place) => Plotly.relayout(place, { width: PAPER })));
+window.addEventListener("afterprint", () => drawnFigures().forEach((place) => Plotly.relayout(place, { width: null, autosize: true })));

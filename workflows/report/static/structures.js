@@ -34,10 +34,24 @@ function fillViewer(section, viewer, structure) {
   for (const [element, colour] of Object.entries(structure.colours)) {
     viewer.setStyle({ elem: element }, { sphere: { scale: 0.4, color: colour } });
   }
+  tieFramework(viewer, model.selectedAtoms({}), structure);
   layLongestAxisAcross(viewer, model.getCrystData());
   viewer.zoomTo();
   viewer.zoom(1.45);
   viewer.render();
+}
+
+/* Sticks from each cation of the framework to the anions within 1.2 times its element's shortest distance to one. */
+function tieFramework(viewer, atoms, structure) {
+  const anions = atoms.filter((atom) => structure.anions.includes(atom.elem));
+  const distance = (p, q) => Math.hypot(p.x - q.x, p.y - q.y, p.z - q.z);
+  for (const element of structure.cations) {
+    const pairs = atoms.filter((atom) => atom.elem === element).flatMap((atom) => anions.map((anion) => [atom, anion, distance(atom, anion)]));
+    const shortest = pairs.reduce((least, pair) => Math.min(least, pair[2]), Infinity);
+    for (const [atom, anion, length] of pairs) {
+      if (length <= 1.2 * shortest) viewer.addCylinder({ start: atom, end: anion, radius: 0.1, color: "#9aa3af" });
+    }
+  }
 }
 
 function layLongestAxisAcross(viewer, cell) {
