@@ -21,3 +21,6 @@ GPA_PER_EV_PER_ANGSTROM3: Final = ELEMENTARY_CHARGE * 1e21
 
 G_PER_CM3_PER_DALTON_PER_ANGSTROM3: Final = 1.66053906892
 """Density: g/cm3 in one Da/Å3 (CODATA 2022)."""
+
+CM2_PER_S_PER_ANGSTROM2_PER_FS: Final = 0.1
+"""Diffusivity: cm2/s in one Å2/fs (exact)."""
