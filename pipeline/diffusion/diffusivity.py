@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 Kind = Literal["tracer", "charge"]
 
 UPPER_BOUND_HOPS: Final = 3.0
-"""With no event seen, the mean number is below 3 at 95 % confidence (-ln 0.05 = 2.996; Hanley and Lippman-Hand 1983)."""
+"""With no event seen, the mean number is below 3 at 95 % confidence: -ln 0.05 = 2.996 (Hanley and Lippman-Hand 1983,
+J. Am. Med. Assoc. 249, 1743)."""
 
 FEWEST_HOPS: Final = 10
-"""Below so many hops a 95 % interval is wider than a factor of about 3.5, and the result says that it has too few."""
+"""Below so many hops the ends of a 95 % interval are more than a factor of 3.4 apart, and the result says that it
+rests on too few."""
 
 _CONFIDENCE: Final = 0.95
 
@@ -131,7 +133,7 @@ def charge_diffusivity(
 def axis_diffusivities(
     positions: ArrayLike, frame_interval: float, hops: Hops, window: tuple[float, float] | None = None
 ) -> tuple[Diffusivity, Diffusivity, Diffusivity]:
-    """Tracer diffusivity along x, y and z: the diagonal of the diffusion tensor. Arguments as in `tracer_diffusivity`."""
+    """Tracer diffusivity along x, y and z, the diagonal of the diffusion tensor; arguments as in `tracer_diffusivity`."""
     per_axis = mean_squared_displacement(positions, frame_interval).per_axis
     found = []
     for axis in range(3):
@@ -141,7 +143,9 @@ def axis_diffusivities(
     return found[0], found[1], found[2]
 
 
-def diffusivity_interval(value: float, hops: float, freedom: float, confidence: float = _CONFIDENCE) -> tuple[float, float]:
+def diffusivity_interval(
+    value: float, hops: float, freedom: float, confidence: float = _CONFIDENCE
+) -> tuple[float, float]:
     """Interval of a positive diffusivity that rests on so many hops.
 
     The number of hops is a Poisson variable, and given it, squared displacements over overlapping windows scatter like

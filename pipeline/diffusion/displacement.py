@@ -43,12 +43,12 @@ class MeanSquaredDisplacement:
     @property
     def per_axis(self) -> FloatArray:
         """Å2, averaged over ions, shape (T, 3)."""
-        return np.asarray(self.per_ion_and_axis.mean(axis=1))
+        return np.asarray(self.per_ion_and_axis.mean(axis=1), dtype=np.float64)
 
     @property
     def mean(self) -> FloatArray:
         """Å2, summed over axes and averaged over ions, shape (T,)."""
-        return np.asarray(self.per_axis.sum(axis=1))
+        return np.asarray(self.per_axis.sum(axis=1), dtype=np.float64)
 
 
 def checked_positions(positions: ArrayLike) -> FloatArray:
@@ -99,7 +99,7 @@ def remove_drift(positions: ArrayLike, framework: ArrayLike, masses: ArrayLike |
     if weights.shape != (n_atoms,) or not (weights > 0).all():
         raise ValueError(f"masses must be {n_atoms} positive numbers, one an atom; got shape {weights.shape}")
     centre = np.average(array[:, chosen], axis=1, weights=weights[chosen])
-    return array - (centre - centre[0])[:, None, :]
+    return np.asarray(array - (centre - centre[0])[:, None, :], dtype=np.float64)
 
 
 def mean_squared_displacement(positions: ArrayLike, frame_interval: float) -> MeanSquaredDisplacement:
@@ -158,7 +158,8 @@ def collective_displacement(positions: ArrayLike, charges: ArrayLike) -> FloatAr
     """
     array = checked_positions(positions)
     z = ion_charges(charges, array.shape[1])
-    return np.einsum("tid,i->td", array - array[0], z)[:, None, :] / np.sqrt(np.sum(z**2))
+    total = np.einsum("tid,i->td", array - array[0], z)
+    return np.asarray(total[:, None, :] / np.sqrt(np.sum(z**2)), dtype=np.float64)
 
 
 def ion_charges(charges: ArrayLike, n_ions: int) -> FloatArray:
@@ -190,4 +191,4 @@ def _msd_of_columns(series: FloatArray) -> FloatArray:
     sums = squares[n - lags] + squares[n] - squares[lags]
     msd = (sums - 2.0 * correlation) / (n - lags)[:, None]
     msd[0] = 0.0
-    return np.maximum(msd, 0.0)
+    return np.asarray(np.maximum(msd, 0.0), dtype=np.float64)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     FloatArray = NDArray[np.float64]
 
-CAGE_TIME: Final = 500.0
+CAGE_TIME: Final = 300.0
 """fs over which positions are averaged: several periods of an ion in its cage (Li+: 50 to 150 fs), and short beside
 the residence on a site (picoseconds at diffusivities below 1e-4 cm2/s)."""
 
@@ -66,7 +66,7 @@ class Hops:
         return float(np.sum(squares**2) / np.sum(squares)) if squares.any() else float(self.site_distance**2)
 
     def along(self, axis: int) -> Hops:
-        """The same hops with their displacement along one axis, never less in the mean than a third of their squares."""
+        """The same hops along one axis, with no less than a third of their mean square, so that none stays unseen."""
         shares = self.vectors[:, [axis]]
         floor = np.sqrt(np.sum(self.vectors**2, axis=1, keepdims=True) / 3.0)
         smallest = np.mean(shares**2) < np.mean(floor**2) if len(self) else False
@@ -92,9 +92,7 @@ class Hops:
         return max(statistic / (spans - 1), 1.0) if significant else 1.0
 
 
-def count_hops(
-    positions: ArrayLike, frame_interval: float, site_distance: float, cage_time: float = CAGE_TIME
-) -> Hops:
+def count_hops(positions: ArrayLike, frame_interval: float, site_distance: float, cage_time: float = CAGE_TIME) -> Hops:
     """Count jumps of each ion: its cage position has moved by more than half the distance between sites.
 
     The cage position is the median over spans of `cage_time`, so that vibrations do not count, nor does a visit

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _N_LAGS: Final = 14
 _FEWEST_LAGS: Final = 4
 _LONGEST_SHARE: Final = 0.5
-_AGREEMENT: Final = 2.0
+_AGREEMENT: Final = 3.0
 _RIDGE: Final = 1e-6
 _ROUNDS: Final = 2
 
