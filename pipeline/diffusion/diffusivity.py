@@ -133,7 +133,7 @@ def charge_diffusivity(
 def axis_diffusivities(
     positions: ArrayLike, frame_interval: float, hops: Hops, window: tuple[float, float] | None = None
 ) -> tuple[Diffusivity, Diffusivity, Diffusivity]:
-    """Tracer diffusivity along x, y and z, the diagonal of the diffusion tensor; arguments as in `tracer_diffusivity`."""
+    """Tracer diffusivity along x, y and z, the diagonal of its tensor; arguments as in `tracer_diffusivity`."""
     per_axis = mean_squared_displacement(positions, frame_interval).per_axis
     found = []
     for axis in range(3):

@@ -33,7 +33,7 @@ class MeanSquaredDisplacement:
     @property
     def lag_times(self) -> FloatArray:
         """Lags in fs, shape (T,)."""
-        return np.arange(len(self.per_ion_and_axis)) * self.frame_interval
+        return np.arange(len(self.per_ion_and_axis), dtype=np.float64) * self.frame_interval
 
     @property
     def per_ion(self) -> FloatArray:

@@ -39,7 +39,7 @@ class LinearRegime:
     normal_variance
         Variance of D from overlapping normal displacements and vibrations, Å4 / frame2.
     is_linear
-        Later starts of the window give the same D within their errors.
+        Later starts of the window give the same D within their errors, and the offset is not negative beyond its own.
     """
 
     diffusivity: float
@@ -61,9 +61,9 @@ def fit_linear_regime(
     """Slope of an MSD by generalised least squares with the covariance of hopping ions, in a window that is found.
 
     The window ends where half of the trajectory is left for origins. It begins at the shortest lag from which the
-    slope agrees, within two standard errors of the difference, with the slopes from all later lags (Lepski 1991,
-    Theory Probab. Appl. 35, 454): after the ballistic and caged part, and no later, since short lags hold most of
-    what is known of D. The covariance of lags (`msd_covariance`) takes the MSD itself below the window, the line
+    slope agrees, within three standard errors of the difference, with the slopes from all later lags (Lepski 1991,
+    Theory Probab. Appl. 35, 454) and the offset is not negative by as much: after the ballistic and caged part, and
+    no later, since short lags hold most of what is known of D. The covariance of lags (`msd_covariance`) takes the MSD itself below the window, the line
     within it, and hops of the given length; weights and covariance are iterated twice.
 
     Parameters
@@ -138,7 +138,7 @@ class _Problem:
     quartic_length: float
 
     def fit(self, lags: NDArray[np.int64]) -> tuple[LinearRegime, float]:
-        """The line over these lags, and how far slopes from later lags disagree, in standard errors."""
+        """The line over these lags, and what speaks against it, in standard errors."""
         values = self.msd[lags]
         design = np.column_stack([2.0 * self.n_dimensions * lags, np.ones(len(lags))])
         weights = np.linalg.pinv(design)
@@ -157,7 +157,10 @@ class _Problem:
             float(slope @ normal @ slope),
             True,
         )
-        return fit, self._disagreement(design, values, normal + hops, slope)
+        covariance = normal + hops
+        # A line that meets zero lag below zero lies in a part that still bends upwards.
+        below = -float(offset / np.sqrt(weights[1] @ covariance @ weights[1]))
+        return fit, max(below, self._disagreement(design, values, covariance, slope))
 
     def _covariance(self, lags: NDArray[np.int64], diffusivity: float, offset: float) -> tuple[FloatArray, FloatArray]:
         d, n_frames = self.n_dimensions, len(self.msd)
