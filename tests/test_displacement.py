@@ -120,7 +120,7 @@ def test_same_as_pymatgen_analysis_diffusion() -> None:
     charge = mean_squared_displacement(collective_displacement(still[:, :8], 1.0), FRAME).mean
     assert msd.mean[lags] == pytest.approx(theirs.msd, rel=1e-6)
     assert msd.per_axis[lags] == pytest.approx(theirs.msd_components, rel=1e-6)
-    assert msd.per_ion[lags].T == pytest.approx(theirs.sq_disp_ions[:8], rel=1e-6)
+    assert msd.per_ion[lags] == pytest.approx(theirs.sq_disp_ions[:8].T, rel=1e-6)
     assert charge[lags] == pytest.approx(theirs.mscd, rel=1e-6)
 
     tracer, total = (

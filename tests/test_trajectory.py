@@ -31,7 +31,6 @@ def test_ions_diffuse_in_a_crystal() -> None:
     assert found.tracer.interval[0] < true < found.tracer.interval[1]
     assert found.charge.interval[0] < true < found.charge.interval[1]
     assert found.n_hops == pytest.approx(200, abs=60)
-    assert found.framework is not None
     assert found.framework.is_crystal
     assert found.duration == pytest.approx(99_900.0)
     text = found.summary()
@@ -67,10 +66,10 @@ def test_order_of_the_atoms_does_not_matter() -> None:
     assert moved.n_hops == first.n_hops
 
 
-def test_all_atoms_mobile() -> None:
+def test_without_a_framework_there_is_no_rest() -> None:
     ions, _ = lattice_walk(np.random.default_rng(2), N_FRAMES, 4, 60.0)
-    found = analyse_trajectory(ions, FRAME, np.arange(4), 1.0, VOLUME, 800.0, 3.0)
-    assert found.framework is None
+    with pytest.raises(ValueError, match="framework is empty"):
+        analyse_trajectory(ions, FRAME, np.arange(4), 1.0, VOLUME, 800.0, 3.0)
 
 
 def test_lindemann_ratio_of_a_vibrating_framework() -> None:

@@ -30,6 +30,8 @@ rests on too few."""
 
 _CONFIDENCE: Final = 0.95
 
+_NOWHERE: Final = 0.05  # of a hop: the upper end of its interval is three hops too
+
 
 @dataclass(frozen=True)
 class Diffusivity:
@@ -190,7 +192,7 @@ def _diffusivity(
         return _bound(kind, one_hop * unit, hops, note)
     frames = None if window is None else (round(window[0] / frame_interval), round(window[1] / frame_interval))
     fit = fit_linear_regime(msd, n_walkers, n_dimensions, quartic_length, frames)
-    if fit.diffusivity <= 0:
+    if fit.diffusivity < _NOWHERE * one_hop:
         note = f"the {len(hops)} hops seen led nowhere: an upper bound made of three hops"
         return _bound(kind, one_hop * unit, hops, note)
     effective = fit.diffusivity**2 / (fit.hop_variance * hops.dispersion)

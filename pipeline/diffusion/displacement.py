@@ -79,20 +79,21 @@ def remove_drift(positions: ArrayLike, framework: ArrayLike, masses: ArrayLike |
     positions
         Unwrapped, Å, shape (T, N, 3).
     framework
-        Indices of the atoms that do not diffuse, shape (F,). When empty, all atoms are taken.
+        Indices of the atoms that do not diffuse, shape (F >= 1,).
     masses
         Of all atoms in any unit, shape (N,); None weighs the framework's atoms alike.
 
     Raises
     ------
     ValueError
-        Positions of another shape or not finite, an index out of range, masses of another length or not positive.
+        Positions of another shape or not finite, no framework, an index out of range, masses of another length or not
+        positive.
     """
     array = checked_positions(positions)
     n_atoms = array.shape[1]
     chosen = np.asarray(framework, dtype=np.int64)
     if not len(chosen):
-        chosen = np.arange(n_atoms)
+        raise ValueError("framework is empty: no atoms are left to measure from; list as mobile only ions that conduct")
     if chosen.min() < 0 or chosen.max() >= n_atoms:
         raise ValueError(f"framework holds index {chosen.min()} or {chosen.max()}, but there are {n_atoms} atoms")
     weights = np.ones(n_atoms) if masses is None else np.asarray(masses, dtype=np.float64)

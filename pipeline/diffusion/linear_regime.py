@@ -60,11 +60,11 @@ def fit_linear_regime(
 ) -> LinearRegime:
     """Slope of an MSD by generalised least squares with the covariance of hopping ions, in a window that is found.
 
-    The window ends where half of the trajectory is left for origins. It begins at the shortest lag from which the
-    slope agrees, within three standard errors of the difference, with the slopes from all later lags (Lepski 1991,
-    Theory Probab. Appl. 35, 454) and the offset is not negative by as much: after the ballistic and caged part, and
-    no later, since short lags hold most of what is known of D. The covariance of lags (`msd_covariance`) takes the MSD itself below the window, the line
-    within it, and hops of the given length; weights and covariance are iterated twice.
+    The window ends where half of the trajectory is left for origins. It begins at the shortest lag from which the slope
+    agrees, within three standard errors of the difference, with the slopes from all later lags (Lepski 1991, Theory
+    Probab. Appl. 35, 454) and the offset is not negative by as much: after the ballistic and caged part, and no later,
+    since short lags hold most of what is known of D. The covariance of lags (`msd_covariance`) takes the MSD itself
+    below the window, the line within it, and hops of the given length; weights and covariance are iterated twice.
 
     Parameters
     ----------

@@ -35,8 +35,7 @@ def summarise_trajectory(analysis: TrajectoryAnalysis) -> str:
         lines.append(
             f"Haven ratio {ratio.value:.2f} (95 % interval {ratio.interval[0]:.2f} to {ratio.interval[1]:.2f})"
         )
-    if analysis.framework is not None:
-        lines.append(_framework_line(analysis.framework))
+    lines.append(_framework_line(analysis.framework))
     return "\n".join(lines)
 
 

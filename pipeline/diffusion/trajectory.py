@@ -40,7 +40,7 @@ class TrajectoryAnalysis:
     tracer_conductivity, charge_conductivity
         By the Nernst-Einstein relation at the temperature of the run, S/cm.
     framework
-        Whether it stayed a crystal; None when every atom is mobile.
+        Whether it stayed a crystal.
     """
 
     temperature: float
@@ -53,7 +53,7 @@ class TrajectoryAnalysis:
     haven_ratio: HavenRatio
     tracer_conductivity: Conductivity
     charge_conductivity: Conductivity
-    framework: FrameworkState | None
+    framework: FrameworkState
 
     def summary(self) -> str:
         """A paragraph on the run, line by line."""
@@ -103,8 +103,8 @@ def analyse_trajectory(
     Raises
     ------
     ValueError
-        Arrays of wrong shape or not finite, an index out of range, a quantity that is not positive, or too few frames;
-        the message names which.
+        Arrays of wrong shape or not finite, an index out of range, no atoms but mobile ones, a quantity that is not
+        positive, or too few frames; the message names which.
     """
     array = checked_positions(positions)
     ions = np.asarray(mobile, dtype=np.int64)
@@ -128,5 +128,5 @@ def analyse_trajectory(
         haven_ratio(tracer, charge),
         nernst_einstein(tracer, z, volume, temperature),
         nernst_einstein(charge, z, volume, temperature),
-        framework_state(still[:, others], frame_interval, volume, cage_time=cage_time) if len(others) else None,
+        framework_state(still[:, others], frame_interval, volume, cage_time=cage_time),
     )
