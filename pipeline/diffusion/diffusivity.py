@@ -30,7 +30,7 @@ rests on too few."""
 
 _CONFIDENCE: Final = 0.95
 
-_NOWHERE: Final = 0.05  # of a hop: the upper end of its interval is three hops too
+_NOWHERE: Final = 0.05  # of a hop: the upper end of its interval is 2.7 hops, about the bound
 
 
 @dataclass(frozen=True)
