@@ -79,7 +79,12 @@ def report_page(run: RunData) -> str:
             shown=table.shown_columns(run.ranked, run.campaign),
             described=[schema.column(name) for name in run.ranked.text.columns],
             config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
-            limits={"table": table.TABLE_ROWS, "sections": SECTIONS, "rows": overview.SHOWN_ROWS},
+            limits={
+                "table": table.TABLE_ROWS,
+                "sections": SECTIONS,
+                "rows": overview.SHOWN_ROWS,
+                "bars": figures.ERROR_BARS,
+            },
             figure_names=list(drawn),
             table_block=table.table_block(run.ranked, run.campaign, anchors),
             figure_block={
