@@ -80,8 +80,8 @@ def emptied_by(run: RunData, misses: list[GateMisses]) -> Emptied | None:
 def hull_histogram(stages: list[StageRows]) -> Histogram | None:
     """Energies above hull of all candidates that were relaxed, with the gates; None when there are none.
 
-    The axis ends at one and a half times the gate or at the 98th percentile, whichever is more: a few exploded crystals would
-    otherwise squeeze all others into one bar.
+    The axis ends at one and a half times the gate or at the 98th percentile, whichever is more: a few exploded
+    crystals would otherwise squeeze all others into one bar.
     """
     rows = next((r for r in stages if r.settings.stage == "stability"), None)
     if rows is None or "energy_above_hull" not in rows.table:
