@@ -239,6 +239,13 @@ def test_a_folder_without_a_ranking_says_what_to_do(copied: Path) -> None:
         write_report(copied / "structures")
 
 
+def test_a_place_that_cannot_be_written_is_named(copied: Path) -> None:
+    (copied / "report.html").unlink()
+    (copied / "report.html").mkdir()  # not even root can replace a folder by a file
+    with pytest.raises(ConfigError, match=r"report\.html.*can't be written"):
+        write_report(copied)
+
+
 def test_a_damaged_decision_is_named(copied: Path) -> None:
     write_json(copied / "decision.json", {"candidate_id": "x"})
     with pytest.raises(ConfigError, match="lacks why, who, when"):

@@ -19,6 +19,9 @@ from workflows.report.wording import labelled
 POINTS = 2000
 """Points of a scatter plot; those beyond, by rank, are drawn as a density."""
 
+ERROR_BARS = 60
+"""Candidates of the shortlist in the figure of uncertainties."""
+
 _MARGIN = {"l": 60, "r": 15, "t": 62, "b": 55}
 _DENSITY_BINS = 60
 _WITH_COST = ("energy_above_hull", "cost_per_kg")
@@ -241,13 +244,14 @@ def _short(count: int) -> str:
 
 
 def uncertainty_figure(ranked: Ranked, campaign: Campaign) -> dict[str, Any] | None:
-    """Energies above hull of the shortlist with their errors; None when no error is known."""
+    """Energies above hull of the shortlist's first with their errors; None when no error is known."""
     if not ranked.has("energy_above_hull_error"):
         return None
     energies, errors = ranked.numbers("energy_above_hull"), ranked.numbers("energy_above_hull_error")
     there = ranked.flags("shortlisted") & np.isfinite(energies) & np.isfinite(errors)
     if not there.any():
         return None
+    there &= there.cumsum() <= ERROR_BARS
     text = ranked.text[there]
     figure = go.Figure(
         go.Scatter(

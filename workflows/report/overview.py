@@ -80,8 +80,8 @@ def emptied_by(run: RunData, misses: list[GateMisses]) -> Emptied | None:
 def hull_histogram(stages: list[StageRows]) -> Histogram | None:
     """Energies above hull of all candidates that were relaxed, with the gates; None when there are none.
 
-    The axis ends at four times the gate or at the 98th percentile, whichever is more: a few exploded crystals would
-    otherwise squeeze all others into one bar.
+    The axis ends at one and a half times the gate or at the 98th percentile, whichever is more: a few exploded
+    crystals would otherwise squeeze all others into one bar.
     """
     rows = next((r for r in stages if r.settings.stage == "stability"), None)
     if rows is None or "energy_above_hull" not in rows.table:
@@ -92,7 +92,7 @@ def hull_histogram(stages: list[StageRows]) -> Histogram | None:
         return None
     gate = rows.settings.gates.get("energy_above_hull")
     bounds = [b for b in (gate.lower, gate.upper) if b is not None] if gate else []
-    upper = max(float(np.percentile(energies, 98)), 4.0 * max(bounds, default=0.0), 0.01)
+    upper = max(float(np.percentile(energies, 98)), 1.5 * max(bounds, default=0.0), 0.01)
     width = _round_width((upper - min(0.0, float(energies.min()))) / 50)
     first = np.floor(min(0.0, float(energies.min())) / width)
     edges = width * np.arange(first, np.ceil(upper / width) + 1)

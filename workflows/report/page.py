@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline import schema
+from pipeline.config import ConfigError, Problem
 from workflows.files import write_text
 from workflows.report import figures, overview, table
 from workflows.report.candidate_sections import SECTIONS, chosen_positions, section_of
@@ -33,10 +34,15 @@ def write_report(folder: Path) -> Path:
     Raises
     ------
     ConfigError
-        When the folder holds no finished ranking, or a file of it is damaged; with the remedy.
+        When the folder holds no finished ranking, a file of it is damaged, or it can't be written; with the remedy.
     """
     path = folder / "report.html"
-    write_text(path, report_page(read_run(folder)))
+    text = report_page(read_run(folder))
+    try:
+        write_text(path, text)
+    except OSError as error:
+        remedy = f"can't be written ({error.strerror}); make the run folder writable, or copy it to another place"
+        raise ConfigError([Problem(str(path), remedy)]) from None
     return path
 
 
@@ -73,7 +79,12 @@ def report_page(run: RunData) -> str:
             shown=table.shown_columns(run.ranked, run.campaign),
             described=[schema.column(name) for name in run.ranked.text.columns],
             config=(run.folder / "config.yaml").read_text(encoding="utf-8"),
-            limits={"table": table.TABLE_ROWS, "sections": SECTIONS, "rows": overview.SHOWN_ROWS},
+            limits={
+                "table": table.TABLE_ROWS,
+                "sections": SECTIONS,
+                "rows": overview.SHOWN_ROWS,
+                "bars": figures.ERROR_BARS,
+            },
             figure_names=list(drawn),
             table_block=table.table_block(run.ranked, run.campaign, anchors),
             figure_block={
