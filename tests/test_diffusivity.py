@@ -138,6 +138,8 @@ def test_charge_diffusivity_of_independent_ions() -> None:
         covered += charge.interval[0] <= 0.1 * per_frame / FRAME <= charge.interval[1]
         ratios += ratio.interval[0] <= 1.0 <= ratio.interval[1]
         assert ratio.value == pytest.approx(single.value / charge.value)
+        # the search for the linear regime stops before windows that know nothing
+        assert charge.interval[1] < 10.0 * charge.value
     least = binom.ppf(0.001, runs, 0.93)
     assert covered >= least
     assert ratios >= least

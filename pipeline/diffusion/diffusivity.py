@@ -30,6 +30,8 @@ rests on too few."""
 
 _CONFIDENCE: Final = 0.95
 
+_ONE_SIDED: Final = 1.644853626951472  # normal quantile at 95 %
+
 _NOWHERE: Final = 0.05  # of a hop: the upper end of its interval is 2.7 hops, about the bound
 
 
@@ -193,8 +195,9 @@ def _diffusivity(
     frames = None if window is None else (round(window[0] / frame_interval), round(window[1] / frame_interval))
     fit = fit_linear_regime(msd, n_walkers, n_dimensions, quartic_length, frames)
     if fit.diffusivity < _NOWHERE * one_hop:
-        note = f"the {len(hops)} hops seen led nowhere: an upper bound made of three hops"
-        return _bound(kind, one_hop * unit, hops, note)
+        note = f"the {len(hops)} hops seen led nowhere: an upper bound made of three hops and the scatter of the rest"
+        scatter = _ONE_SIDED * np.sqrt(fit.normal_variance) / UPPER_BOUND_HOPS
+        return _bound(kind, float(np.hypot(one_hop, scatter)) * unit, hops, note)
     effective = fit.diffusivity**2 / (fit.hop_variance * hops.dispersion)
     freedom = 2.0 * fit.diffusivity**2 / fit.normal_variance
     lower, upper = diffusivity_interval(fit.diffusivity * unit, effective, freedom)
@@ -226,5 +229,7 @@ def _notes(fit: LinearRegime, hops: Hops, effective: float) -> list[str]:
     if hops.dispersion > 1.0:
         notes.append(f"hops come together (index of dispersion {hops.dispersion:.1f}); the interval is widened for it")
     if not fit.is_linear:
-        notes.append("no linear regime was found: the slope still changes at the longest lags")
+        notes.append("no linear regime was found: the slope still changes where the statistics end")
+    if fit.scatter > 1.0:
+        notes.append("the scatter of the mean squared displacement exceeds its slope: simulate longer")
     return notes

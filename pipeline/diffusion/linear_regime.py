@@ -18,6 +18,7 @@ _N_LAGS: Final = 14
 _FEWEST_LAGS: Final = 4
 _LONGEST_SHARE: Final = 0.5
 _AGREEMENT: Final = 3.0
+_LARGEST_SCATTER: Final = 0.5
 _RIDGE: Final = 1e-6
 _ROUNDS: Final = 2
 
@@ -50,6 +51,11 @@ class LinearRegime:
     normal_variance: float
     is_linear: bool
 
+    @property
+    def scatter(self) -> float:
+        """Standard error of D from the normal part, over D; infinite when D is not positive."""
+        return float(np.sqrt(self.normal_variance) / self.diffusivity) if self.diffusivity > 0 else float("inf")
+
 
 def fit_linear_regime(
     msd: FloatArray,
@@ -64,8 +70,9 @@ def fit_linear_regime(
     agrees, within three standard errors of the difference, with the slopes from all later lags (Lepski 1991, Theory
     Probab. Appl. 35, 454) and the offset is not negative by as much: after the ballistic and caged part, and no later,
     since short lags hold most of what is known of D. Where the very first lag fails this, one lag more is left out. The
-    covariance of lags (`msd_covariance`) takes the MSD itself below the window, the line within it, and hops of the
-    given length; weights and covariance are iterated twice.
+    search ends without a linear regime where the scatter of overlapping windows alone reaches half of D. The covariance
+    of lags (`msd_covariance`) takes the MSD itself below the window, the line within it, and hops of the given length;
+    weights and covariance are iterated twice.
 
     Parameters
     ----------
@@ -90,13 +97,20 @@ def fit_linear_regime(
         raise ValueError(f"{n_frames} frames are too few to find a linear regime; write at least 16, better 1,000")
     lags = _lags(n_frames, window)
     problem = _Problem(msd, n_walkers, n_dimensions, quartic_length)
-    last_start = 0 if window is not None else len(lags) - _FEWEST_LAGS
-    for start in range(last_start + 1):
-        fit, disagreement = problem.fit(lags[start:])
-        if disagreement <= _AGREEMENT:
-            # Beside a bend that was seen, what is left of it may hide just below the level of the test.
-            return problem.fit(lags[start + 1 :])[0] if 0 < start < last_start else fit
-    return replace(fit, is_linear=False)
+    fit, disagreement = problem.fit(lags)
+    if window is not None or disagreement <= _AGREEMENT:
+        return replace(fit, is_linear=disagreement <= _AGREEMENT)
+    found = False
+    for start in range(1, len(lags) - _FEWEST_LAGS + 1):
+        later, disagreement = problem.fit(lags[start:])
+        if later.scatter > _LARGEST_SCATTER:
+            break
+        fit = later
+        if found:
+            break
+        # Beside a bend that was seen, what is left of it may hide just below the level of the test: one lag more.
+        found = disagreement <= _AGREEMENT
+    return replace(fit, is_linear=found)
 
 
 def least_squares_slope(lag_times: ArrayLike, msd: ArrayLike, weights: ArrayLike | None = None) -> tuple[float, float]:
