@@ -1,7 +1,7 @@
 """Time molecular dynamics against ASE with matgl's calculator, and measure how well energy is conserved.
 
-``speed``: four halides of 90 to 96 atoms, batched here, one after the other with the peer; both sides take turns, each in
-a fresh process of one thread. ``drift``: constant energy with several time steps, cells of 8 to 10 atoms.
+``speed``: four halides of 90 to 96 atoms, batched here, one after the other with the peer; both sides take turns, each
+in a fresh process of one thread. ``drift``: constant energy with several time steps, cells of 8 to 10 atoms.
 """
 
 from __future__ import annotations
