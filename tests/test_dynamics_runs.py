@@ -230,6 +230,7 @@ def test_a_kill_between_frames_and_checkpoint_doubles_no_frame(tmp_path, monkeyp
     assert len(list(tmp_path.glob("frames-*.npz"))) == 3
     (tmp_path / ".checkpoint.npz.1.tmp").write_bytes(b"half")
     assert_same(run(folder=tmp_path), run())
+    assert not list(tmp_path.glob(".*"))
 
 
 KILLED = """

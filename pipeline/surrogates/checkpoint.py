@@ -75,13 +75,15 @@ class Checkpoint:
 
 
 def read_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """The checkpoint of a folder, or None if it has none.
+    """The checkpoint of a folder, or None if it has none; half-written files of a killed process are deleted.
 
     Raises
     ------
     ValueError
         The file is damaged, or belongs to dynamics of another ``identity``; what differs is named.
     """
+    for half_written in folder.glob(".*.npz.*.tmp"):
+        half_written.unlink()
     path = folder / _FILE
     if not path.exists():
         return None
