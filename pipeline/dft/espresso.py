@@ -124,17 +124,17 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     Returns
     -------
     DftResult, Failure or Pending
-        ``Mismatch`` names every cutoff, smearing, functional, pseudopotential, k-point grid and coordinate that is not
-        as asked; ``NotConverged`` says in which cycle.
+        ``MismatchError`` names every cutoff, smearing, functional, pseudopotential, k-point grid and coordinate that is not
+        as asked; ``NotConvergedError`` says in which cycle.
     """
     path = folder / OUTPUT
     if not path.exists():
         return Pending(f"no {OUTPUT} in {folder}; run there: pw.x -in {INPUT} > {OUTPUT}")
     text = path.read_text(encoding="utf-8", errors="replace")
     if "convergence NOT achieved" in text:
-        return Failure(f"NotConverged: the electronic cycle in {path} ended at its last step")
+        return Failure(f"NotConvergedError: the electronic cycle in {path} ended at its last step")
     if "The maximum number of steps has been reached" in text:
-        return Failure(f"NotConverged: the ionic cycle in {path} ended at its last step")
+        return Failure(f"NotConvergedError: the ionic cycle in {path} ended at its last step")
     if "JOB DONE" not in text:
         return Pending(f"{path} has no JOB DONE; pw.x is at work there, or it died")
     frames = _frames(text)
@@ -144,7 +144,7 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
         *_grid(load_calculation(folder)[1]["asked"]["kpoints"], frames[0].cell, text),
     ]
     if wrong:
-        return Failure(f"Mismatch: {path} is of another calculation: {'; '.join(wrong)}")
+        return Failure(f"MismatchError: {path} is of another calculation: {'; '.join(wrong)}")
     result = _result(calculation, frames, text)
     result.save(folder, calculation)
     return result

@@ -20,11 +20,11 @@ from pipeline.dft.process import end_with_parent
 LOG = "gpaw.txt"
 
 
-class MissingSetup(Exception):
+class MissingSetupError(Exception):
     """GPAW has no PAW dataset for an element."""
 
 
-class NotConverged(Exception):
+class NotConvergedError(Exception):
     """A relaxation used up its steps."""
 
 
@@ -36,9 +36,9 @@ def compute(calculation: Calculation, folder: Path) -> DftResult:
 
     Raises
     ------
-    MissingSetup
+    MissingSetupError
         For an element without PAW dataset.
-    NotConverged
+    NotConvergedError
         When a relaxation has not come below ``fmax`` in ``max_steps``.
     gpaw.KohnShamConvergenceError
         When the self-consistency cycle has not converged.
@@ -76,7 +76,7 @@ def _check_setups(symbols: list[str]) -> None:
         except FileNotFoundError:
             missing.append(symbol)
     if missing:
-        raise MissingSetup(
+        raise MissingSetupError(
             f"GPAW finds no PBE dataset of {', '.join(missing)}; install gpaw-data, or exclude these elements"
         )
 
@@ -106,7 +106,7 @@ def _relax(atoms: Any, settings: Mapping[str, Any], folder: Path) -> int:
     optimizer = BFGS(moved, logfile=str(folder / "relaxation.txt"))
     if not optimizer.run(fmax=settings["fmax"], steps=settings["max_steps"]):
         left = float(np.linalg.norm(moved.get_forces(), axis=1).max())
-        raise NotConverged(
+        raise NotConvergedError(
             f"forces are {left:.3f} eV/Å after {settings['max_steps']} steps, dft.fmax is {settings['fmax']:g}; raise "
             "dft.max_steps"
         )

@@ -1,8 +1,8 @@
 """VASP: inputs as the Materials Project writes them, and its vasprun.xml read back and compared with what was asked.
 
-The inputs are pymatgen's MPStaticSet (``relax: none``) and MPRelaxSet: PBE with the Materials Project's U, cutoff, k-point
-densities and choice of POTCARs, so that energies take the MP2020 corrections. POTCARs are the user's, and never
-written: ``POTCAR.spec`` lists which are needed, in the order of POSCAR.
+The inputs are pymatgen's MPStaticSet (``relax: none``) and MPRelaxSet: PBE with the Materials Project's U, cutoff,
+k-point densities and choice of POTCARs, so that energies take the MP2020 corrections. POTCARs are the user's, and
+never written: ``POTCAR.spec`` lists which are needed, in the order of POSCAR.
 """
 
 from __future__ import annotations
@@ -88,9 +88,9 @@ def read_outputs(calculation: Calculation, folder: Path) -> DftResult | Failure 
     Returns
     -------
     DftResult, Failure or Pending
-        ``Mismatch`` names every setting, POTCAR and coordinate that is not as asked: ENCUT, spin, U, relaxed degrees of
+        ``MismatchError`` names every setting, POTCAR and coordinate that is not as asked: ENCUT, spin, U, relaxed degrees of
         freedom and the functional must be the same, EDIFF and SIGMA no larger, the k-point grid no coarser. (ISMEAR is
-        free: the energy is the one at zero width.) ``NotConverged`` says in which cycle.
+        free: the energy is the one at zero width.) ``NotConvergedError`` says in which cycle.
     """
     path = next((folder / name for name in OUTPUTS if (folder / name).exists()), None)
     if path is None:
@@ -102,10 +102,10 @@ def read_outputs(calculation: Calculation, folder: Path) -> DftResult | Failure 
         return Pending(f"{path} can't be read to its end ({type(error).__name__}); VASP is at work there, or it died")
     wrong = [*_crystal(calculation, run), *_functional(run), *_settings(asked["incar"], run), *_grid(asked, run)]
     if wrong:
-        return Failure(f"Mismatch: {path} is of another calculation: {'; '.join(wrong)}")
+        return Failure(f"MismatchError: {path} is of another calculation: {'; '.join(wrong)}")
     if not (run.converged_electronic and run.converged_ionic):
         cycle = "electronic" if not run.converged_electronic else "ionic"
-        return Failure(f"NotConverged: the {cycle} cycle in {path} ended at its last step")
+        return Failure(f"NotConvergedError: the {cycle} cycle in {path} ended at its last step")
     result = _result(calculation, run)
     result.save(folder, calculation)
     return result
@@ -143,14 +143,18 @@ def _settings(incar: dict[str, Any], run: Vasprun) -> list[str]:
     found = {**run.parameters, **run.incar}
     cutoff = float(run.parameters.get("ENMAX", found.get("ENCUT", 0.0)))
     wrong = [] if np.isclose(cutoff, incar["ENCUT"]) else [f"ENCUT is {cutoff:g} eV, {incar['ENCUT']:g} was asked"]
-    for name in _EQUAL:
-        if name in incar and not _same(incar[name], found.get(name)):
-            wrong.append(f"{name} is {found.get(name)}, {incar[name]} was asked")
+    wrong += [
+        f"{name} is {found.get(name)}, {incar[name]} was asked"
+        for name in _EQUAL
+        if name in incar and not _same(incar[name], found.get(name))
+    ]
     if "LDAU" not in incar and found.get("LDAU"):
         wrong.append("LDAU is True, no U was asked")
-    for name in _AT_MOST:
-        if not float(found.get(name, np.inf)) <= float(incar[name]) * (1 + 1e-6):
-            wrong.append(f"{name} is {found.get(name)}, at most {incar[name]:g} was asked")
+    wrong += [
+        f"{name} is {found.get(name)}, at most {incar[name]:g} was asked"
+        for name in _AT_MOST
+        if not float(found.get(name, np.inf)) <= float(incar[name]) * (1 + 1e-6)
+    ]
     if incar["NSW"] == 0 and int(found.get("NSW", 0)) > 0:
         wrong.append(f"NSW is {found['NSW']}, a single point was asked")
     return wrong
