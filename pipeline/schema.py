@@ -360,7 +360,7 @@ COLUMNS: tuple[Column, ...] = (
         "eV/atom",
         "dft",
         "above the hull of competing phases computed with the same code and settings",
-        (-10.0, 10.0),
+        (0.0, 10.0),
     ),
     _c("dft_decomposition", "string", "", "dft", "phases of that hull at this composition, with atom fractions"),
     _c(

@@ -26,11 +26,10 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
         if not len(table):
             continue
         for row in table.sort_values("candidate_id").to_dict("records"):
-            above = float(row["dft_energy_above_hull"])
-            found.append(
-                {name: row[name] for name in _SHOWN}
-                | {"dft_energy_above_hull": above if math.isfinite(above) else None}
-            )
+            shown = {name: row[name] for name in _SHOWN}
+            if not math.isfinite(row["dft_energy_above_hull"]):
+                shown["dft_energy_above_hull"] = None
+            found.append(shown)
     return found
 
 

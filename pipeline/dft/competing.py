@@ -171,16 +171,16 @@ def _chosen_crystal(
         pass
     names = [name for name, _ in crystals]
     relaxed = relax_crystals([structure for _, structure in crystals], names, stability, potential)
-    good = [(r.energy / len(r.structure), n, r.structure) for n, r in zip(names, relaxed, strict=True) if _sound(r)]
+    good = [
+        (item.energy / len(item.structure), name, item.structure)
+        for name, item in zip(names, relaxed, strict=True)
+        if not isinstance(item, Failure) and item.converged
+    ]
     if not good:
         first = next((item.error for item in relaxed if isinstance(item, Failure)), "no relaxation converged")
         return Failure(f"{first} (relaxing {', '.join(names)} with {potential.name})")
     _, name, structure = min(good, key=lambda item: item[:2])
     return name, structure
-
-
-def _sound(item: Any) -> bool:
-    return not isinstance(item, Failure) and bool(item.converged)
 
 
 def _remembered_failure(folder: Path, time_limit: float) -> Failure | None:

@@ -124,8 +124,8 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     Returns
     -------
     DftResult, Failure or Pending
-        ``MismatchError`` names every cutoff, smearing, functional, pseudopotential, k-point grid and coordinate that is not
-        as asked; ``NotConvergedError`` says in which cycle.
+        ``MismatchError`` names every cutoff, smearing, functional, pseudopotential, k-point grid and coordinate that is
+        not as asked; ``NotConvergedError`` says in which cycle.
     """
     path = folder / OUTPUT
     if not path.exists():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pymatgen.core import Composition, Structure
+from pymatgen.core import Structure
 
 from pipeline.crystal import structure_from_row
+from pipeline.dft.calculation import bare_crystal
 from pipeline.reference.formulas import composition_key, reduced_formula
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _rows_of(formula: str, path: Path) -> list[tuple[str, Structure]]:
 
     # The table writes chlorine as Cl2, bromine as Br: an element is looked for under both names.
     key = composition_key(formula)
-    names = [key[0][0], f"{key[0][0]}2"] if len(key) == 1 else [Composition(dict(key)).reduced_formula]
+    names = [key[0][0], f"{key[0][0]}2"] if len(key) == 1 else [reduced_formula(key)]
     columns = ["material_id", "cell_parameters", "species", "frac_coords"]
     table = pq.read_table(path, columns=[*columns, "formula"], filters=[("formula", "in", names)])
     return [
@@ -85,14 +86,10 @@ def _in_prototypes(formula: str, refs: References, max_sites: int) -> list[tuple
         update={"max_sites": max_sites, "max_elements": len(key), "prototypes": "aflow"}
     )
     rows = competing_phases(elements, settings, refs.campaign.candidates.charges).to_dict("records")
-    found = [
-        row for row in rows if reduced_formula(composition_key(str(row["formula_pretty"]))) == reduced_formula(key)
-    ]
+    found = [row for row in rows if composition_key(str(row["formula_pretty"])) == key]
     found.sort(key=lambda row: (int(row["nsites"]), str(row["candidate_id"])))
     return [(str(row["candidate_id"]), _bare(row)) for row in found]
 
 
 def _bare(row: Any) -> Structure:
-    from pipeline.dft.calculation import bare_crystal
-
     return bare_crystal(structure_from_row(row))

@@ -55,9 +55,7 @@ class DftSettings(StageSettings):
     )
     fmax: float = Field(0.03, gt=0.0, le=1.0, description="eV/Å, where a relaxation ends")
     max_steps: int = Field(60, ge=1, le=1000, description="steps of a relaxation")
-    time_limit: float = Field(
-        7200.0, ge=1.0, le=30 * 86400.0, description="gpaw: seconds that one calculation may take"
-    )
+    time_limit: float = Field(7200.0, ge=1.0, le=30 * 86400.0, description="gpaw: seconds a calculation may take")
     competing_phases: Literal["system", "decomposition"] = Field(
         "system",
         description="which phases DFT computes too, beside the elements: those of the whole chemical system near the "
@@ -67,7 +65,7 @@ class DftSettings(StageSettings):
         0.0,
         ge=0.0,
         le=0.2,
-        description="eV/atom above the reference's hull, up to which a phase of the system competes",
+        description="eV/atom above the reference's hull, to which phases compete",
     )
     max_competing_sites: int = Field(32, ge=1, le=200, description="atoms a competing phase may have in its cell")
     max_polymorphs: int = Field(

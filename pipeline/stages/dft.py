@@ -61,7 +61,9 @@ def _record(
         return own
     # Also while the candidate waits: the inputs of all phases are then there at once.
     chosen = chosen_phases(formula, refs.phases, settings)
-    found = {name: competing_result(name, settings, refs, workspace) for name in (*chosen.needed, *chosen.others)}
+    found = {
+        name: attempt(competing_result, name, settings, refs, workspace) for name in (*chosen.needed, *chosen.others)
+    }
     values = {} if isinstance(own, Pending) else _own_columns(structure, own)
     for name in chosen.needed:
         if isinstance(outcome := found[name], Failure):
