@@ -142,7 +142,14 @@ def _key(
     """Digest of what a phase's energy depends on: starting crystals, how the surrogate relaxes them, DFT's settings."""
     starts = [[name, row_from_structure(structure)] for name, structure in crystals]
     surrogate = [sha256, _relaxing(stability)]
-    asked = [formula, starts, surrogate, settings.calculation_settings(), code_of(settings)]
+    asked = [
+        formula,
+        starts,
+        surrogate,
+        settings.calculation_settings(),
+        settings.symmetry_tolerance,
+        code_of(settings),
+    ]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

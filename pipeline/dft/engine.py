@@ -28,7 +28,9 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
     Parameters
     ----------
     structure
-        n atoms; oxidation states are ignored.
+        n atoms; oxidation states are ignored. What is computed is its primitive cell with the symmetry that it has
+        within ``settings.symmetry_tolerance``: a surrogate's relaxation from a rattled start leaves atoms hundredths of
+        an Å off their sites, and a crystal without symmetry has several times more k-points.
     settings
         Engine, relaxation and precision.
     folder
@@ -41,9 +43,22 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
     ValueError
         When the engine isn't there or an element lacks its pseudopotential.
     """
-    calculation = Calculation(bare_crystal(structure), settings.calculation_settings(), code_of(settings))
+    crystal = symmetrised(bare_crystal(structure), settings.symmetry_tolerance)
+    calculation = Calculation(crystal, settings.calculation_settings(), code_of(settings))
     if settings.engine == "gpaw":
         return compute_with_gpaw(calculation, folder, settings.time_limit, about)
     if settings.engine == "vasp":
         return compute_with_vasp(calculation, folder, about)
     return compute_with_espresso(calculation, folder, settings.espresso.pseudo_dir, about)
+
+
+def symmetrised(structure: Structure, tolerance: float) -> Structure:
+    """Primitive cell with the symmetry found within a tolerance (Å); the crystal as it is where spglib finds none."""
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+
+    if tolerance == 0.0:
+        return structure
+    try:
+        return SpacegroupAnalyzer(structure, symprec=tolerance).get_primitive_standard_structure()
+    except SymmetryUndeterminedError:
+        return structure

@@ -66,7 +66,7 @@ def hull_place(
 
 
 def _formation_energy(structure: Structure, result: DftResult, elements: Mapping[str, float], mp2020: bool) -> float:
-    total = result.energy
+    total = result.energy_per_atom * len(structure)  # DFT may have computed a smaller cell
     if mp2020 and len(structure.composition.elements) > 1:
         total += sum(correction.energy for correction in mp2020_corrections(structure))
     return relative_to_elements(structure, total, elements)

@@ -53,6 +53,12 @@ class DftSettings(StageSettings):
     relax: Literal["none", "positions", "cell"] = Field(
         "none", description="what DFT relaxes: nothing (the surrogate's crystal), atoms, or atoms and cell"
     )
+    symmetry_tolerance: float = Field(
+        0.05,
+        ge=0.0,
+        le=0.3,
+        description="Å: the crystal is given the symmetry that it has within this, which saves k-points; 0: as it is",
+    )
     fmax: float = Field(0.03, gt=0.0, le=1.0, description="eV/Å, where a relaxation ends")
     max_steps: int = Field(60, ge=1, le=1000, description="steps of a relaxation")
     time_limit: float = Field(7200.0, ge=1.0, le=30 * 86400.0, description="gpaw: seconds a calculation may take")

@@ -88,8 +88,8 @@ def read_outputs(calculation: Calculation, folder: Path) -> DftResult | Failure 
     Returns
     -------
     DftResult, Failure or Pending
-        ``MismatchError`` names every setting, POTCAR and coordinate that is not as asked: ENCUT, spin, U, relaxed degrees
-        of freedom and the functional must be the same, EDIFF and SIGMA no larger, the k-point grid no coarser. (ISMEAR
+        ``MismatchError`` names every setting, POTCAR and coordinate that is not as asked: ENCUT, spin, U, what
+        relaxes and the functional must be the same, EDIFF and SIGMA no larger, the k-point grid no coarser. (ISMEAR
         is free: the energy is the one at zero width.) ``NotConvergedError`` says in which cycle.
     """
     path = next((folder / name for name in OUTPUTS if (folder / name).exists()), None)

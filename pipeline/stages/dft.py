@@ -90,10 +90,14 @@ def _own_columns(structure: Structure, result: DftResult) -> dict[str, Any]:
         "dft_band_gap": result.band_gap,
         "dft_max_force": result.max_force,
         "dft_relaxation_steps": result.steps,
-        "dft_volume_change": float(result.structure.volume / structure.volume) - 1.0,
+        "dft_volume_change": _atomic_volume(result.structure) / _atomic_volume(structure) - 1.0,
         "dft_code": result.code,
         "dft_functional": result.functional,
     }
+
+
+def _atomic_volume(structure: Structure) -> float:
+    return float(structure.volume) / len(structure)
 
 
 def _more(count: int) -> str:
