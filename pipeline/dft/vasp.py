@@ -125,7 +125,7 @@ def _crystal(calculation: Calculation, run: Vasprun) -> list[str]:
 
 def _functional(run: Vasprun) -> list[str]:
     wrong = [
-        f"{name} is {run.parameters[name]}"
+        f"{name} is {_upper(run.parameters[name])}"
         for name, allowed in _OFF.items()
         if name in run.parameters and _upper(run.parameters[name]) not in allowed
     ]
