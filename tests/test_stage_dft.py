@@ -19,7 +19,7 @@ from pipeline.settings import DftSettings, StabilitySettings
 from pipeline.stages import dft
 from pipeline.surrogates import load_potential
 from tests.dft_crystals import lithium_chloride
-from tests.structure_tables import row_of, write_table
+from tests.structure_tables import write_table
 from tests.vasprun_files import write_vasprun
 
 SETTINGS = DftSettings(engine="vasp", gates={"dft_energy_above_hull": {"below": 0.05}})
@@ -70,7 +70,7 @@ def test_pending_then_ok(refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(first.columns) == [*PART.columns, *declared]
     assert list(first.index) == list(PART.index)
     schema.to_arrow(first, declared)
-    assert first["dft_status"].tolist() == ["pending"] * 2
+    assert first["dft_status"].tolist() == ["pending"] * 2, first["dft_error"].tolist()
     assert "no vasprun.xml" in first["dft_error"].iloc[0]
     write_manifest(workspace)
     manifest = pd.read_csv(workspace / MANIFEST, keep_default_na=False)

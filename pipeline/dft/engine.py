@@ -53,12 +53,18 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
 
 
 def symmetrised(structure: Structure, tolerance: float) -> Structure:
-    """Primitive cell with the symmetry found within a tolerance (Å); the crystal as it is where spglib finds none."""
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+    """Primitive cell with the symmetry found within a tolerance (Å); the crystal as it is where moyopy finds none."""
+    from moyopy import Cell, MoyoDataset
+    from pymatgen.core import Structure
+
+    from pipeline.reference.protostructure import quiet_moyo
 
     if tolerance == 0.0:
         return structure
-    try:
-        return SpacegroupAnalyzer(structure, symprec=tolerance).get_primitive_standard_structure()
-    except SymmetryUndeterminedError:
-        return structure
+    cell = Cell(structure.lattice.matrix.tolist(), structure.frac_coords.tolist(), list(structure.atomic_numbers))
+    with quiet_moyo():
+        try:
+            found = MoyoDataset(cell, symprec=tolerance).prim_std_cell
+        except (ValueError, RuntimeError):
+            return structure
+    return Structure(found.basis, found.numbers, found.positions)
