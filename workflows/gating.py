@@ -6,10 +6,13 @@ import pandas as pd
 
 from pipeline.settings import StageSettings
 
+UNFINISHED = ("failed", "pending")
+"""Statuses of rows that a required stage lets go."""
+
 
 def possible_reasons(settings: StageSettings) -> list[str]:
     """Reasons of a stage in the order in which they are asked."""
-    return (["failed"] if settings.required else []) + [
+    return (list(UNFINISHED) if settings.required else []) + [
         reason for name in settings.gates for reason in (f"{name} missing", name)
     ]
 
@@ -17,12 +20,13 @@ def possible_reasons(settings: StageSettings) -> list[str]:
 def reasons_of(settings: StageSettings, table: pd.DataFrame) -> pd.Series:
     """Why each row of a stage's results is rejected; '' for a row that passes.
 
-    A missing value or NaN never passes; its reason is ``<column> missing``. A failed row is rejected where the stage
-    is required, and otherwise by the gates alone.
+    A missing value or NaN never passes; its reason is ``<column> missing``. A failed or pending row is rejected where
+    the stage is required, and otherwise by the gates alone.
     """
     reasons = pd.Series("", index=table.index, dtype=object)
     if settings.required:
-        reasons[table[f"{settings.stage}_status"] == "failed"] = "failed"
+        for status in UNFINISHED:
+            reasons[table[f"{settings.stage}_status"] == status] = status
     for name, bound in settings.gates.items():
         values = table[name] if name in table else pd.Series(float("nan"), index=table.index)
         alive = reasons == ""

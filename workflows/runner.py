@@ -15,6 +15,7 @@ from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.confidence import stability_gates, stability_probability
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.dft.manifest import MANIFEST, write_manifest
 from pipeline.polymorphs import energy_above_hull_with_candidates, polymorph_of
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
@@ -48,6 +49,7 @@ class Run:
         view: ProgressView,
         *,
         retry_failed: bool = False,
+        collect: bool = False,
     ) -> None:
         self.campaign = campaign
         self.folder = folder
@@ -56,6 +58,7 @@ class Run:
         self.digests = digests
         self.view = view
         self.retry_failed = retry_failed
+        self.collect = collect
         self.steps: list[Step] = []
         self.failures: list[pd.DataFrame] = []
         self._competitors: pd.DataFrame | None = None
@@ -126,10 +129,27 @@ class Run:
         store = self.folder.stage(settings.step, self.digests.stage(settings))
         table = self._compute(store, settings.step, settings, rows)
         self._note_failures(settings.step, settings, table)
+        if settings.stage == "dft":
+            self._note_pending(table, store)
         if settings.stage == "stability":
             believed = (table["stability_status"] == "ok") & ~table["suspect"].fillna(True).astype(bool)
             self._competitors = table.loc[believed, ["candidate_id", "formula_pretty", "formation_energy_per_atom"]]
         return table
+
+    def _note_pending(self, table: pd.DataFrame, store: StageStore) -> None:
+        """Write the list of DFT calculations, and say what waits for the user's program."""
+        write_manifest(store.workspace())
+        if waiting := int((table["dft_status"] == "pending").sum()):
+            self.view.say(
+                f"dft: {waiting} rows wait for calculations listed in {store.workspace() / MANIFEST}; run them, then "
+                f"`ionsieve dft collect {self.folder.path}`"
+            )
+
+    def _again(self, settings: StageSettings) -> set[str]:
+        """Statuses of rows that are computed again although they have a result."""
+        if self.collect and settings.stage == "dft":
+            return {"failed", "pending"}  # an output that was refused may have been mended
+        return {"failed"} if self.retry_failed else set()
 
     def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
         failed = table[table[f"{settings.stage}_status"] == "failed"]
@@ -158,9 +178,9 @@ class Run:
         waiting = {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
         known |= waiting
         missing = [candidate for candidate in wanted if candidate not in known]
-        if self.retry_failed and len(done):
-            failed = set(done.loc[done[f"{settings.stage}_status"] == "failed", "candidate_id"])
-            missing += [candidate for candidate in wanted if candidate in failed - waiting]
+        if len(done):
+            again = set(done.loc[done[f"{settings.stage}_status"].isin(self._again(settings)), "candidate_id"])
+            missing += [candidate for candidate in wanted if candidate in again - waiting]
         by_id = rows.set_index("candidate_id", drop=False)
         size = settings.chunk_size
         works = [missing[i : i + size] for i in range(0, len(missing), size)]
