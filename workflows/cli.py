@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from pipeline.config import json_schema, load_campaign
-from workflows import cli_dft, cli_planning, cli_report  # noqa: F401  (their commands join the app)
+from workflows import cli_decide, cli_dft, cli_planning, cli_report, cli_views  # noqa: F401  (their commands join)
 from workflows.terminal import (
     EXIT_FAILED_ROWS,
     AsJson,
     ConfigFile,
     Folder,
-    RunPath,
     Workers,
     app,
     clear_errors,
@@ -25,9 +22,6 @@ from workflows.terminal import (
     on_workers,
     terminal,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @app.command()
@@ -48,18 +42,21 @@ def run(
     from workflows.progress import ProgressView
     from workflows.runner import run_folder_of
     from workflows.session import run_campaign
+    from workflows.terminal_tables import funnel_view, print_table
 
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console = terminal()
     where = run_folder_of(campaign, folder)
     outcome = run_campaign(campaign, config, where, ProgressView(console), retry_failed=retry_failed)
     console.print()
-    console.print(views.funnel_view(views.read_steps(where)))
+    print_table(console, funnel_view(views.read_steps(where)))
     console.print()
-    _print_ranked(console, views.read_ranked(where), top)
-    console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", highlight=False)
+    cli_views.print_ranked(console, views.read_ranked(where), top)
+    console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", **plain)
     failed = sum(1 for _ in (where / "failures.csv").open(encoding="utf-8")) - 1
     if failed:
-        console.print(f"{failed} rows failed; {where}/failures.csv says where and why", highlight=False)
+        console.print(f"{failed} rows failed; {where}/failures.csv says where and why", **plain)
+    console.print(f"next: ionsieve report {where}, ionsieve top {where}", **plain)
     if outcome.failed_share > campaign.run.allowed_failed_share:
         complain(
             [
@@ -68,95 +65,6 @@ def run(
             ]
         )
         raise typer.Exit(EXIT_FAILED_ROWS)
-
-
-def _caution(folder: Path) -> None:
-    from workflows import views
-
-    text = views.caution(folder)
-    if text:
-        terminal(stderr=True).print(text, highlight=False)
-
-
-def _print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
-    from workflows import views
-
-    if len(ranked):
-        console.print(views.ranked_table(ranked, count, console.width))
-        return
-    console.print("no candidate passed; `ionsieve status` shows which gate removed them", highlight=False)
-
-
-@app.command()
-@clear_errors
-def status(folder: RunPath, as_json: AsJson = False) -> None:
-    """Show the funnel of a run so far, and what is left to do.
-
-    Example: ionsieve status runs/quickstart
-    """
-    from workflows import views
-    from workflows.lock import is_held
-
-    _caution(folder)
-    steps = views.read_steps(folder)
-    running = is_held(folder)
-    left = views.unfinished_work(folder)
-    if as_json:
-        typer.echo(json.dumps({"running": running, "steps": steps, "unfinished": left}, indent=1))
-        return
-    console = terminal()
-    console.print(views.funnel_view(steps))
-    for step, done, planned in left:
-        console.print(f"{step}: {done} of {planned} units done", highlight=False)
-    console.print("running" if running else "not running", highlight=False)
-
-
-@app.command()
-@clear_errors
-def top(
-    folder: RunPath,
-    count: Annotated[int, typer.Option("-n", min=1, help="rows")] = 20,
-    shortlist: Annotated[bool, typer.Option("--shortlist", help="only the shortlist")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Print the ranked table.
-
-    Example: ionsieve top runs/quickstart -n 10
-    """
-    from workflows import views
-
-    ranked = views.read_ranked(folder)
-    _caution(folder)
-    if shortlist:
-        ranked = ranked[ranked["shortlisted"]]
-    if as_json:
-        typer.echo(views.as_json(ranked.head(count).to_dict("records")))
-        return
-    console = terminal()
-    _print_ranked(console, ranked, count)
-    explanation = folder / "ranking.txt"
-    if explanation.exists():
-        console.print("\n" + explanation.read_text(encoding="utf-8").rstrip(), highlight=False, markup=False)
-
-
-@app.command()
-@clear_errors
-def show(
-    folder: RunPath,
-    candidate: Annotated[str, typer.Argument(help="candidate_id, or a rank", show_default=False)],
-    as_json: AsJson = False,
-) -> None:
-    """Show everything that a run knows of one candidate, rejected ones included.
-
-    Example: ionsieve show runs/quickstart LiCl-1a2b3c4d-5e6f7a8b
-    """
-    from workflows import views
-
-    found = views.everything_about(folder, views.candidate_of_rank(folder, candidate))
-    if as_json:
-        typer.echo(views.as_json(found))
-        return
-    views.print_everything(terminal(), found)
 
 
 @app.command()

@@ -59,7 +59,7 @@ class ProgressView:
         now = time.monotonic()
         rate = self._fresh / max(now - self._started, 1e-9)
         left = (self._total - self._done) / rate if rate > 0 else 0.0
-        text = f"{rate:.1f}/s, {_duration(left)} left"
+        text = f"{rate:.1f}/s, {duration(left)} left"
         if self._task is not None:
             self._bars.update(self._task, completed=self._done, rate=text)
         if not self.console.is_terminal and now - self._printed > PLAIN_LINE_SECONDS:
@@ -67,7 +67,8 @@ class ProgressView:
             self.say(f"{self._step}: {self._done}/{self._total}, {text}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A time in words, in the unit that suits it."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

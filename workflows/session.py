@@ -130,8 +130,9 @@ def _opened(
         write_json(run_folder.manifest, {**manifest, "finished": None})
         run_folder.log("run started", notes=list(inputs.notes))
         with connect(inputs.campaign.cluster) as client, view:
+            if client.dashboard_link:
+                view.say(f"dashboard: {client.dashboard_link}")
             _prepare_workers(client, references, inputs)
-            view.say(f"dashboard: {client.dashboard_link}")
             yield (
                 Run(
                     inputs.campaign,

@@ -26,6 +26,7 @@ app = typer.Typer(
 ConfigFile = Annotated[Path, typer.Argument(help="campaign file (YAML)", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV, numbers in full")]
 
 Folder = Annotated[Path | None, typer.Option(help="run folder; default runs/<name>")]
 Workers = Annotated[int | None, typer.Option(min=1, help="local worker processes, instead of the config's")]
@@ -64,6 +65,21 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return wrapped
+
+
+def only_one(**chosen: bool) -> None:
+    """Refuse options that exclude each other, exit code 2."""
+    asked = [f"--{name.replace('_', '-')}" for name, wanted in chosen.items() if wanted]
+    if len(asked) > 1:
+        raise typer.BadParameter(f"{' and '.join(asked)} exclude each other; give one of them")
+
+
+def caution_about(folder: Path) -> None:
+    """Say on stderr when the results in a run folder may be of an earlier run."""
+    from workflows import views
+
+    if text := views.caution(folder):
+        terminal(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 def on_workers(campaign: Campaign, workers: int | None) -> Campaign:

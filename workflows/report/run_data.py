@@ -12,6 +12,7 @@ import pandas as pd
 from pipeline import schema
 from pipeline.config import Campaign, ConfigError, Problem, load_campaign
 from workflows import views
+from workflows.decision import read_decision
 from workflows.files import read_json
 
 _NEEDED = ("rank", "candidate_id", "formula_pretty", "score", "shortlisted", "is_control")
@@ -62,7 +63,7 @@ class RunData:
     steps: list[dict[str, Any]]
     manifest: dict[str, Any]
     failures: pd.DataFrame
-    decision: dict[str, str] | None
+    decision: dict[str, Any] | None
     ranking_explained: str
     caution: str | None
 
@@ -84,7 +85,7 @@ def read_run(folder: Path) -> RunData:
         steps=steps,
         manifest=read_json(folder / "manifest.json"),
         failures=_read_text_table(folder / "failures.csv", ("candidate_id", "step", "error")),
-        decision=_read_decision(folder / "decision.json"),
+        decision=read_decision(folder),
         ranking_explained=explanation.read_text(encoding="utf-8").strip() if explanation.exists() else "",
         caution=views.caution(folder),
     )
@@ -122,14 +123,3 @@ def _is_declared(name: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _read_decision(path: Path) -> dict[str, str] | None:
-    if not path.exists():
-        return None
-    recorded = read_json(path)
-    missing = [key for key in ("candidate_id", "why", "who", "when") if key not in recorded]
-    if missing:
-        text = f"lacks {', '.join(missing)}; record the decision again with `ionsieve pick`"
-        raise ConfigError([Problem(str(path), text)])
-    return {key: str(value) for key, value in recorded.items()}

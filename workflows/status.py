@@ -1,0 +1,122 @@
+"""How far a run has come: its funnel, the step under way, and about how long that step still takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from workflows.files import read_json
+from workflows.lock import is_held
+from workflows.progress import duration
+from workflows.terminal_tables import funnel_view
+from workflows.views import read_steps
+
+_LOG_TAIL = 1 << 18
+"""Bytes of the log's end that are read: a thousand units or more."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run as its folder shows it.
+
+    ``unfinished`` holds the step under way as (step, units done, units planned), if it has units that are not on disk;
+    ``seconds_left`` is an estimate for that step alone, None where nothing was timed.
+    """
+
+    running: bool
+    steps: list[dict[str, Any]]
+    unfinished: list[tuple[str, int, int]]
+    seconds_left: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "running": self.running,
+            "steps": self.steps,
+            "unfinished": self.unfinished,
+            "seconds_left": self.seconds_left,
+        }
+
+    def funnel(self) -> list[dict[str, Any]]:
+        """The funnel as rows for a CSV: one for each reason, its count beside the step's own counts."""
+        return [
+            {
+                **{name: step[name] for name in ("step", "stage", "gates", "entered", "failed", "passed")},
+                "reason": reason,
+                "rejected": count,
+            }
+            for step in self.steps
+            for reason, count in (step["rejected_by"] or {"": 0}).items()
+        ]
+
+
+def read_status(folder: Path) -> Status:
+    """Read a run folder's state.
+
+    Raises
+    ------
+    ConfigError
+        When it is no run folder, or a file in it is damaged. A run that has just begun has no steps yet.
+    """
+    running = is_held(folder)
+    steps = [] if running and not (folder / "progress.json").exists() else read_steps(folder)
+    unfinished = unfinished_work(folder)
+    left = seconds_left(folder, *unfinished[0]) if running and unfinished else None
+    return Status(running, steps, unfinished, left)
+
+
+def unfinished_work(folder: Path) -> list[tuple[str, int, int]]:
+    """The step under way, if it has planned units that are not on disk: (step, units done, units planned)."""
+    if not (folder / "current.json").exists():
+        return []
+    current = read_json(folder / "current.json")
+    plan = folder / "stages" / str(current.get("step")) / str(current.get("digest"))[:12] / "plan.json"
+    if not plan.exists():
+        return []
+    planned = len(read_json(plan).get("units", []))
+    done = len(list(plan.parent.glob("part-*.parquet")))
+    return [(str(current["step"]), done, planned)] if done < planned else []
+
+
+def seconds_left(folder: Path, step: str, done: int, planned: int) -> float | None:
+    """Time that a step's remaining units take at the pace of those that the log's end shows, in s."""
+    times = _times_of_units(folder / "log.jsonl", step)
+    if len(times) < 2 or times[-1] <= times[0]:
+        return None
+    return (planned - done) * (times[-1] - times[0]).total_seconds() / (len(times) - 1)
+
+
+def _times_of_units(log: Path, step: str) -> list[datetime]:
+    """When units of a step were committed since the run was last started; lines that can't be read are passed over."""
+    if not log.exists():
+        return []
+    with log.open("rb") as stream:
+        stream.seek(max(0, log.stat().st_size - _LOG_TAIL))
+        lines = stream.read().decode("utf-8", errors="replace").splitlines()
+    times: list[datetime] = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+            if event["event"] == "run started":
+                times = []
+            elif event["event"] == "unit" and event["step"] == step:
+                times.append(datetime.strptime(event["time"], "%Y-%m-%dT%H:%M:%S%z"))
+        except (ValueError, KeyError, TypeError):
+            continue
+    return times
+
+
+def status_view(status: Status) -> Group:
+    """The funnel, and a line each on what is under way and whether a run is at work."""
+    lines = []
+    for step, done, planned in status.unfinished:
+        left = f", about {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
+        lines.append(Text(f"{step}: {done} of {planned} units done{left}"))
+    lines.append(Text("running" if status.running else "not running"))
+    return Group(funnel_view(status.steps), *lines)

@@ -1,0 +1,134 @@
+"""Tables of the terminal: no value is cut off, however narrow it is; piped, every row is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+
+from pipeline import schema
+from workflows.views import marks
+
+
+class _Shown(NamedTuple):
+    """A column of the ranked table: its title, number format, and how early it gives way on a narrow terminal."""
+
+    name: str
+    title: str
+    form: str
+    gives_way: int
+
+
+_RANKED = (
+    _Shown("rank", "#", "d", 0),
+    _Shown("formula_pretty", "formula", "", 0),
+    _Shown("spacegroup_relaxed", "sg", "d", 10),
+    _Shown("score", "score", ".3f", 3),
+    _Shown("pareto_front", "front", "d", 9),
+    _Shown("energy_above_hull", "E hull\n/meV/atom", "meV", 2),
+    _Shown("band_gap", "gap\n/eV", ".2f", 5),
+    _Shown("reduction_limit", "red.\n/V", ".2f", 6),
+    _Shown("oxidation_limit", "ox.\n/V", ".2f", 6),
+    _Shown("migration_barrier_3d", "barrier\n3D /eV", ".2f", 4),
+    _Shown("cost_per_kg", "cost\n/USD/kg", ".0f", 7),
+    _Shown("density", "density\n/g/cm3", ".2f", 8),
+    _Shown("candidate_id", "candidate", "", 0),
+    _Shown("marks", "marks", "", 1),
+)
+_GAP = 2
+_NOT_FOR_READING = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
+
+
+def print_table(console: Console, table: RenderableType) -> None:
+    """Print a table; piped, in lines as long as its columns that may not wrap ask for."""
+    if not console.is_terminal:
+        console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
+    console.print(table)
+
+
+def plain_table(columns: Iterable[tuple[str, Literal["left", "right"]]]) -> Table:
+    """An empty table without lines, whose numbers stay whole and whose words fold instead of being cut."""
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for title, justify in columns:
+        table.add_column(title, justify=justify, no_wrap=justify == "right", overflow="fold")
+    return table
+
+
+def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> Table:
+    """The first rows as a table: units in the header, marks in the last column.
+
+    Columns give way, the least important ones first, until the table fits into ``width`` characters; rank, formula
+    and candidate_id always stay. All are shown when there is no width.
+    """
+    rows = [{**row, "marks": marks(row)} for row in ranked.head(count).to_dict("records")]
+    cells = {
+        shown: [_cell(row[shown.name], shown.form) for row in rows]
+        for shown in _RANKED
+        if shown.name in ranked.columns or shown.name == "marks"
+    }
+    longest = {s: max(map(len, [*texts, *s.title.split("\n")])) for s, texts in cells.items()}
+    kept: list[_Shown] = []
+    for shown in sorted(cells, key=lambda s: s.gives_way):
+        needed = sum(longest[s] + _GAP for s in (*kept, shown)) - _GAP
+        if width is None or shown.gives_way == 0 or needed <= width:
+            kept.append(shown)
+    kept = [shown for shown in _RANKED if shown in kept]
+    table = Table(header_style="bold", pad_edge=False, box=None)
+    for shown in kept:
+        folds = not shown.form  # words fold when even the least table is too wide
+        right: Literal["left", "right"] = "left" if folds else "right"
+        table.add_column(shown.title, justify=right, no_wrap=not folds, overflow="fold")
+    for texts in zip(*(cells[shown] for shown in kept), strict=True):
+        table.add_row(*texts)
+    return table
+
+
+def _cell(value: Any, form: str) -> str:
+    if value is None or value != value:
+        return "-"
+    if form == "meV":
+        return f"{1000 * float(value):.0f}"
+    if form == "d":
+        return str(int(value))
+    return f"{float(value):{form}}" if form else str(value)
+
+
+def funnel_view(steps: list[dict[str, Any]]) -> Table:
+    """The funnel: what entered each step, what passed, and why the rest did not."""
+    words, numbers = ("step", "gates"), ("entered", "passed", "")
+    table = plain_table([*((t, "left") for t in words), *((t, "right") for t in numbers), ("out because", "left")])
+    for step in steps:
+        share = f"{step['passed'] / step['entered']:.1%}" if step["entered"] else "-"
+        reasons = ", ".join(f"{k} {v:,}" for k, v in step["rejected_by"].items()) or "-"
+        table.add_row(step["step"], step["gates"] or "-", f"{step['entered']:,}", f"{step['passed']:,}", share, reasons)
+    return table
+
+
+def facts_table(found: dict[str, Any]) -> Table:
+    """One candidate, stage by stage, with units; what is missing is left out, coordinates too."""
+    table = plain_table((title, "left") for title in ("stage", "column", "value", "unit"))
+    stage = ""
+    for column, value in facts(found):
+        text = f"{value:.6g}" if isinstance(value, float) else str(value)
+        table.add_row(column.stage if column.stage != stage else "", column.name, text, column.unit)
+        stage = column.stage
+    return table
+
+
+def facts(found: dict[str, Any]) -> list[tuple[schema.Column, Any]]:
+    """Each column of a candidate that has a value and is no list of coordinates, in the order of declaration."""
+    declared = {column.name for column in schema.COLUMNS}
+    columns = [*schema.COLUMNS, *(schema.column(name) for name in found if name not in declared)]
+    return [
+        (column, found[column.name])
+        for column in columns
+        if column.name in found and column.name not in _NOT_FOR_READING and not _is_missing(found[column.name])
+    ]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value == "" or value != value
