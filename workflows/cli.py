@@ -70,7 +70,7 @@ def run(
 @app.command()
 @clear_errors
 def models(as_json: AsJson = False) -> None:
-    """List the surrogates: what each predicts, its licence, and where it was found.
+    """List the surrogates and where they were found.
 
     Example: ionsieve models
     """

@@ -17,7 +17,9 @@ def pick(
     why: Annotated[str, typer.Option(help="the reason, for those who read it later", show_default=False)],
     who: Annotated[str | None, typer.Option(help="who decided; default the user's name here")] = None,
 ) -> None:
-    """Record which candidate was chosen, by whom and why; it heads the report. Earlier picks are kept.
+    """Record who chose which candidate, and why.
+
+    It heads the report. Earlier picks are kept.
 
     Example: ionsieve pick runs/quickstart 5 --why "cheap, and its precursors are at hand"
     """

@@ -23,13 +23,16 @@ from workflows.terminal import (
     terminal,
 )
 
-dft_app = typer.Typer(no_args_is_help=True, help="Read results of VASP and Quantum ESPRESSO back into a run.")
+dft_app = typer.Typer(no_args_is_help=True)
 app.add_typer(dft_app, name="dft")
 
 
 @dft_app.callback()
 def dft() -> None:
-    """Read results of VASP and Quantum ESPRESSO back into a run."""
+    """Read results of VASP and Quantum ESPRESSO back into a run.
+
+    Example: ionsieve dft collect runs/validated
+    """
 
 
 @dft_app.command()

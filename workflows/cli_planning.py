@@ -46,7 +46,9 @@ def init(path: Annotated[Path, typer.Argument(help="file to write", show_default
 @app.command()
 @clear_errors
 def validate(config: ConfigFile) -> None:
-    """Check a campaign file and the data it names; every error at once, with its line.
+    """Check a campaign file and the data it names.
+
+    Every error is shown at once, with its line.
 
     Example: ionsieve validate configs/halides.yaml
     """
@@ -93,7 +95,9 @@ def plan(
         Substitution | None, typer.Option(help="substitute by element or by orbit, instead of the config's way")
     ] = None,
 ) -> None:
-    """Count a campaign's candidates exactly, and estimate time, memory and cost of each step.
+    """Count candidates; estimate time, memory and cost of each step.
+
+    The count is exact; rates are measured on a sample.
 
     Example: ionsieve plan configs/paper.yaml --json
     """
@@ -119,7 +123,9 @@ def plan(
 @app.command(name="enumerate")
 @clear_errors
 def enumerate_candidates(config: ConfigFile, folder: Folder = None, workers: Workers = None) -> None:
-    """List a campaign's candidates as Parquet, cheap gates applied; `ionsieve run` goes on from there.
+    """List a campaign's candidates as Parquet.
+
+    The cheap gates are applied; `ionsieve run` goes on from there.
 
     Example: ionsieve enumerate configs/paper.yaml
     """

@@ -8,7 +8,9 @@ from workflows.terminal import RunPath, app, clear_errors, terminal
 @app.command()
 @clear_errors
 def report(folder: RunPath) -> None:
-    """Write report.html into a run folder: one file to open in a browser or to send, with nothing to fetch.
+    """Write report.html into a run folder.
+
+    One file to open in a browser or to send, with nothing to fetch.
 
     Example: ionsieve report runs/quickstart
     """

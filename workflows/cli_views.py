@@ -118,7 +118,9 @@ def show(
     as_json: AsJson = False,
     as_csv: AsCsv = False,
 ) -> None:
-    """Show everything that a run knows of one candidate, rejected ones included.
+    """Show everything that a run knows of one candidate.
+
+    Rejected ones are found too.
 
     Example: ionsieve show runs/quickstart 1
     """

@@ -12,11 +12,24 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 from pipeline.config import Campaign, ConfigError
 from workflows.files import RunError
 
+_ORDER = ("init", "validate", "plan", "enumerate", "run", "status", "top", "show", "compare", "pick", "report")
+
+
+class _InOrderOfUse(TyperGroup):
+    """Commands as a campaign uses them; those that it may do without come last."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        names = list(self.commands)
+        return [name for name in _ORDER if name in names] + [name for name in names if name not in _ORDER]
+
+
 app = typer.Typer(
+    cls=_InOrderOfUse,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -40,13 +40,15 @@ _RANKED = (
     _Shown("marks", "marks", "", 1),
 )
 _GAP = 2
+_UNBOUNDED = 1_000_000
 _NOT_FOR_READING = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
 
 
 def print_table(console: Console, table: RenderableType) -> None:
     """Print a table; piped, in lines as long as its columns that may not wrap ask for."""
     if not console.is_terminal:
-        console.width = max(console.width, Measurement.get(console, console.options, table).minimum)
+        unbounded = console.options.update(max_width=_UNBOUNDED)
+        console.width = max(console.width, Measurement.get(console, unbounded, table).minimum)
     console.print(table)
 
 
@@ -79,8 +81,8 @@ def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> 
     kept = [shown for shown in _RANKED if shown in kept]
     table = Table(header_style="bold", pad_edge=False, box=None)
     for shown in kept:
-        folds = not shown.form  # words fold when even the least table is too wide
-        right: Literal["left", "right"] = "left" if folds else "right"
+        folds = not shown.form and width is not None  # where even the least table is too wide
+        right: Literal["left", "right"] = "right" if shown.form else "left"
         table.add_column(shown.title, justify=right, no_wrap=not folds, overflow="fold")
     for texts in zip(*(cells[shown] for shown in kept), strict=True):
         table.add_row(*texts)

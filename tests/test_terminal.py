@@ -1,0 +1,242 @@
+"""The terminal: nothing is cut off, piped text is plain, help fits a screen, `status --watch` ends cleanly."""
+
+import io
+import json
+import os
+import pty
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+import typer
+from rich.console import Console, RenderableType
+from typer.testing import CliRunner
+
+from scripts.synthetic_run import write_run
+from workflows import views
+from workflows.cli import app
+from workflows.files import write_json
+from workflows.lock import RunLock
+from workflows.status import read_status, seconds_left, status_view
+from workflows.terminal_tables import facts_table, funnel_view, print_table, ranked_table
+
+HEAVY = {"torch", "matgl", "chgnet", "pymatgen", "distributed", "dask", "ase"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("terminal") / "run", 200)
+
+
+def output(*arguments: str | Path) -> str:
+    done = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def on_a_terminal(view: RenderableType, width: int) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, force_terminal=True, color_system=None, no_color=True).print(view)
+    return re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue())
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    def walk(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if path:
+            yield path
+        for name, below in getattr(command, "commands", {}).items():
+            yield from walk(below, (*path, name))
+
+    return walk(typer.main.get_command(app), ())
+
+
+@pytest.mark.parametrize("path", sorted(commands()), ids=" ".join)
+def test_help_fits_a_small_terminal_and_has_an_example(path: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "80"})
+    assert done.exit_code == 0
+    lines = done.stdout.rstrip().splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert f"Example: ionsieve {' '.join(path)}" in re.sub(r"\s+", " ", done.stdout)
+
+
+def test_overview_of_the_commands_fits_a_screen() -> None:
+    done = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "80"})
+    assert len(done.stdout.rstrip().splitlines()) <= 30
+    for name, *_ in commands():
+        assert f" {name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("top",), ("top", "--csv"), ("show", "1"), ("show", "1", "--json"), ("status",), ("pick", "1", "--why", "x")],
+    ids=" ".join,
+)
+def test_answers_without_models_and_in_less_than_two_seconds(run: Path, arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from workflows.cli import app; app(sys.argv[1:], standalone_mode=False);"
+        "print(sorted(set(sys.modules) & " + repr(HEAVY) + "), file=sys.stderr)"
+    )
+    name, *rest = arguments
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [sys.executable, "-c", code, name, str(run), *rest], capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "[]"
+    # CPU time: the wall clock also counts what else runs on the machine. An idle one takes 1.1 s.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 130])
+def test_no_column_is_cut_off_on_a_terminal(run: Path, width: int) -> None:
+    ranked = views.read_ranked(run)
+    ids, formulas = ranked["candidate_id"].head(30), ranked["formula_pretty"].head(30)
+    text = on_a_terminal(ranked_table(ranked, 30, width), width)
+    for candidate, formula in zip(ids, formulas, strict=True):
+        assert re.search(rf"{formula} .*{candidate}( |$)", text, flags=re.M)
+    found = views.everything_about(run, ids[0])
+    for shown in (
+        text,
+        on_a_terminal(funnel_view(views.read_steps(run)), width),
+        on_a_terminal(facts_table(found), width),
+    ):
+        assert "…" not in shown
+        assert max(map(len, shown.splitlines())) <= width
+    if width == 80:
+        assert all(title in text for title in ("E hull", "score", "marks"))
+
+
+def test_an_id_longer_than_the_terminal_is_folded_not_cut(run: Path) -> None:
+    ranked = views.read_ranked(run).head(1).assign(candidate_id="A" * 70)
+    assert on_a_terminal(ranked_table(ranked, 1, 60), 60).count("A") == 70
+
+
+def test_piped_tables_have_whole_rows_and_no_colours(run: Path) -> None:
+    ranked = views.read_ranked(run)
+    wide = ranked.head(3).assign(candidate_id="A" * 190, formula_pretty="B" * 40)
+    for text in (output("top", run), output("status", run), output("show", run, "1")):
+        assert "\x1b" not in text
+        assert "…" not in text
+    lines = output("top", run, "-n", "5").splitlines()
+    row = next(line for line in lines if ranked["candidate_id"][0] in line)
+    assert {"red.", "ox.", "density", "barrier"} <= set(" ".join(lines[:2]).split())
+    assert f"{1000 * ranked['energy_above_hull'][0]:.0f}" in row.split()
+    stream = io.StringIO()
+    print_table(Console(file=stream, width=200), ranked_table(wide, 3))
+    assert len([line for line in stream.getvalue().splitlines() if "A" * 190 in line and "B" * 40 in line]) == 3
+
+
+def test_csv_of_top_is_the_file(run: Path) -> None:
+    assert output("top", run, "--csv", "-n", "100000") == (run / "ranked_candidates.csv").read_text()
+    assert output("top", run, "--csv", "--shortlist", "-n", "100000") == (run / "shortlist.csv").read_text()
+
+
+def test_csv_of_show_has_units_and_meanings(run: Path) -> None:
+    ranked = views.read_ranked(run)
+    table = pd.read_csv(io.StringIO(output("show", run, "2", "--csv"))).set_index("column")
+    assert float(table.at["energy_above_hull", "value"]) == pytest.approx(ranked.at[1, "energy_above_hull"], rel=1e-8)
+    assert table.at["energy_above_hull", "unit"] == "eV/atom"
+    assert "competing phases" in table.at["energy_above_hull", "meaning"]
+
+
+def test_csv_of_status_accounts_for_every_row(run: Path) -> None:
+    table = pd.read_csv(io.StringIO(output("status", run, "--csv")))
+    for _, rows in table.groupby("step", sort=False):
+        assert rows["entered"].iloc[0] == rows["passed"].iloc[0] + rows["rejected"].sum()
+    assert json.loads(output("status", run, "--json"))["running"] is False
+
+
+def test_json_and_csv_exclude_each_other(run: Path) -> None:
+    done = CliRunner().invoke(app, ["top", str(run), "--json", "--csv"])
+    assert done.exit_code == 2
+    assert "exclude each other" in done.stderr
+
+
+def test_time_left_follows_the_pace_of_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    times = [f"2026-07-01T12:00:{second:02d}+0000" for second in (0, 10, 20, 30)]
+    events = [{"time": t, "event": "unit", "step": "stability", "unit": i} for i, t in enumerate(times)]
+    other = {"time": "2026-07-01T11:00:00+0000", "event": "unit", "step": "stability", "unit": 9}
+    started = {"time": times[0], "event": "run started"}
+    lines = [other, started, *events, {"time": times[3], "event": "unit", "step": "window", "unit": 0}]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
+    assert seconds_left(tmp_path, "stability", 4, 10) == pytest.approx(6 * 10.0)  # three intervals of 10 s
+    assert seconds_left(tmp_path, "window", 1, 10) is None
+    assert seconds_left(tmp_path / "nowhere", "stability", 4, 10) is None
+
+
+def test_status_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
+    with RunLock(tmp_path):
+        found = read_status(tmp_path)
+        assert found.running
+        assert found.steps == []
+        assert "running" in on_a_terminal(status_view(found), 80)
+        assert output("status", tmp_path).strip().endswith("running")
+
+
+class Watcher:
+    """`ionsieve status --watch` on a terminal of its own."""
+
+    def __init__(self, run: Path) -> None:
+        self._screen, inside = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "workflows.cli", "status", str(run), "--watch", "--every", "0.1"],
+            stdin=inside,
+            stdout=inside,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"},
+        )
+        os.close(inside)
+        self.seen = ""
+
+    def wait_for(self, text: str, seconds: float = 30.0) -> None:
+        end = time.monotonic() + seconds
+        while text not in self.seen:
+            assert time.monotonic() < end, self.seen
+            if select.select([self._screen], [], [], 0.2)[0]:
+                self.seen += os.read(self._screen, 65536).decode()
+
+    def end(self) -> str:
+        """What it wrote to stderr, once it has ended."""
+        stderr = self.process.stderr
+        assert stderr is not None
+        assert self.process.wait(timeout=30) == 0
+        text = stderr.read().decode()
+        stderr.close()
+        os.close(self._screen)
+        return text
+
+
+def test_watch_follows_a_run_and_ends_with_it(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 60)
+    steps = views.read_steps(run)
+    write_json(run / "progress.json", {"steps": steps[:1]})
+    with RunLock(run):
+        watcher = Watcher(run)
+        watcher.wait_for("mobile_ion_fraction")
+        assert "practicality" not in watcher.seen
+        write_json(run / "progress.json", {"steps": steps})
+        watcher.wait_for("practicality")
+    watcher.wait_for("not running")
+    assert watcher.end() == ""
+
+
+def test_interrupted_watch_is_silent_and_leaves_the_run_alone(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 60)
+    with RunLock(run):
+        watcher = Watcher(run)
+        watcher.wait_for("running")
+        watcher.process.send_signal(signal.SIGINT)
+        assert watcher.end() == ""
+        assert read_status(run).running
