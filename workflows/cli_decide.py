@@ -1,12 +1,45 @@
-"""Commands that decide: pick a candidate."""
+"""Commands to decide with: compare two runs, pick a candidate."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workflows.terminal import RunPath, app, caution_about, clear_errors, terminal
+from workflows.terminal import AsCsv, AsJson, RunPath, app, caution_about, clear_errors, only_one, terminal
+
+
+@app.command()
+@clear_errors
+def compare(
+    run_a: RunPath,
+    run_b: Annotated[Path, typer.Argument(help="the run folder beside it", show_default=False)],
+    count: Annotated[int, typer.Option("-n", min=1, help="rows of each list")] = 10,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Compare two runs: settings, funnel, ranks, gates, energies.
+
+    --csv prints a row for each candidate that is ranked in either run or on which the gates decided differently.
+
+    Example: ionsieve compare runs/quickstart runs/quickstart_tighter
+    """
+    only_one(json=as_json, csv=as_csv)
+    from workflows import views
+    from workflows.comparison import compare_runs
+    from workflows.comparison_view import comparison_view
+    from workflows.terminal_tables import print_table
+
+    for folder in (run_a, run_b):
+        caution_about(folder)
+    found = compare_runs(run_a, run_b)
+    if as_json:
+        typer.echo(views.as_json(found.as_dict()))
+    elif as_csv:
+        typer.echo(views.as_csv(found.candidates), nl=False)
+    else:
+        print_table(terminal(), comparison_view(found, count))
 
 
 @app.command()

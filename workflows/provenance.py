@@ -139,11 +139,13 @@ def _processor() -> str:
 
 
 def campaign_as_yaml(campaign: Campaign) -> str:
-    """The resolved campaign, as YAML that `ionsieve run` reads again."""
+    """The resolved campaign, as YAML that `ionsieve run` reads again; gates in the order in which they are asked."""
     from ruamel.yaml import YAML
 
     stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(campaign.model_dump(mode="json", exclude_none=True), stream)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.sort_base_mapping_type_on_output = False
+    yaml.dump(campaign.model_dump(mode="json", exclude_none=True), stream)
     return stream.getvalue()
 
 

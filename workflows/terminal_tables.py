@@ -9,6 +9,7 @@ import pandas as pd
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from pipeline import schema
 from workflows.views import marks
@@ -52,6 +53,11 @@ def print_table(console: Console, table: RenderableType) -> None:
     console.print(table)
 
 
+def as_text(words: str) -> Text:
+    """Words of a run folder as they stand: no markup, and control characters written out instead of obeyed."""
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in words))
+
+
 def plain_table(columns: Iterable[tuple[str, Literal["left", "right"]]]) -> Table:
     """An empty table without lines, whose numbers stay whole and whose words fold instead of being cut."""
     table = Table(header_style="bold", pad_edge=False, box=None)
@@ -85,7 +91,7 @@ def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> 
         right: Literal["left", "right"] = "right" if shown.form else "left"
         table.add_column(shown.title, justify=right, no_wrap=not folds, overflow="fold")
     for texts in zip(*(cells[shown] for shown in kept), strict=True):
-        table.add_row(*texts)
+        table.add_row(*map(as_text, texts))
     return table
 
 
@@ -106,7 +112,8 @@ def funnel_view(steps: list[dict[str, Any]]) -> Table:
     for step in steps:
         share = f"{step['passed'] / step['entered']:.1%}" if step["entered"] else "-"
         reasons = ", ".join(f"{k} {v:,}" for k, v in step["rejected_by"].items()) or "-"
-        table.add_row(step["step"], step["gates"] or "-", f"{step['entered']:,}", f"{step['passed']:,}", share, reasons)
+        counts = f"{step['entered']:,}", f"{step['passed']:,}", share
+        table.add_row(as_text(step["step"]), as_text(step["gates"] or "-"), *counts, as_text(reasons))
     return table
 
 
@@ -116,7 +123,7 @@ def facts_table(found: dict[str, Any]) -> Table:
     stage = ""
     for column, value in facts(found):
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        table.add_row(column.stage if column.stage != stage else "", column.name, text, column.unit)
+        table.add_row(column.stage if column.stage != stage else "", column.name, as_text(text), column.unit)
         stage = column.stage
     return table
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.gates import Gate
 from pipeline.settings import StageSettings
 from workflows.gating import reasons_of
 from workflows.report.run_data import RunData
+from workflows.step_results import read_step
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class Miss:
 def candidates_of(run: RunData) -> pd.DataFrame:
     """Candidates that passed the cheap gates: ``candidate_id, formula_pretty, chemsys``."""
     step = next(step for step in run.steps if step["step"] == "candidates")
-    return _read(run.folder, step, ["candidate_id", "formula_pretty", "chemsys"])
+    return read_step(run.folder, step, ["candidate_id", "formula_pretty", "chemsys"])
 
 
 def rows_of_stages(run: RunData, candidates: pd.DataFrame) -> list[StageRows]:
@@ -59,7 +56,7 @@ def rows_of_stages(run: RunData, candidates: pd.DataFrame) -> list[StageRows]:
         wanted = ["candidate_id", f"{settings.stage}_status", *settings.gates]
         if settings.stage == "stability":
             wanted.append("energy_above_hull")
-        rows = _read(run.folder, step, list(dict.fromkeys(wanted)))
+        rows = read_step(run.folder, step, list(dict.fromkeys(wanted)))
         table = alive.merge(rows, on="candidate_id", how="inner").reset_index(drop=True)
         table["reason"] = reasons_of(settings, table) if len(table) else pd.Series(dtype=object)
         found.append(StageRows(settings, step["entered"], table))
@@ -86,18 +83,3 @@ def _shortfall(gate: Gate, values: pd.Series) -> pd.Series:
     if gate.lower is not None:
         short = short.where(values >= gate.lower, gate.lower - values)
     return short
-
-
-def _read(folder: Path, step: dict[str, Any], columns: list[str]) -> pd.DataFrame:
-    """Columns of a step's results; a later unit (a retry) replaces an earlier one's row; damaged parts are left out."""
-    tables = []
-    for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
-        try:
-            there = pq.read_schema(part).names
-            tables.append(pq.read_table(part, columns=[c for c in columns if c in there]))
-        except (OSError, pa.ArrowInvalid):
-            continue
-    if not tables:
-        return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
-    frame = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
-    return frame.to_pandas().drop_duplicates("candidate_id", keep="last")

@@ -1,0 +1,76 @@
+"""What the stages of a run left on disk, and what became of each candidate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import ConfigError, Problem
+from pipeline.problems import read_yaml
+from pipeline.stage_settings import StageSettings
+from workflows.gating import reasons_of
+
+RANKED = "ranked"
+_GATING = ("stage", "name", "gates", "required")
+
+
+def read_step(folder: Path, step: dict[str, Any], columns: list[str]) -> pd.DataFrame:
+    """Columns of a step's results; a later unit (a retry) replaces an earlier one's row; damaged parts are left out."""
+    tables = []
+    for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
+        try:
+            there = pq.read_schema(part).names
+            tables.append(pq.read_table(part, columns=[c for c in columns if c in there]))
+        except (OSError, pa.ArrowInvalid):
+            continue
+    if not tables:
+        return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+    frame = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
+    return frame.to_pandas().drop_duplicates("candidate_id", keep="last")
+
+
+def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
+    """What became of each candidate that passed the cheap gates.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``candidate_id, formula_pretty, outcome``: 'ranked', or '<step>: <reason>' with the first reason it met; in a
+        run that has not come to its end, 'passed <step>' for those that are still in it.
+
+    Raises
+    ------
+    ConfigError
+        When the run folder's config.yaml can't be read.
+    """
+    first, done = steps[0], {step["step"]: step for step in steps}
+    table = read_step(folder, first, ["candidate_id", "formula_pretty"])
+    table["outcome"] = ""
+    last, complete = first["step"], True
+    for settings in _gating_settings(folder / "config.yaml"):
+        if settings.step not in done:
+            complete = False
+            break
+        last = settings.step
+        columns = ["candidate_id", f"{settings.stage}_status", *settings.gates]
+        rows = read_step(folder, done[last], columns)
+        alive = table.loc[table["outcome"] == "", ["candidate_id"]].merge(rows, "left", "candidate_id", indicator=True)
+        reasons = reasons_of(settings, alive).mask(alive["_merge"] == "left_only", "no result")
+        out = {c: f"{last}: {why}" for c, why in zip(alive["candidate_id"], reasons, strict=True) if why}
+        table["outcome"] = [out.get(c, was) for c, was in zip(table["candidate_id"], table["outcome"], strict=True)]
+    table.loc[table["outcome"] == "", "outcome"] = RANKED if complete else f"passed {last}"
+    return table.reset_index(drop=True)
+
+
+def _gating_settings(path: Path) -> list[StageSettings]:
+    """What the gates of a run's stages ask; without the rest of the campaign, whose checks import pymatgen."""
+    stages = read_yaml(path)[0].get("stages")
+    try:
+        return [StageSettings(**{key: stage[key] for key in _GATING if key in stage}) for stage in stages or []]
+    except (ValueError, TypeError) as error:
+        text = f"stages can't be read ({str(error).splitlines()[0]}); run the same `ionsieve run` again"
+        raise ConfigError([Problem(str(path), text)]) from None
