@@ -9,7 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import json_schema, load_campaign
-from workflows import cli_decide, cli_dft, cli_planning, cli_report, cli_views  # noqa: F401  (their commands join)
+from workflows import (  # noqa: F401  (their commands join the app)
+    cli_decide,
+    cli_dft,
+    cli_export,
+    cli_planning,
+    cli_report,
+    cli_views,
+)
 from workflows.terminal import (
     EXIT_FAILED_ROWS,
     AsJson,

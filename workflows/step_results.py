@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,19 @@ RANKED = "ranked"
 _GATING = ("stage", "name", "gates", "required")
 
 
-def read_step(folder: Path, step: dict[str, Any], columns: list[str]) -> pd.DataFrame:
-    """Columns of a step's results; a later unit (a retry) replaces an earlier one's row; damaged parts are left out."""
+def read_step(
+    folder: Path, step: dict[str, Any], columns: list[str], only: Collection[str] | None = None
+) -> pd.DataFrame:
+    """Columns of a step's results, of all candidates or of the ids in ``only``.
+
+    A later unit (a retry) replaces an earlier one's row; damaged parts are left out.
+    """
+    chosen = None if only is None else [("candidate_id", "in", list(only))]
     tables = []
     for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
         try:
             there = pq.read_schema(part).names
-            tables.append(pq.read_table(part, columns=[c for c in columns if c in there]))
+            tables.append(pq.read_table(part, columns=[c for c in columns if c in there], filters=chosen))
         except (OSError, pa.ArrowInvalid):
             continue
     if not tables:

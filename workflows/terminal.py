@@ -17,7 +17,20 @@ from typer.core import TyperGroup
 from pipeline.config import Campaign, ConfigError
 from workflows.files import RunError
 
-_ORDER = ("init", "validate", "plan", "enumerate", "run", "status", "top", "show", "compare", "pick", "report")
+_ORDER = (
+    "init",
+    "validate",
+    "plan",
+    "enumerate",
+    "run",
+    "status",
+    "top",
+    "show",
+    "compare",
+    "pick",
+    "report",
+    "export",
+)
 
 
 class _InOrderOfUse(TyperGroup):
