@@ -26,8 +26,8 @@ class PrototypeSettings(Settings):
         "config, then in $IONSIEVE_DATA",
     )
     max_sites: int = Field(50, ge=1, le=500, description="largest primitive cell, atoms")
-    min_elements: int = Field(2, ge=1, le=8)
-    max_elements: int = Field(5, ge=1, le=8)
+    min_elements: int = Field(2, ge=1, le=8, description="fewest elements of a prototype")
+    max_elements: int = Field(5, ge=1, le=8, description="most elements of a prototype")
     anions: tuple[str, ...] = Field((), description="keep prototypes whose anions are all among these; empty: any")
     on_broken_file: Literal["stop", "skip"] = Field(
         "stop", description="what to do with an unreadable file of a folder"

@@ -117,10 +117,10 @@ class ReferenceSettings(Settings):
 class Desirability(Settings):
     """One term of the score: linear from 0 at ``worst`` to 1 at ``best``, clipped; fixed bounds, never the run's."""
 
-    column: str
-    best: float
-    worst: float
-    weight: float = Field(1.0, gt=0.0)
+    column: str = Field(description="a column of numbers")
+    best: float = Field(description="from here on the term is 1, in the column's unit")
+    worst: float = Field(description="from here on it is 0; below best where more is better")
+    weight: float = Field(1.0, gt=0.0, description="in the weighted mean of all terms")
 
     @model_validator(mode="after")
     def _numeric_column(self) -> Self:
@@ -144,8 +144,8 @@ def _check_numeric(name: str) -> None:
 class Objective(Settings):
     """One axis of the Pareto front."""
 
-    column: str
-    goal: Literal["min", "max"]
+    column: str = Field(description="a column of numbers")
+    goal: Literal["min", "max"] = Field(description="whether less or more is better")
 
     @field_validator("column")
     @classmethod
@@ -165,6 +165,7 @@ class RankingSettings(Settings):
             Desirability(column="reduction_limit", best=0.0, worst=2.0, weight=1.0),
         ),
         min_length=1,
+        description="terms of the score, which orders the survivors; a missing value scores 0",
     )
     pareto: tuple[Objective, ...] = Field(
         (
@@ -173,6 +174,7 @@ class RankingSettings(Settings):
             Objective(column="oxidation_limit", goal="max"),
         ),
         min_length=1,
+        description="axes of the Pareto fronts, which are shown and do not order",
     )
     shortlist_size: int = Field(18, ge=1, le=100_000, description="most candidates on the shortlist")
     max_per_formula: int = Field(1, ge=1, le=100_000, description="most polymorphs of one formula on the shortlist")
@@ -183,7 +185,9 @@ class RankingSettings(Settings):
 class ClusterSettings(Settings):
     """Where the work is done."""
 
-    kind: Literal["local", "address"] = "local"
+    kind: Literal["local", "address"] = Field(
+        "local", description="local: worker processes on this machine; address: a Dask scheduler that is already there"
+    )
     address: str | None = Field(None, description="scheduler address such as tcp://node1:8786, for kind: address")
     workers: int | None = Field(None, ge=1, le=4096, description="local: worker processes; default one a core")
     threads_per_worker: int = Field(1, ge=1, le=64, description="local: threads torch and Numba may use in one worker")
@@ -234,9 +238,9 @@ class Campaign(Settings):
     """A screening campaign, whole."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="also the run folder's name")]
-    description: str = ""
+    description: str = Field("", description="shown at the start of a run and in its report")
     mobile_ions: tuple[str, ...] = Field(min_length=1, description="elements whose ions should move")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="of the models; auto: CUDA where torch sees one")
     candidates: CandidateSettings
     potential: PotentialSettings = PotentialSettings()
     reference: ReferenceSettings

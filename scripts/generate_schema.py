@@ -1,10 +1,12 @@
-"""Write configs/campaign.schema.json and docs/columns.md from the code; --check fails when they are stale."""
+"""Write configs/campaign.schema.json and the generated pages of docs/; --check fails when they are stale."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+
+from configuration_reference import configuration_page
 
 from pipeline import schema
 from pipeline.config import json_schema
@@ -36,6 +38,7 @@ def main() -> None:
     for path, text in (
         (ROOT / "configs" / "campaign.schema.json", json_schema()),
         (ROOT / "docs" / "columns.md", columns_page()),
+        (ROOT / "docs" / "configuration.md", configuration_page()),
     ):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
