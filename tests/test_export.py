@@ -36,7 +36,8 @@ def with_energies(table: pd.DataFrame) -> pd.DataFrame:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_run(tmp_path_factory.mktemp("export") / "run", 80, change=with_energies)
     manifest = read_json(folder / "manifest.json")
-    manifest["models"] = {MODEL: {"sha256": "0123", "scheme": "mp_raw", "convention": "destination"}}
+    facts = {"sha256": "0123", "scheme": "mp_raw", "convention": "destination", "found_in": "my own folder"}
+    manifest["models"] = {MODEL: facts}
     write_json(folder / "manifest.json", manifest)
     return folder
 
@@ -136,6 +137,7 @@ def test_provenance_is_in_both_files(run: Path, lines: list[dict[str, Any]]) -> 
     assert in_frame["config_digest"] == digest_of_file(run / "config.yaml")
     assert in_frame["models"][MODEL]["sha256"] == "0123"
     assert in_frame["models"][MODEL]["licence"] == CATALOGUE[MODEL].licence
+    assert "found_in" not in in_frame["models"][MODEL]
     assert in_frame["versions"]["ionsieve"]
     assert any("CC BY 4.0" in licence for licence in in_frame["data_licences"])
     assert lines[2]["attributes"]["last_modified"] == "2026-07-01T12:10:00Z"

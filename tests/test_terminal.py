@@ -27,7 +27,7 @@ from workflows.cli import app
 from workflows.files import write_json
 from workflows.lock import RunLock
 from workflows.status import read_status, seconds_left, status_view
-from workflows.terminal_tables import facts_table, funnel_view, print_table, ranked_table
+from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table
 
 HEAVY = {"torch", "matgl", "chgnet", "pymatgen", "distributed", "dask", "ase"}
 
@@ -153,6 +153,11 @@ def test_csv_of_show_has_units_and_meanings(run: Path) -> None:
     assert float(table.at["energy_above_hull", "value"]) == pytest.approx(ranked.at[1, "energy_above_hull"], rel=1e-8)
     assert table.at["energy_above_hull", "unit"] == "eV/atom"
     assert "competing phases" in table.at["energy_above_hull", "meaning"]
+
+
+def test_columns_of_one_ion_follow_the_column_that_they_refine() -> None:
+    found = {"rank": 1, "reduction_limit_Li": 0.1, "density": 2.0, "lattice": [1.0] * 9, "reduction_limit": 0.1}
+    assert [column.name for column, _ in facts(found)] == ["reduction_limit", "reduction_limit_Li", "density", "rank"]
 
 
 def test_csv_of_status_accounts_for_every_row(run: Path) -> None:

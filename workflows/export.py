@@ -103,7 +103,10 @@ def provenance(folder: Path) -> dict[str, Any]:
 
     manifest = read_json(folder / "manifest.json")
     models = {
-        name: {**facts, "licence": CATALOGUE[name].licence if name in CATALOGUE else "unknown"}
+        name: {
+            **{fact: value for fact, value in facts.items() if fact != "found_in"},  # a path says nothing elsewhere
+            "licence": CATALOGUE[name].licence if name in CATALOGUE else "unknown",
+        }
         for name, facts in manifest.get("models", {}).items()
     }
     citations = manifest.get("citations", [])

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import schema
+from workflows.outputs import declared_position
 from workflows.views import marks
 
 
@@ -119,23 +120,22 @@ def funnel_view(steps: list[dict[str, Any]]) -> Table:
 
 def facts_table(found: dict[str, Any]) -> Table:
     """One candidate, stage by stage, with units; what is missing is left out, coordinates too."""
-    table = plain_table((title, "left") for title in ("stage", "column", "value", "unit"))
+    table = plain_table((title, "left") for title in ("stage", "column", "unit", "value"))
     stage = ""
     for column, value in facts(found):
         text = f"{value:.6g}" if isinstance(value, float) else str(value)
-        table.add_row(column.stage if column.stage != stage else "", column.name, as_text(text), column.unit)
+        table.add_row(column.stage if column.stage != stage else "", column.name, column.unit, as_text(text))
         stage = column.stage
     return table
 
 
 def facts(found: dict[str, Any]) -> list[tuple[schema.Column, Any]]:
     """Each column of a candidate that has a value and is no list of coordinates, in the order of declaration."""
-    declared = {column.name for column in schema.COLUMNS}
-    columns = [*schema.COLUMNS, *(schema.column(name) for name in found if name not in declared)]
+    columns = [schema.column(name) for name in sorted(found, key=declared_position)]
     return [
         (column, found[column.name])
         for column in columns
-        if column.name in found and column.name not in _NOT_FOR_READING and not _is_missing(found[column.name])
+        if column.name not in _NOT_FOR_READING and not _is_missing(found[column.name])
     ]
 
 
