@@ -158,7 +158,7 @@ class _Reference:
             return f"list of {items}"
         if kind == "object":
             return f"mapping to {self.type_of(key, node['additionalProperties'])}"
-        return {"string": "text", "number": "number", "integer": "integer", "boolean": "true or false"}[kind]
+        return {"string": "text", "boolean": "true or false"}.get(kind, kind)
 
     def _bounds(self, node: Node) -> str:
         parts = [node, *node.get("anyOf", ())]

@@ -94,6 +94,15 @@ def test_hostile_reason_is_shown_as_text(run: Path) -> None:
     assert page.text.count(HOSTILE) == 3  # the reason in the history, and who picked both times
 
 
+def test_the_terminal_shows_it_and_obeys_nothing_in_it(run: Path) -> None:
+    assert "picked" not in invoke("top", run).stdout
+    assert invoke("pick", run, "2", "--why", f"\x1b[2J{HOSTILE}", "--who", "a\nb").exit_code == 0
+    text = invoke("top", run).stdout
+    assert f"picked: {ids(run)[1]} by a\\nb" in text
+    assert f"\\x1b[2J{HOSTILE}" in text
+    assert "\x1b" not in text
+
+
 @pytest.mark.parametrize("candidate", ["../../etc/passwd", "../run/structures/x", "/tmp/x", ".", ""])
 def test_an_id_that_is_a_path_is_unknown_and_writes_nothing(run: Path, candidate: str) -> None:
     before = files(run.parent)

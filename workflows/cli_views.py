@@ -94,10 +94,23 @@ def top(
         return
     console = terminal()
     print_ranked(console, ranked, count)
+    _print_decision(console, folder)
     explanation = folder / "ranking.txt"
     if explanation.exists():
         text = explanation.read_text(encoding="utf-8").rstrip()
         console.print(f"\n{text}", highlight=False, markup=False, soft_wrap=not console.is_terminal)
+
+
+def _print_decision(console: Console, folder: Path) -> None:
+    from workflows.decision import read_decision
+    from workflows.terminal_tables import as_text
+
+    if decision := read_decision(folder):
+        who, when = decision["who"], decision["when"]
+        console.print()
+        console.print(
+            as_text(f"picked: {decision['candidate_id']} by {who}, {when}: {decision['why']}"), soft_wrap=True
+        )
 
 
 def print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
