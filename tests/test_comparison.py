@@ -102,6 +102,16 @@ def test_outcomes_of_an_unfinished_run_say_how_far_it_is(runs: tuple[Path, Path]
     assert "ranked" not in counts
 
 
+def test_a_lost_part_is_said_and_not_taken_for_a_pass(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    other = Path(shutil.copytree(runs[0], tmp_path / "other"))
+    steps = read_steps(other)
+    (part,) = (other / "stages" / "window").glob("*/part-*.parquet")
+    part.write_bytes(b"torn")
+    counts = outcomes(other, steps)["outcome"].value_counts()
+    assert counts["window: no result"] == steps[1]["passed"]
+    assert "ranked" not in counts
+
+
 def test_decisions_differ_where_the_energies_and_gates_do(runs: tuple[Path, Path], found: Comparison) -> None:
     a, b = (outcomes(run, read_steps(run)).set_index("candidate_id")["outcome"] for run in runs)
     common = a.index.intersection(b.index)

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,23 +55,24 @@ def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
     ConfigError
         When the run folder's config.yaml can't be read.
     """
-    first, done = steps[0], {step["step"]: step for step in steps}
-    table = read_step(folder, first, ["candidate_id", "formula_pretty"])
-    table["outcome"] = ""
-    last, complete = first["step"], True
+    done = {step["step"]: step for step in steps}
+    last, complete = steps[0]["step"], True
+    table = read_step(folder, steps[0], ["candidate_id", "formula_pretty"]).reset_index(drop=True)
+    fates, alive = np.full(len(table), "", dtype=object), np.arange(len(table))
     for settings in _gating_settings(folder / "config.yaml"):
         if settings.step not in done:
             complete = False
             break
         last = settings.step
-        columns = ["candidate_id", f"{settings.stage}_status", *settings.gates]
-        rows = read_step(folder, done[last], columns)
-        alive = table.loc[table["outcome"] == "", ["candidate_id"]].merge(rows, "left", "candidate_id", indicator=True)
-        reasons = reasons_of(settings, alive).mask(alive["_merge"] == "left_only", "no result")
-        out = {c: f"{last}: {why}" for c, why in zip(alive["candidate_id"], reasons, strict=True) if why}
-        table["outcome"] = [out.get(c, was) for c, was in zip(table["candidate_id"], table["outcome"], strict=True)]
-    table.loc[table["outcome"] == "", "outcome"] = RANKED if complete else f"passed {last}"
-    return table.reset_index(drop=True)
+        rows = read_step(folder, done[last], ["candidate_id", f"{settings.stage}_status", *settings.gates])
+        places = pd.Index(rows["candidate_id"]).get_indexer(pd.Index(table["candidate_id"].iloc[alive]))
+        reasons, there = np.full(len(alive), "no result", dtype=object), places >= 0
+        reasons[there] = reasons_of(settings, rows.iloc[places[there]].reset_index(drop=True)).to_numpy(dtype=object)
+        out = reasons != ""
+        fates[alive[out]] = [f"{last}: {reason}" for reason in reasons[out]]
+        alive = alive[~out]
+    fates[alive] = RANKED if complete else f"passed {last}"
+    return table.assign(outcome=fates)
 
 
 def _gating_settings(path: Path) -> list[StageSettings]:
