@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
-from llvmlite.binding import get_host_cpu_features
+from numba.core.codegen import get_host_cpu_features
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -16,8 +16,8 @@ def use_full_vectors() -> None:
     with either. A ``NUMBA_CPU_FEATURES`` of the user's is left alone; Numba's cache tells the two codes apart.
     """
     features = get_host_cpu_features()
-    if features.get("avx512fp16") and numba.config.CPU_FEATURES is None:
-        numba.config.CPU_FEATURES = f"{features.flatten()},-prefer-256-bit"
+    if "+avx512fp16" in features.split(",") and numba.config.CPU_FEATURES is None:
+        numba.config.CPU_FEATURES = f"{features},-prefer-256-bit"
 
 
 use_full_vectors()
