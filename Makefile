@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow test-gpu check schema clean
+.PHONY: quickstart test test-slow test-gpu test-browser test-dft check schema clean
 
 # One Python environment for everything; a stamp file for each set of extras.
 $(BIN)/python:
@@ -22,6 +22,15 @@ $(VENV)/.dev: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
 	touch $@
 
+$(VENV)/.browser: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,browser]"
+	touch $@
+
+# GPAW is compiled: it needs a C compiler, libxc with headers and a BLAS (Debian: libxc-dev libopenblas-dev).
+$(VENV)/.dft: $(VENV)/.test scripts/gpaw_siteconfig.py
+	GPAW_CONFIG=$(CURDIR)/scripts/gpaw_siteconfig.py $(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dft]"
+	touch $@
+
 quickstart: $(VENV)/.run
 	$(BIN)/ionsieve run configs/quickstart.yaml
 
@@ -35,6 +44,14 @@ test-slow: $(VENV)/.test
 # The contract of every potential on CUDA; skipped where there is none. M3GNet's part needs IONSIEVE_DATA.
 test-gpu: $(VENV)/.test
 	$(BIN)/python -m pytest -m gpu
+
+# The report in headless Chromium: needs Debian's packages chromium and chromium-driver.
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest -m browser
+
+# Real DFT on small crystals: about a minute on one core.
+test-dft: $(VENV)/.dft
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m dft
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

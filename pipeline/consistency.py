@@ -32,6 +32,10 @@ def _step_problems(campaign: Campaign) -> Iterator[str]:
     for kind in ("window", "reactivity"):
         if kind in kinds and "stability" not in kinds[: kinds.index(kind)]:
             yield f"stage {kind} needs formation energies; put stability before it"
+    if "dft" in kinds and "stability" not in kinds[: kinds.index("dft")]:
+        yield "stage dft computes relaxed crystals; put stability before it"
+    if kinds.count("dft") > 1:
+        yield "stage dft may occur once"
     if campaign.reference.source == "prototypes" and "stability" not in kinds:
         yield "reference source 'prototypes' relaxes as stability does; add that stage"
     for name in campaign.plan.passing:
@@ -59,6 +63,10 @@ def _ion_problems(campaign: Campaign) -> Iterator[str]:
                 "phases are all that reference source 'prototypes' knows; add it there, or use source 'table'"
             )
     for stage in campaign.stages:
+        if stage.stage == "dft" and stage.engine == "espresso":
+            given = stage.espresso.pseudopotentials
+            if lacking := [e for e in chosen.allowed_elements if e not in given]:
+                yield f"dft.espresso.pseudopotentials has none of {', '.join(lacking)}; add their UPF files"
         if stage.stage == "reactivity":
             for column in stage.gates:
                 partner = column.removeprefix("reaction_energy_")

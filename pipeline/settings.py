@@ -2,92 +2,34 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline import schema
-from pipeline.gates import Gate
+from pipeline.dft.settings import DftSettings
+from pipeline.elasticity_settings import ElasticitySettings
+from pipeline.stage_settings import Settings, StageSettings, check_elements, check_formulas
 
-
-class Settings(BaseModel):
-    """Base of all settings: immutable, no unknown keys, no infinities."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def check_elements(symbols: list[str] | tuple[str, ...]) -> None:
-    """Raise ValueError naming every symbol that is no element."""
-    from pymatgen.core import Element
-
-    unknown = [s for s in symbols if not Element.is_valid_symbol(s)]
-    if unknown:
-        raise ValueError(f"unknown element {', '.join(repr(s) for s in unknown)}; use symbols such as Li or Cl")
-
-
-def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the formulas; raise ValueError naming the first that can't be read."""
-    from pipeline.reference.formulas import composition_key
-
-    for formula in formulas:
-        try:
-            composition_key(formula)
-        except ValueError as error:
-            raise ValueError(f"{formula!r} is no formula: {error}") from error
-    return formulas
-
-
-class StageSettings(Settings):
-    """What every stage of the funnel has: a name in the funnel, gates, and a chunk size."""
-
-    stage: str
-    name: str | None = Field(
-        None,
-        pattern=r"^[a-z][a-z0-9_]{0,30}$",
-        description="name of this step; needed when a stage occurs twice",
-    )
-    gates: dict[str, Gate] = Field(default_factory=dict, description="bounds on this stage's columns, in their units")
-    chunk_size: int = Field(32, ge=1, le=100_000, description="candidates a work unit holds")
-    required: bool = Field(True, description="a row that fails here leaves the funnel, also without a gate")
-
-    @property
-    def step(self) -> str:
-        """Name of this step in the funnel."""
-        return self.name or self.stage
-
-    def result_settings(self) -> dict[str, object]:
-        """Settings that change the result, for the stage's digest (not the gates, not the chunk size)."""
-        return self.model_dump(mode="json", exclude={"gates", "chunk_size", "name", "required"})
-
-    @model_validator(mode="after")
-    def _gates_on_own_columns(self) -> Self:
-        wrong = [text for name, gate in self.gates.items() if (text := _gate_problem(self.stage, name, gate))]
-        if wrong:
-            raise ValueError("; ".join(wrong))
-        return self
-
-
-def _gate_problem(stage: str, name: str, gate: Gate) -> str | None:
-    own = [c.name for c in schema.columns_of(stage) if c.gate is not None or c.dtype == "bool"]
-    try:
-        declared = schema.column(name)
-    except KeyError:
-        declared = None
-    if declared is None or declared.stage != stage or (declared.gate is None and declared.dtype != "bool"):
-        near = difflib.get_close_matches(name, own, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"stage {stage} has no column {name!r} to gate on{hint} It has: {', '.join(own) or 'none'}"
-    if declared.dtype == "bool":
-        return None if gate.equals is not None else f"gate {stage}.{name} is true or false; write {{equals: true}}"
-    if gate.equals is not None:
-        return f"gate {stage}.{name} is a number in {declared.unit or 'no unit'}; use below or above"
-    low, high = declared.gate or (0.0, 0.0)
-    for bound in (gate.lower, gate.upper):
-        if bound is not None and not low <= bound <= high:
-            unit = f" {declared.unit}" if declared.unit else ""
-            return f"gate {stage}.{name} must lie from {low:g} to {high:g}{unit}, got {bound:g}"
-    return None
+__all__ = [
+    "STAGES",
+    "AnyStage",
+    "BandGapSettings",
+    "CompetingPhasesSettings",
+    "ConductionSettings",
+    "DftSettings",
+    "ElasticitySettings",
+    "EstimateSettings",
+    "PracticalitySettings",
+    "ReactivitySettings",
+    "RelaxingStageSettings",
+    "Settings",
+    "StabilitySettings",
+    "StageSettings",
+    "SuspectSettings",
+    "WindowSettings",
+    "check_elements",
+    "check_formulas",
+]
 
 
 class EstimateSettings(StageSettings):
@@ -239,26 +181,6 @@ class ConductionSettings(StageSettings):
         return {k: v for k, v in super().result_settings().items() if k not in {"write_volumes", *unused}}
 
 
-class ElasticitySettings(StageSettings):
-    """Elastic tensor, moduli and elastic stability of the relaxed crystal."""
-
-    stage: Literal["elasticity"] = "elasticity"
-    fmax: float = Field(0.002, gt=0.0, le=0.1, description="eV/Å, of the crystal and of the ions in strained cells")
-    max_steps: int = Field(500, ge=1, le=10_000, description="optimiser steps of each relaxation")
-    strains: tuple[Annotated[float, Field(gt=0.0, le=0.05)], ...] = Field(
-        (0.01, 0.02), min_length=1, max_length=10, description="norms of the strains; each costs 12 relaxations"
-    )
-    chunk_size: int = Field(8, ge=1, le=100_000)
-    required: bool = False
-
-    @field_validator("strains")
-    @classmethod
-    def _different(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError(f"each strain may occur once, got {', '.join(f'{v:g}' for v in value)}")
-        return value
-
-
 class PracticalitySettings(StageSettings):
     """Density, element cost, and what is known already."""
 
@@ -281,6 +203,7 @@ AnyStage = Annotated[
     | ReactivitySettings
     | ConductionSettings
     | ElasticitySettings
+    | DftSettings
     | PracticalitySettings,
     Field(discriminator="stage"),
 ]

@@ -21,3 +21,9 @@ GPA_PER_EV_PER_ANGSTROM3: Final = ELEMENTARY_CHARGE * 1e21
 
 G_PER_CM3_PER_DALTON_PER_ANGSTROM3: Final = 1.66053906892
 """Density: g/cm3 in one Da/Å3 (CODATA 2022)."""
+
+EV_FS2_PER_ANGSTROM2_PER_DALTON: Final = G_PER_CM3_PER_DALTON_PER_ANGSTROM3 / ELEMENTARY_CHARGE * 1e-17
+"""Mass: eV fs2/Å2 in one Da (103.6), so that forces in eV/Å accelerate in Å/fs2."""
+
+CM2_PER_S_PER_ANGSTROM2_PER_FS: Final = 0.1
+"""Diffusivity: cm2/s in one Å2/fs (exact)."""

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import torch
 from pymatgen.core import Structure
+from random_candidates import campaign_references, random_candidates
 from relaxation_candidates import ALL_SIZES, Draw, draw_candidates, stage_settings
 from relaxation_comparison import OURS, PEER, WARM_UP_STEPS, Comparison, cold_starts, is_sane, shortest_distance
 from relaxation_costs import count_operations, evaluation_curve, matrix_rates, profile
@@ -32,9 +34,10 @@ from relaxation_tables import LEAST_RATIO, SAME, print_curve, print_energies, pr
 
 from pipeline.config import load_campaign
 from pipeline.settings import StabilitySettings
+from pipeline.stages.rows import rows_with_crystals
 from pipeline.surrogates.relaxation import OptimizerName
 
-CONFIG = Path(__file__).parents[1] / "configs" / "halides.yaml"
+CONFIGS = Path(__file__).parents[1] / "configs"
 MOST_MEMORY, MOST_GROWTH = 4.0, 0.10  # GiB a worker, and between the first and the last tenth
 CURVE = {"cpu": tuple(2**k for k in range(9)), "cuda": tuple(2**k for k in range(13))}
 
@@ -57,7 +60,12 @@ def _options() -> argparse.Namespace:
         part.add_argument("--seed", type=int, default=0, help="of the draw of candidates")
         part.add_argument("--model", default="M3GNet-MP-2021.2.8-PES")
         part.add_argument("--workers", type=int, nargs="+", default=[1, 2] if what is peer else [1], help="processes")
-        part.add_argument("--config", type=Path, default=CONFIG, help="campaign whose candidates are drawn")
+        part.add_argument(
+            "--config",
+            type=Path,
+            default=CONFIGS / ("paper.yaml" if what is memory else "halides.yaml"),
+            help="campaign whose candidates are drawn",
+        )
         part.add_argument("--cache", type=Path, help="folder that keeps the candidates and the peer's outcomes")
         part.add_argument("--device", choices=list(CURVE), default="cpu", help="where the network runs")
         if what is peer:
@@ -236,14 +244,17 @@ def where(options: argparse.Namespace) -> bool:
 
 
 def memory(options: argparse.Namespace) -> bool:
-    """Resident memory over many candidates."""
-    drawn = _draw(options, sizes=((1, 24),), own=24)
+    """Resident memory over many random candidates, as a campaign without an estimate relaxes them."""
+    references = campaign_references(options.config)
+    drawn = random_candidates(references, options.count, options.seed, cache=options.cache)
+    rows = pd.DataFrame(rows_with_crystals(drawn, references))
+    print(f"{len(rows)} random candidates of {options.config.name}, seed {options.seed}")
     settings = _stability(options)
     if options.steps is not None:
         settings = settings.model_copy(update={"max_steps": options.steps})
     print(f"chunks of {settings.chunk_size}, at most {settings.max_steps} steps, one process\n")
     with workers(1) as (pool,):
-        tenths = pool.submit(soak, options.model, drawn.rows, settings, settings.chunk_size, options.device).result()
+        tenths = pool.submit(soak, options.model, rows, settings, settings.chunk_size, options.device).result()
     table(
         "tenth | candidates | failed | evaluations | s | resident, GiB | highest, GiB | allocated, MiB",
         [

@@ -130,7 +130,7 @@ def test_no_scheduler_at_the_address(tmp_path: Path) -> None:
 
 
 def test_help_fits_a_screen_and_has_an_example() -> None:
-    for name in ("init", "validate", "run", "status", "top", "show", "models", "schema"):
+    for name in ("init", "validate", "run", "status", "top", "show", "report", "models", "schema"):
         done = invoke(name, "--help")
         assert done.exit_code == 0
         assert "Example: ionsieve" in done.stdout

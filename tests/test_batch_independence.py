@@ -1,6 +1,7 @@
 """A structure's result depends on nothing but itself: not on its companions, its place, or the size of the batch."""
 
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from pymatgen.core import Structure
 
 from pipeline.surrogates import Relaxation
+from pipeline.surrogates.relaxation import OptimizerName
 from tests.morse import morse_potential
 from tests.potentials import POTENTIALS_ON_DEVICES, SALTS, compact, load, rock_salt
 
@@ -71,6 +73,26 @@ def test_relaxation_does_not_depend_on_companions_or_place(seeds, budget):
         assert result.energy / len(result.structure) == pytest.approx(
             expected.energy / len(result.structure), abs=ENERGY_TOLERANCE
         )
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
+def test_m3gnet_relaxes_to_the_same_bits_in_every_batch(optimizer):
+    potential = load("M3GNet-MP-2021.2.8-PES", "cpu")
+    seeds = np.random.default_rng(4).permutation(30)[:9]
+
+    def relaxed(chosen, budget):
+        potential.guarded.edges_per_batch = budget
+        results = potential.relax([crystal(int(s)) for s in chosen], optimizer=optimizer, rattle=0.02)
+        return dict(zip(chosen.tolist(), results, strict=True))
+
+    one_by_one, together = relaxed(seeds, 1), relaxed(seeds[::-1], 2_000)
+    assert all(r.converged for r in together.values())
+    assert max(r.n_steps for r in together.values()) > 5
+    for seed, alone in one_by_one.items():
+        assert (alone.energy, alone.n_steps) == (together[seed].energy, together[seed].n_steps)
+        np.testing.assert_array_equal(alone.structure.lattice.matrix, together[seed].structure.lattice.matrix)
+        np.testing.assert_array_equal(alone.structure.frac_coords, together[seed].structure.frac_coords)
 
 
 def test_the_crystals_differ():

@@ -54,6 +54,8 @@ def test_units_are_codata() -> None:
     assert pytest.approx(scipy.constants.e * 1e30 * 1e-9, rel=1e-12) == units.GPA_PER_EV_PER_ANGSTROM3
     dalton = scipy.constants.physical_constants["atomic mass constant"][0]
     assert pytest.approx(dalton * 1e27, rel=1e-8) == units.G_PER_CM3_PER_DALTON_PER_ANGSTROM3
+    mass = dalton * 1e10 / scipy.constants.e  # (Å/fs)2 are 1e10 (m/s)2
+    assert pytest.approx(mass, rel=1e-8) == units.EV_FS2_PER_ANGSTROM2_PER_DALTON
 
 
 def test_corrections_are_those_of_wang_2021() -> None:

@@ -128,8 +128,9 @@ def test_giving_up_depends_on_no_companion(bounded: None) -> None:
 
 
 def test_a_converged_crystal_is_not_given_up(bounded: None) -> None:
-    (relaxed,) = morse_potential().relax(_crystals()[:1], fmax=0.01)
-    (again,) = morse_potential().relax([relaxed.structure], fmax=0.02, ceilings=[relaxed.energy - 5.0])
+    (relaxed,) = morse_potential().relax(_crystals()[:1], fmax=0.01, optimizer="quasi-newton")
+    ceilings = [relaxed.energy - 5.0]
+    (again,) = morse_potential().relax([relaxed.structure], fmax=0.02, ceilings=ceilings, optimizer="quasi-newton")
     assert again.converged
     assert not again.given_up
 

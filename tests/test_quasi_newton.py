@@ -13,34 +13,8 @@ from pymatgen.core import Lattice, Structure
 
 from pipeline.surrogates.batch import BatchResult, CrystalBatch, batch_from_structures
 from pipeline.surrogates.relaxation import BatchedRelaxation, RelaxationSettings
-from tests.morse import Morse, morse_potential
+from tests.morse import Morse, MorseOneByOne, morse_potential
 from tests.naive_quasi_newton import crystal, naive_relaxation
-
-
-class MorseOneByOne(Morse):
-    """A crystal's numbers are the same to the last bit whatever its companions; remembers what it was asked."""
-
-    edges_per_batch = 600
-
-    def __init__(self):
-        super().__init__()
-        self.asked = []
-
-    def evaluate_batch(self, batch):
-        parts = []
-        for b, (first, count) in enumerate(zip(batch.offsets, batch.counts, strict=True)):
-            atoms = slice(first, first + count)
-            one = CrystalBatch(
-                batch.positions[atoms], batch.cells[b : b + 1], batch.numbers[atoms], batch.counts[b : b + 1]
-            )
-            self.asked.append((one.positions.copy(), one.cells[0].copy()))
-            parts.append(self.alone(one))
-        joined = (np.concatenate(values) for values in zip(*parts, strict=True))
-        return BatchResult(*joined, [None] * len(parts))
-
-    def alone(self, one):
-        r = super().evaluate_batch(one)
-        return r.energies, r.forces, r.stresses, r.edges, r.closest
 
 
 @pytest.mark.parametrize("relax_cell", [True, False])
@@ -225,14 +199,49 @@ def test_fire_leads_and_then_hands_over(shaken, hands_over_early):
         np.testing.assert_array_equal(cell, other)
     if hands_over_early:
         assert forces[led] <= 0.1
-    # From there on it is what the quasi-Newton optimiser does from that place.
+    # From there on it is what the quasi-Newton optimiser does from that place, until a push comes.
     positions, cell = both[led]
     middle = Structure(Lattice(cell), start.species, positions, coords_are_cartesian=True, to_unit_cell=False)
-    _, other = positions_asked(middle, optimizer="quasi-newton", fmax=1e-3)
+    alone, rest = positions_asked(middle, optimizer="quasi-newton", fmax=1e-3)
+    for (a, _), (b, _) in zip(both[led:], alone, strict=False):
+        np.testing.assert_allclose(a, b, atol=1e-9)
     assert found.converged
-    assert found.n_steps == led + other.n_steps
-    np.testing.assert_allclose(found.positions, other.positions, atol=1e-9)
-    assert len(both) < len(fire)
+    pushed = led + rest.n_steps
+    moved = both[pushed + 1][0] - both[pushed][0]
+    assert 0.01 < np.sqrt((moved**2).mean()) < 0.03
+    # This one is a minimum, which is found again.
+    assert found.n_steps > pushed + 1
+    assert found.energy == pytest.approx(rest.energy, abs=4 * 5e-5)
+
+
+class DoubleWell(Well):
+    """Atoms at the top between two places along x, 0.4 Å from each: no force there, by symmetry."""
+
+    def evaluate_batch(self, batch):
+        result = super().evaluate_batch(batch)
+        away = batch.positions - self.places
+        x, half = away[:, 0] - away[:, 0].mean(), 0.4
+        # instead of the spring along x: E = h ((x / half)^2 - 1)^2
+        height = 0.5
+        result.energies[0] += (height * ((x / half) ** 2 - 1.0) ** 2 - 0.5 * self.stiffness * x**2).sum()
+        force = -4.0 * height * ((x / half) ** 2 - 1.0) * x / half**2 + self.stiffness * x
+        result.forces[:, 0] += force - force.mean()
+        return result
+
+
+def test_saddles_are_left():
+    start = crystal(0)
+    batch = batch_from_structures([start])
+
+    def ends(optimizer):
+        how = RelaxationSettings(optimizer=optimizer, relax_cell=False, fmax=1e-3)
+        return BatchedRelaxation(DoubleWell(start.cart_coords, 8.0), how).run(batch)[0]
+
+    on_the_saddle, down = ends("fire"), ends("fire-quasi-newton")
+    assert on_the_saddle.converged
+    assert on_the_saddle.n_steps == 0
+    assert down.converged
+    assert down.energy < on_the_saddle.energy - 1.0
 
 
 def test_the_bound_on_steps_counts_those_of_both():

@@ -177,10 +177,12 @@ def test_rattle_depends_on_seed_and_key_only():
 def test_rattle_leaves_a_saddle():
     # Equally spaced atoms in a stretched chain feel no force, but are not at a minimum.
     chain = Structure(Lattice.orthorhombic(6.4, 12.0, 12.0), ["Na", "Na"], [[0, 0, 0], [0.5, 0, 0]])
-    (saddle,) = morse_potential().relax([chain], 0.01, relax_cell=False)
-    (left,) = morse_potential().relax([chain], 0.01, relax_cell=False, rattle=0.02)
+    (saddle,) = morse_potential().relax([chain], 0.01, relax_cell=False, optimizer="quasi-newton")
+    (left,) = morse_potential().relax([chain], 0.01, relax_cell=False, optimizer="quasi-newton", rattle=0.02)
+    (pushed,) = morse_potential().relax([chain], 0.01, relax_cell=False)
     assert saddle.n_steps == 0
     assert left.energy < saddle.energy - 0.1
+    assert pushed.energy < saddle.energy - 0.1
 
 
 def test_nothing_in_nothing_out():

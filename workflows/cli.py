@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from pipeline.config import json_schema, load_campaign
-from workflows import cli_planning  # noqa: F401  (its commands join the app)
+from workflows import cli_dft, cli_planning, cli_report  # noqa: F401  (their commands join the app)
 from workflows.terminal import (
     EXIT_FAILED_ROWS,
     AsJson,

@@ -116,7 +116,7 @@ class Digests:
         place = self._campaign.stages.index(settings)  # type: ignore[arg-type]
         relaxed = next((s for s in self._campaign.stages[:place] if s.stage == "stability"), None)
         uses: dict[str, Any] = {}
-        if settings.stage in ("estimate", "stability", "window", "reactivity", "practicality"):
+        if settings.stage in ("estimate", "stability", "window", "reactivity", "practicality", "dft"):
             uses["phases"] = self._phases
         if settings.stage in ("stability", "elasticity"):
             uses["potential"] = self._models["potential"]
@@ -125,6 +125,8 @@ class Digests:
             uses["errors"] = surrogate_errors.fitted_digest()
             if settings.result_settings()["give_up_above"] is not None:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
+        if settings.stage == "dft":
+            uses["potential"] = self._models["potential"]
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
         if settings.stage in ("estimate", "band_gap", "stability", "elasticity"):

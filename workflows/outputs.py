@@ -34,6 +34,7 @@ _FIRST = (
     "oxidation_limit",
     "migration_barrier_3d",
 )
+_POSITION = {column.name: i for i, column in enumerate(schema.COLUMNS)}
 _IN_CIF_ONLY = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
 
 
@@ -46,11 +47,14 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 def public_columns(table: pd.DataFrame) -> list[str]:
     """Columns of the ranked table, in order: all declared ones that are there, structures left to the CIFs."""
-    declared = [c.name for c in schema.COLUMNS]
-    position = {name: i for i, name in enumerate(declared)}
     rest = [c for c in table.columns if c not in _FIRST and c not in _IN_CIF_ONLY]
-    rest.sort(key=lambda name: (position.get(name, position.get(name.rpartition("_")[0], len(declared))), name))
-    return [c for c in _FIRST if c in table.columns] + rest
+    return [c for c in _FIRST if c in table.columns] + sorted(rest, key=declared_position)
+
+
+def declared_position(name: str) -> tuple[int, str]:
+    """Sort key: a column's place in pipeline/schema.py, columns of one ion after the column that they refine."""
+    last = len(_POSITION)
+    return _POSITION.get(name, _POSITION.get(name.rpartition("_")[0], last)), name
 
 
 def write_results(

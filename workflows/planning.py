@@ -170,7 +170,9 @@ def _steps(
         yield _planned("competing_phases", len(phases), 1.0, "all are needed", relaxing)
     for settings in campaign.stages:
         passing = campaign.plan.passing.get(settings.step)
-        if relaxing is None:
+        if settings.stage == "dft":
+            rate = _not_timed
+        elif relaxing is None:
             rate = rates.of_stage(settings)
         elif settings.stage == "stability":
             rate = Rate(relaxing.seconds, relaxing.bytes_on_disk, relaxing.memory_GiB, "as the competing phases")
@@ -181,6 +183,7 @@ def _steps(
         rows *= 1.0 if passing is None else passing
 
 
+_not_timed = Rate(None, 0.0, 0.0, "not measured: DFT takes minutes to hours a row, at most dft.time_limit")
 _unmeasured = Rate(None, 0.0, 0.0, "not measured: it needs the relaxed reference")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.dft.gpaw_engine import gpaw_version
 from pipeline.reference import PhaseReference
 from pipeline.reference.descent_bounds import descent_bound
 from pipeline.reference.fetched_phases import MaterialsProjectError
@@ -189,6 +190,11 @@ def _find_models(
     for i, stage in enumerate(campaign.stages):
         if stage.stage in ("estimate", "band_gap"):
             look(f"stages.{i}.model", stage.model, "property")
+        if stage.stage == "dft" and stage.engine == "gpaw":
+            try:
+                notes.append(f"dft: {gpaw_version()}")
+            except ValueError as error:
+                problems.append(Problem(where, f"stages.{i}.engine: {error}"))
         if stage.stage == "estimate":
             try:
                 legacy_shift(stage.model)

@@ -114,6 +114,13 @@ def _citations(campaign: Campaign) -> list[str]:
     kinds = {stage.stage for stage in campaign.stages}
     if "conduction" in kinds:
         cited.append("softBV parameters: Chen, Wong and Adams, Acta Cryst. B 2019, 75, 18")
+    engines = {stage.engine for stage in campaign.stages if stage.stage == "dft"}
+    if "gpaw" in engines:
+        cited.append("GPAW: Mortensen et al., J. Chem. Phys. 2024, 160, 092503; PBE: Perdew et al., PRL 1996, 77, 3865")
+    if "vasp" in engines:
+        cited.append("VASP input sets of the Materials Project: Jain et al., Comput. Mater. Sci. 2011, 50, 2295")
+    if "espresso" in engines:
+        cited.append("Quantum ESPRESSO: Giannozzi et al., J. Phys.: Condens. Matter 2017, 29, 465901")
     if campaign.candidates.substitution != "none":
         cited.append("ionic radii: Shannon, Acta Cryst. A 1976, 32, 751")
         cited.append("substitution probabilities: Hautier et al., Inorg. Chem. 2011, 50, 656")

@@ -15,6 +15,7 @@ from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.confidence import stability_gates, stability_probability
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.dft.manifest import MANIFEST, write_manifest
 from pipeline.polymorphs import energy_above_hull_with_candidates, polymorph_of
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
@@ -25,6 +26,7 @@ from pipeline.surrogates import model_digest
 from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
 from workflows.files import digest_of, digest_of_file, write_json
+from workflows.gating import possible_reasons, reasons_of
 from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
@@ -47,6 +49,7 @@ class Run:
         view: ProgressView,
         *,
         retry_failed: bool = False,
+        collect: bool = False,
     ) -> None:
         self.campaign = campaign
         self.folder = folder
@@ -55,6 +58,7 @@ class Run:
         self.digests = digests
         self.view = view
         self.retry_failed = retry_failed
+        self.collect = collect
         self.steps: list[Step] = []
         self.failures: list[pd.DataFrame] = []
         self._competitors: pd.DataFrame | None = None
@@ -125,10 +129,27 @@ class Run:
         store = self.folder.stage(settings.step, self.digests.stage(settings))
         table = self._compute(store, settings.step, settings, rows)
         self._note_failures(settings.step, settings, table)
+        if settings.stage == "dft":
+            self._note_pending(table, store)
         if settings.stage == "stability":
             believed = (table["stability_status"] == "ok") & ~table["suspect"].fillna(True).astype(bool)
             self._competitors = table.loc[believed, ["candidate_id", "formula_pretty", "formation_energy_per_atom"]]
         return table
+
+    def _note_pending(self, table: pd.DataFrame, store: StageStore) -> None:
+        """Write the list of DFT calculations, and say what waits for the user's program."""
+        write_manifest(store.workspace())
+        if waiting := int((table["dft_status"] == "pending").sum()):
+            self.view.say(
+                f"dft: {waiting} rows wait for calculations listed in {store.workspace() / MANIFEST}; run them, then "
+                f"`ionsieve dft collect {self.folder.path}`"
+            )
+
+    def _again(self, settings: StageSettings) -> set[str]:
+        """Statuses of rows that are computed again although they have a result."""
+        if self.collect and settings.stage == "dft":
+            return {"failed", "pending"}  # an output that was refused may have been mended
+        return {"failed"} if self.retry_failed else set()
 
     def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
         failed = table[table[f"{settings.stage}_status"] == "failed"]
@@ -157,9 +178,9 @@ class Run:
         waiting = {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
         known |= waiting
         missing = [candidate for candidate in wanted if candidate not in known]
-        if self.retry_failed and len(done):
-            failed = set(done.loc[done[f"{settings.stage}_status"] == "failed", "candidate_id"])
-            missing += [candidate for candidate in wanted if candidate in failed - waiting]
+        if len(done):
+            again = set(done.loc[done[f"{settings.stage}_status"].isin(self._again(settings)), "candidate_id"])
+            missing += [candidate for candidate in wanted if candidate in again - waiting]
         by_id = rows.set_index("candidate_id", drop=False)
         size = settings.chunk_size
         works = [missing[i : i + size] for i in range(0, len(missing), size)]
@@ -212,26 +233,13 @@ class Run:
 
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
-        reasons: Counter[str] = Counter()
-        alive = pd.Series(True, index=table.index)
-        status = table[f"{settings.stage}_status"]
-        failed = status == "failed"
-        if settings.required:
-            reasons["failed"] = int(failed.sum())
-            alive &= ~failed
-        texts = []
-        for name, bound in settings.gates.items():
-            texts.append(bound.text(name, schema.column(name).unit))
-            values = table[name] if name in table else pd.Series(float("nan"), index=table.index)
-            absent = alive & values.isna()
-            reasons[f"{name} missing"] = int(absent.sum())
-            passes = pd.Series(bound.passes(values), index=table.index)
-            reasons[name] = int((alive & ~absent & ~passes).sum())
-            alive &= passes & ~absent
-        survivors = table[alive].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
-        out = {reason: n for reason, n in reasons.items() if n}
-        texts_joined = ", ".join(texts)
-        step = Step(settings.step, settings.stage, texts_joined, len(table), int(failed.sum()), len(survivors), out)
+        reasons = reasons_of(settings, table)
+        survivors = table[reasons == ""].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
+        counts = reasons.value_counts()
+        out = {reason: int(counts[reason]) for reason in possible_reasons(settings) if reason in counts}
+        failed = int((table[f"{settings.stage}_status"] == "failed").sum())
+        texts = ", ".join(bound.text(name, schema.column(name).unit) for name, bound in settings.gates.items())
+        step = Step(settings.step, settings.stage, texts, len(table), failed, len(survivors), out)
         self._record(step, self.folder.stage(settings.step, self.digests.stage(settings)))
         return survivors
 

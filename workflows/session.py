@@ -40,9 +40,18 @@ class Outcome:
 
 
 def run_campaign(
-    campaign: Campaign, config_path: Path, folder: Path, view: ProgressView, *, retry_failed: bool = False
+    campaign: Campaign,
+    config_path: Path,
+    folder: Path,
+    view: ProgressView,
+    *,
+    retry_failed: bool = False,
+    collect: bool = False,
 ) -> Outcome:
     """Run a campaign to its end, or go on where it was left.
+
+    ``retry_failed`` computes failed rows again; ``collect`` looks again for the outputs of DFT rows that wait for them,
+    or whose outputs were refused.
 
     Raises
     ------
@@ -54,7 +63,10 @@ def run_campaign(
         On Ctrl-C or SIGTERM; what was committed stays, and the same command goes on from there.
     """
     started = time.time()
-    with _opened(campaign, config_path, folder, view, retry_failed=retry_failed) as (run, manifest):
+    with _opened(campaign, config_path, folder, view, retry_failed=retry_failed, collect=collect) as (
+        run,
+        manifest,
+    ):
         ranking = screen(run)
     write_json(
         run.folder.manifest,
@@ -90,7 +102,13 @@ def list_candidates(campaign: Campaign, config_path: Path, folder: Path, view: P
 
 @contextmanager
 def _opened(
-    campaign: Campaign, config_path: Path, folder: Path, view: ProgressView, *, retry_failed: bool = False
+    campaign: Campaign,
+    config_path: Path,
+    folder: Path,
+    view: ProgressView,
+    *,
+    retry_failed: bool = False,
+    collect: bool = False,
 ) -> Iterator[tuple[Run, dict[str, object]]]:
     """A run on its folder and cluster, both held; and its manifest, which says that it is not finished."""
     inputs = find_inputs(campaign, config_path, say=view.say)
@@ -108,14 +126,23 @@ def _opened(
         references, digests = open_references(inputs, run_folder, view)
         _refuse_another_campaign(run_folder, campaign)
         write_text(run_folder.config, campaign_as_yaml(inputs.campaign))
-        manifest = manifest_of(inputs, references)
+        manifest = {**manifest_of(inputs, references), "config": str(config_path.resolve())}
         write_json(run_folder.manifest, {**manifest, "finished": None})
         run_folder.log("run started", notes=list(inputs.notes))
         with connect(inputs.campaign.cluster) as client, view:
             _prepare_workers(client, references, inputs)
             view.say(f"dashboard: {client.dashboard_link}")
             yield (
-                Run(inputs.campaign, run_folder, client, references, digests, view, retry_failed=retry_failed),
+                Run(
+                    inputs.campaign,
+                    run_folder,
+                    client,
+                    references,
+                    digests,
+                    view,
+                    retry_failed=retry_failed,
+                    collect=collect,
+                ),
                 manifest,
             )
 

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
 
+    from pipeline.elasticity_settings import ElasticitySettings
     from pipeline.references import References
-    from pipeline.settings import ElasticitySettings
     from pipeline.surrogates.potential import Potential
 
 NAME = "elasticity"
@@ -111,7 +111,7 @@ def _relaxed(
     def relax(batch: list[Structure]) -> list[Structure | Failure]:
         return [_converged(result, how.fmax) for result in potential.relax(batch, settings=how)]
 
-    return [item for item in attempt_batch(relax, structures)]
+    return list(attempt_batch(relax, structures))
 
 
 def _converged(result: Any, fmax: float) -> Structure | Failure:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kernels.spherical_bessel import spherical_bessel_basis
 
 if TYPE_CHECKING:
-    from pipeline.surrogates.m3gnet import M3GNetNetwork
+    from pipeline.surrogates.m3gnet_network import M3GNetNetwork
 
 Float32Array = NDArray[np.float32]
 FloatArray = NDArray[np.float64]

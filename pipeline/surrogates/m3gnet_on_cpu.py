@@ -1,6 +1,6 @@
 """M3GNet's energy and its gradient by edge vectors on one CPU core, without autograd.
 
-The same mathematics as :class:`pipeline.surrogates.m3gnet.M3GNetNetwork`, which is its oracle in the tests; the
+The same mathematics as :class:`pipeline.surrogates.m3gnet_network.M3GNetNetwork`, which is its oracle in the tests; the
 gradient is written out in :mod:`kernels.gated_messages` and :mod:`kernels.three_body`.
 
 A crystal's numbers are the same to the last bit whatever its companions in the batch: each crystal's edges begin at a
@@ -20,7 +20,7 @@ from pipeline.surrogates.m3gnet_layers import GatedNetwork, Graph, ThreeBody, Wo
 from pipeline.surrogates.m3gnet_readout import Readout
 
 if TYPE_CHECKING:
-    from pipeline.surrogates.m3gnet import M3GNetNetwork
+    from pipeline.surrogates.m3gnet_network import M3GNetNetwork
 
 Float32Array = NDArray[np.float32]
 FloatArray = NDArray[np.float64]

@@ -12,7 +12,8 @@ from kernels.neighbors import neighbor_list
 from pipeline.surrogates.batch import batch_from_structures, estimated_edges, fill_by_edges, rejection
 from pipeline.surrogates.entries import EnergyScheme
 from pipeline.surrogates.loading import BadCheckpointError, LoadedModel
-from pipeline.surrogates.m3gnet import M3GNetNetwork, close_first, embedding_rows
+from pipeline.surrogates.m3gnet import embedding_rows
+from pipeline.surrogates.m3gnet_network import M3GNetNetwork, close_first
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -7,15 +7,12 @@ import numpy as np
 
 from pipeline.surrogates.active import ActiveCrystals, BoolArray, Optimizer, generalised_forces
 from pipeline.surrogates.batch import (
-    MAX_EDGES,
     BatchEvaluator,
-    BatchResult,
     CrystalBatch,
     FloatArray,
-    IntArray,
     estimated_edges,
-    image_work,
 )
+from pipeline.surrogates.crystal_errors import evaluation_errors, geometry_errors
 from pipeline.surrogates.descent import DescentPoint, DescentWatch
 from pipeline.surrogates.fire import Fire
 from pipeline.surrogates.fire_quasi_newton import FireQuasiNewton
@@ -38,7 +35,8 @@ class RelaxationSettings:
         Whether the cell moves.
     optimizer : str
         ``quasi-newton`` (:mod:`pipeline.surrogates.quasi_newton`) needs the fewest evaluations, ``fire`` is ASE's,
-        ``fire-quasi-newton`` goes to the minimum where FIRE goes (:mod:`pipeline.surrogates.fire_quasi_newton`).
+        ``fire-quasi-newton`` goes where FIRE goes, and on from there where that is a saddle
+        (:mod:`pipeline.surrogates.fire_quasi_newton`).
     energy_tolerance : float
         The quasi-Newton optimiser goes on, also where forces are small, while its Hessian promises more energy than
         this, eV/atom: soft modes hide much energy behind small forces.
@@ -88,53 +86,6 @@ class RelaxedCrystal:
     given_up: bool = False
 
 
-def _geometry_errors(state: ActiveCrystals, settings: RelaxationSettings, cutoff: float) -> list[str | None]:
-    """What makes a crystal impossible to evaluate: cell out of bounds, or coordinates that are not finite."""
-    counts = state.counts
-    infinite = ~np.isfinite(state.cells).all(axis=(1, 2))
-    infinite |= np.logical_or.reduceat(~np.isfinite(state.positions).all(axis=1), np.cumsum(counts) - counts)
-    ratio = np.full(len(counts), np.nan)
-    ratio[~infinite] = np.abs(np.linalg.det(state.cells[~infinite])) / state.volume_start[~infinite]
-    inside = (ratio >= 1.0 / settings.max_volume_ratio) & (ratio <= settings.max_volume_ratio)
-    needle = np.zeros(len(counts), bool)
-    needle[inside] = image_work(counts[inside], state.cells[inside], cutoff) > 500.0 * MAX_EDGES
-    errors: list[str | None] = [None] * len(counts)
-    for b in np.flatnonzero(~inside | needle):
-        after = f"after {state.steps[b]} steps"
-        if infinite[b]:
-            errors[b] = f"NonFiniteCoordinates: not finite {after}"
-        elif needle[b]:
-            errors[b] = f"DegenerateCell: the cell became a needle {after}"
-        else:
-            errors[b] = f"ExplodingVolume: {ratio[b]:.3g} times the initial volume {after}"
-    return errors
-
-
-def _evaluation_errors(
-    result: BatchResult, forces_ok: BoolArray, state: ActiveCrystals, settings: RelaxationSettings
-) -> list[str | None]:
-    """What a model's answer says of each crystal: its own error, colliding atoms, numbers that are not finite."""
-    errors = list(result.errors)
-    colliding = result.closest[:, 0] < settings.min_distance
-    for b in np.flatnonzero(colliding | ~forces_ok):
-        after = f"after {state.steps[b]} steps"
-        if errors[b] is not None:
-            continue
-        if colliding[b]:
-            distance, i, j = result.closest[b]
-            errors[b] = f"CollidingAtoms: atoms {int(i)} and {int(j)} are {distance:.3g} Å apart {after}"
-        else:
-            errors[b] = f"NonFiniteResult: the model's energy, forces or stress are not finite {after}"
-    return errors
-
-
-def _finite_results(result: BatchResult, counts: IntArray) -> BoolArray:
-    bad_atoms = ~np.isfinite(result.forces).all(axis=1)
-    bad = np.add.reduceat(bad_atoms.astype(np.int64), np.cumsum(counts) - counts) > 0
-    finite: BoolArray = ~bad & np.isfinite(result.energies) & np.isfinite(result.stresses).all(axis=(1, 2))
-    return finite
-
-
 class BatchedRelaxation:
     """An optimiser for a queue of crystals: converged ones leave the batch, waiting ones enter.
 
@@ -157,8 +108,10 @@ class BatchedRelaxation:
         cutoff, settings = self.evaluator.cutoff, self.settings
         if settings.optimizer == "fire":
             return Fire(cutoff, settings.max_displacement)
-        kind = FireQuasiNewton if settings.optimizer == "fire-quasi-newton" else QuasiNewton
-        return kind(cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
+        quasi_newton = (cutoff, settings.max_displacement, settings.energy_tolerance, settings.relax_cell)
+        if settings.optimizer == "quasi-newton":
+            return QuasiNewton(*quasi_newton)
+        return FireQuasiNewton(*quasi_newton, settings.fmax)
 
     def run(self, batch: CrystalBatch, watch: DescentWatch | None = None) -> list[RelaxedCrystal]:
         """Relax all crystals of a batch, however large; results in the order given.
@@ -173,7 +126,7 @@ class BatchedRelaxation:
         state: ActiveCrystals | None = None
         while waiting or (state is not None and len(state.counts)):
             state = self._admit(state, waiting, batch, costs)
-            state = self._drop(state, _geometry_errors(state, self.settings, self.evaluator.cutoff))
+            state = self._drop(state, geometry_errors(state, self.settings.max_volume_ratio, self.evaluator.cutoff))
             if len(state.counts):
                 state = self._advance(state)
         return [self._done[i] for i in range(len(batch.counts))]
@@ -239,8 +192,7 @@ class BatchedRelaxation:
         """Evaluate, let go those that are done or failed, and step the others."""
         batch = state.as_batch()
         result = self.evaluator.evaluate_batch(batch)
-        ok = _finite_results(result, state.counts)
-        errors = _evaluation_errors(result, ok, state, self.settings)
+        errors = evaluation_errors(result, state, self.settings.min_distance)
         failed = np.array([error is not None for error in errors], bool)
         forces, cell_forces, largest = generalised_forces(result, batch, self.settings.relax_cell)
         first_time = state.steps == 0

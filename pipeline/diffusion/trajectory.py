@@ -1,0 +1,132 @@
+"""All that one trajectory at one temperature says of the motion of its ions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline.diffusion.conductivity import Conductivity, HavenRatio, haven_ratio, nernst_einstein
+from pipeline.diffusion.diffusivity import Diffusivity, axis_diffusivities, charge_diffusivity, tracer_diffusivity
+from pipeline.diffusion.displacement import checked_positions, ion_charges, remove_drift
+from pipeline.diffusion.framework import FrameworkState, framework_state
+from pipeline.diffusion.hops import CAGE_TIME, count_hops
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+@dataclass(frozen=True)
+class TrajectoryAnalysis:
+    """Diffusion at one temperature.
+
+    Attributes
+    ----------
+    temperature
+        K.
+    duration
+        fs.
+    n_ions
+        Mobile ions.
+    n_hops
+        Their jumps between sites.
+    tracer, charge
+        Diffusivities, cm2/s.
+    axes
+        Tracer diffusivities along x, y and z, cm2/s.
+    haven_ratio
+        Tracer over charge diffusivity.
+    tracer_conductivity, charge_conductivity
+        By the Nernst-Einstein relation at the temperature of the run, S/cm.
+    framework
+        Whether it stayed a crystal.
+    """
+
+    temperature: float
+    duration: float
+    n_ions: int
+    n_hops: int
+    tracer: Diffusivity
+    charge: Diffusivity
+    axes: tuple[Diffusivity, Diffusivity, Diffusivity]
+    haven_ratio: HavenRatio
+    tracer_conductivity: Conductivity
+    charge_conductivity: Conductivity
+    framework: FrameworkState
+
+    def summary(self) -> str:
+        """A paragraph on the run, line by line."""
+        from pipeline.diffusion.summary import summarise_trajectory
+
+        return summarise_trajectory(self)
+
+
+def analyse_trajectory(
+    positions: ArrayLike,
+    frame_interval: float,
+    mobile: ArrayLike,
+    charges: ArrayLike,
+    volume: float,
+    temperature: float,
+    site_distance: float,
+    *,
+    masses: ArrayLike | None = None,
+    window: tuple[float, float] | None = None,
+    cage_time: float = CAGE_TIME,
+) -> TrajectoryAnalysis:
+    """Diffusivities, conductivities, Haven ratio and the state of the framework from one run at constant volume.
+
+    Parameters
+    ----------
+    positions
+        Of all atoms after equilibration, unwrapped, Å, shape (T, N, 3).
+    frame_interval
+        fs between frames.
+    mobile
+        Indices of the mobile ions, shape (M,).
+    charges
+        Of the mobile ions, elementary charges, shape (M,) or one number.
+    volume
+        Of the cell, Å3.
+    temperature
+        K.
+    site_distance
+        Between neighbouring sites of the mobile ion, Å (`nearest_distance`).
+    masses
+        Of all atoms, shape (N,), for the framework's centre of mass; None weighs atoms alike.
+    window
+        First and last lag time of the linear regime in fs instead of the search.
+    cage_time
+        fs over which vibrations are averaged before hops are counted.
+
+    Raises
+    ------
+    ValueError
+        Arrays of wrong shape or not finite, an index out of range, no atoms but mobile ones, a quantity that is not
+        positive, or too few frames; the message names which.
+    """
+    array = checked_positions(positions)
+    ions = np.asarray(mobile, dtype=np.int64)
+    if ions.ndim != 1 or not len(ions) or ions.min() < 0 or ions.max() >= array.shape[1]:
+        raise ValueError(f"mobile must list indices of the {array.shape[1]} atoms, got {ions.tolist()}")
+    z = ion_charges(charges, len(ions))
+    others = np.setdiff1d(np.arange(array.shape[1]), ions)
+    still = remove_drift(array, others, masses)
+    moving = still[:, ions]
+    hops = count_hops(moving, frame_interval, site_distance, cage_time)
+    tracer = tracer_diffusivity(moving, frame_interval, hops, window)
+    charge = charge_diffusivity(moving, z, frame_interval, hops, window)
+    return TrajectoryAnalysis(
+        float(temperature),
+        (len(array) - 1) * float(frame_interval),
+        len(ions),
+        len(hops),
+        tracer,
+        charge,
+        axis_diffusivities(moving, frame_interval, hops, window),
+        haven_ratio(tracer, charge),
+        nernst_einstein(tracer, z, volume, temperature),
+        nernst_einstein(charge, z, volume, temperature),
+        framework_state(still[:, others], frame_interval, volume, cage_time=cage_time),
+    )

@@ -1,0 +1,108 @@
+"""Quantum ESPRESSO: inputs like the reference files, real outputs of pw.x 6.7 on them, and mismatches by name.
+
+tests/reference/dft/espresso holds BN (zinc blende) as this project writes it and as pw.x 6.7 answered, with the
+pseudopotentials of pslibrary 1.0.0 that Debian's quantum-espresso-data carries.
+"""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from pipeline.dft.calculation import Calculation, DftResult, Pending
+from pipeline.dft.espresso import compute_with_espresso, read_output
+from pipeline.stages.rows import Failure
+from tests.dft_crystals import boron_nitride, calculation, espresso_settings, lithium_chloride
+
+REFERENCE = Path(__file__).parent / "reference" / "dft" / "espresso"
+RYDBERG = 13.605693122994
+
+
+def recorded(relax: str) -> str:
+    return gzip.decompress((REFERENCE / f"{relax}.out.gz").read_bytes()).decode()
+
+
+@pytest.mark.parametrize("relax", ["none", "cell"])
+def test_inputs_are_those_of_the_reference_files(relax: str, tmp_path: Path) -> None:
+    asked = calculation(boron_nitride(), espresso_settings(relax=relax))
+    outcome = compute_with_espresso(asked, tmp_path, "./pseudo", {"candidate_id": "BN"})
+    assert isinstance(outcome, Pending)
+    assert "pw.x -in pw.in" in outcome.reason
+    assert (tmp_path / "pw.in").read_text() == (REFERENCE / f"{relax}.in").read_text()
+
+
+@pytest.mark.parametrize(
+    ("relax", "rydbergs", "steps", "edge"), [("none", -39.82301203, 0, 3.60), ("cell", -39.81978564, 6, None)]
+)
+def test_a_real_output_is_read(relax: str, rydbergs: float, steps: int, edge: float | None, tmp_path: Path) -> None:
+    asked = calculation(boron_nitride(), espresso_settings(relax=relax))
+    compute_with_espresso(asked, tmp_path, "./pseudo", {})
+    (tmp_path / "pw.out").write_text(recorded(relax))
+    result = compute_with_espresso(asked, tmp_path, "./pseudo", {})
+    assert isinstance(result, DftResult)
+    assert result.energy == pytest.approx(rydbergs * RYDBERG, abs=1e-3)
+    assert result.steps == steps
+    assert 4.0 < result.band_gap < 6.0  # PBE's indirect gap of BN is 4.4 to 4.5 eV, on dense grids
+    assert result.code == "Quantum ESPRESSO 6.7MaX"
+    if edge is not None:
+        assert result.structure.volume == pytest.approx(edge**3 / 4, rel=1e-4)
+    else:
+        assert result.structure.volume < boron_nitride().volume
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"cutoff": 40.0}, "ecutwfc is 30.0000, 40 Ry was asked"),
+        ({"density_cutoff": 300.0}, "ecutrho is 240.0000, 300 Ry was asked"),
+        ({"smearing": 0.02}, "degauss is 0.0100, 0.02 Ry was asked"),
+        ({"kpoint_density": 2.4}, "the k-points are not the grid"),
+        ({"kpoint_density": 3.0}, "the k-points are not the grid"),
+        ({"energy_convergence": 1e-9}, "conv_thr is 1.0E-07"),
+    ],
+)
+def test_other_settings_are_refused_by_name(changes: dict[str, float], said: str, tmp_path: Path) -> None:
+    settings = espresso_settings()
+    asked = settings.model_copy(update={"espresso": settings.espresso.model_copy(update=changes)})
+    outcome = _outcome(calculation(boron_nitride(), asked), recorded("none"), tmp_path)
+    assert outcome.error.startswith("MismatchError")
+    assert said in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("SLA  PW   PBX  PBC", "SLA  PW   PSX  PSC", "the functional is SLA  PW   PSX  PSC, PBE was asked"),
+        ("./pseudo/B.pbe-n-kjpaw_psl.1.0.0.UPF", "./pseudo/B.pz-vbc.UPF", "the pseudopotential of B is B.pz-vbc.UPF"),
+        ("JOB DONE", "", ""),
+    ],
+)
+def test_other_outputs_are_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
+    text = recorded("none")
+    assert old in text
+    asked = calculation(boron_nitride(), espresso_settings())
+    if old == "JOB DONE":
+        compute_with_espresso(asked, tmp_path, "./pseudo", {})
+        (tmp_path / "pw.out").write_text(text.replace(old, new))
+        assert isinstance(read_output(asked, tmp_path), Pending)
+    else:
+        assert said in _outcome(asked, text.replace(old, new), tmp_path).error
+
+
+def test_another_crystal_is_refused(tmp_path: Path) -> None:
+    wider = boron_nitride().scale_lattice(12.5)
+    outcome = _outcome(calculation(wider, espresso_settings()), recorded("none"), tmp_path)
+    assert "lattice vectors differ" in outcome.error
+
+
+def test_an_element_without_pseudopotential_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no pseudopotential of Cl, Li"):
+        compute_with_espresso(calculation(lithium_chloride(), espresso_settings()), tmp_path, "./pseudo", {})
+
+
+def _outcome(asked: Calculation, text: str, folder: Path) -> Failure:
+    compute_with_espresso(asked, folder, "./pseudo", {})
+    (folder / "pw.out").write_text(text)
+    outcome = read_output(asked, folder)
+    assert isinstance(outcome, Failure)
+    return outcome

@@ -1,0 +1,74 @@
+"""A DFT process that hangs, dies, or answers something else is a failure with a reason; a result counts."""
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from pipeline.dft.calculation import Calculation, DftResult, load_result
+from pipeline.dft.process import run_calculation
+from pipeline.settings import DftSettings
+from pipeline.stages.rows import Failure
+from tests.dft_crystals import calculation, lithium_chloride
+
+
+@pytest.fixture
+def asked(tmp_path: Path) -> Calculation:
+    found = calculation(lithium_chloride(), DftSettings())
+    found.save(tmp_path)
+    return found
+
+
+def run(asked: Calculation, folder: Path, script: str, time_limit: float = 20.0) -> DftResult | Failure:
+    return run_calculation([sys.executable, "-c", script], folder, asked, time_limit)
+
+
+def test_time_limit_ends_the_program_and_its_children(asked: Calculation, tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, time; child = subprocess.Popen(['sleep', '60']); "
+        "open('child', 'w').write(str(child.pid)); time.sleep(60)"
+    )
+    started = time.monotonic()
+    outcome = run(asked, tmp_path, script, time_limit=1.0)
+    assert time.monotonic() - started < 10.0
+    assert isinstance(outcome, Failure)
+    assert outcome.error == "OutOfTime: not finished after 1 s; raise dft.time_limit, or lower the precision"
+    child = int((tmp_path / "child").read_text())
+    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_killed_and_an_aborted_program_are_told(asked: Calculation, tmp_path: Path) -> None:
+    killed = run(asked, tmp_path, "import os; print('step 3', flush=True); os.kill(os.getpid(), 9)")
+    assert isinstance(killed, Failure)
+    assert killed.error.startswith("ProcessDied: the DFT process was ended by SIGKILL (out of memory?)")
+    assert "step 3" in killed.error
+    aborted = run(asked, tmp_path, "import os; os.abort()")
+    assert isinstance(aborted, Failure)
+    assert "SIGABRT" in aborted.error
+    gone = run(asked, tmp_path, "raise SystemExit(7)")
+    assert isinstance(gone, Failure)
+    assert "exit status 7" in gone.error
+
+
+def test_its_own_failure_is_the_rows(asked: Calculation, tmp_path: Path) -> None:
+    write = "import json; json.dump({'error': 'KohnShamConvergenceError: no'}, open('failure.json', 'w')); exit(1)"
+    assert run(asked, tmp_path, write) == Failure("KohnShamConvergenceError: no")
+    later = run(asked, tmp_path, "exit(1)")
+    assert isinstance(later, Failure)
+    assert later.error.startswith("ProcessDied")  # not the failure of the time before
+
+
+def test_a_result_counts_when_it_answers_the_question(asked: Calculation, tmp_path: Path) -> None:
+    zeros = np.zeros((2, 3)), np.zeros(6)
+    result = DftResult(asked.structure, -7.3, 6.3, *zeros, 0, "GPAW", "PBE")
+    result.save(tmp_path, asked)
+    outcome = run(asked, tmp_path, "import os; os.abort()")  # after the result was written
+    assert isinstance(outcome, DftResult)
+    assert (outcome.energy, outcome.band_gap, outcome.max_force) == (-7.3, 6.3, 0.0)
+    other = calculation(lithium_chloride(), DftSettings(gpaw={"cutoff": 600.0}))
+    assert load_result(tmp_path, other) is None
+    (tmp_path / "result.json").write_text("{")
+    assert load_result(tmp_path, asked) is None

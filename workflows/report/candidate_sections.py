@@ -1,0 +1,129 @@
+"""A section for each candidate that is worth one: its facts by stage, its origin, its structure, its figures."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import schema
+from workflows import outputs
+from workflows.report.candidate_figures import barrier_figure, window_figure
+from workflows.report.run_data import RunData
+from workflows.report.wording import shown, title_of
+
+SECTIONS = 500
+"""Candidates with a section: the shortlist first, then controls and suspects, each by rank."""
+
+_IN_THE_HEADING = frozenset({"rank", "formula_pretty", "candidate_id", "shortlisted", "is_control", "suspect"})
+_OF_THE_RELAXATION = frozenset(
+    {"volume", "volume_change", "relaxation_steps", "relaxation_converged", "relaxation_given_up", "max_force"}
+    | {"surrogate", "surrogate_sha256"}
+)
+_OF_THE_UNCERTAINTY = frozenset(
+    {"energy_above_hull_error", "stability_probability", "energy_disagreement", "relaxation_converged"}
+)
+_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+()\[\]-]*")
+_PROTOTYPES = (("aflow-", "AFLOW prototypes"), ("mp-", "Materials Project data"))
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One cell of the ranked table: its text in the CSV, how it is shown, unit and meaning."""
+
+    name: str
+    title: str
+    value: str
+    shown: str
+    unit: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class FactGroup:
+    """Facts that belong together, under a heading."""
+
+    title: str
+    facts: list[Fact]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One candidate's section."""
+
+    anchor: str
+    kind: str
+    row: dict[str, str]
+    groups: list[FactGroup]
+    prototype_citation: str
+    cif: str
+    figures: dict[str, dict[str, Any]]
+
+
+def chosen_positions(run: RunData) -> list[int]:
+    """Positions of the candidates that get a section, in the order of rank; the picked one is among them."""
+    kinds = run.ranked.kinds
+    chosen: list[int] = []
+    if run.decision:
+        picked = run.ranked.text["candidate_id"] == run.decision["candidate_id"]
+        chosen += run.ranked.text.index[picked].tolist()
+    for kind in ("shortlist", "control", "suspect"):
+        chosen += kinds.index[kinds == kind].tolist()
+    return sorted(dict.fromkeys(chosen[:SECTIONS]))
+
+
+def section_of(run: RunData, position: int, anchor: str) -> Section:
+    """Everything that the page shows of one candidate."""
+    row = {str(name): str(value) for name, value in run.ranked.text.loc[position].items()}
+    figures = {
+        f"{anchor}-{name}": figure
+        for name, figure in (("window", window_figure(row, run.campaign)), ("barrier", barrier_figure(row)))
+        if figure is not None
+    }
+    return Section(
+        anchor=anchor,
+        kind=str(run.ranked.kinds[position]),
+        row=row,
+        groups=_groups(row),
+        prototype_citation=_prototype_citation(row.get("prototype_source", ""), run.manifest.get("citations", [])),
+        cif=_cif_of(run.folder / "structures", row["candidate_id"]),
+        figures=figures,
+    )
+
+
+def _groups(row: dict[str, str]) -> list[FactGroup]:
+    groups: dict[str, list[Fact]] = {}
+    for name in sorted(row, key=outputs.declared_position):
+        value, declared = row[name], schema.column(name)
+        if not value or name in _IN_THE_HEADING or declared.stage == "gates":
+            continue
+        if name.endswith("_status") and value == "ok":
+            continue
+        fact = Fact(name, title_of(name), value, shown(value, declared.dtype), declared.unit, declared.meaning)
+        groups.setdefault(_heading_of(name, declared.stage), []).append(fact)
+    leading = ["stability", "uncertainty", "relaxation"]
+    order = [*(g for g in leading if g in groups), *(g for g in groups if g not in (*leading, "candidates", "ranking"))]
+    order += [g for g in ("ranking", "candidates") if g in groups]
+    return [FactGroup({"candidates": "origin"}.get(g, title_of(g)), groups[g]) for g in order]
+
+
+def _heading_of(name: str, stage: str) -> str:
+    if name in _OF_THE_RELAXATION:
+        return "relaxation"
+    return "uncertainty" if name in _OF_THE_UNCERTAINTY else stage
+
+
+def _prototype_citation(source: str, citations: list[str]) -> str:
+    for prefix, start in _PROTOTYPES:
+        if source.startswith(prefix):
+            return next((c for c in citations if c.startswith(start)), "")
+    return ""
+
+
+def _cif_of(folder: Path, candidate_id: str) -> str:
+    """The structure's CIF, '' when there is none; a name that could lead out of the folder is no candidate's."""
+    if not _SAFE_NAME.fullmatch(candidate_id):
+        return ""
+    path = folder / f"{candidate_id}.cif"
+    return path.read_text(encoding="utf-8") if path.is_file() and not path.is_symlink() else ""

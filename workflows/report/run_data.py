@@ -1,0 +1,135 @@
+"""What a report is made of, as the run folder holds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import schema
+from pipeline.config import Campaign, ConfigError, Problem, load_campaign
+from workflows import views
+from workflows.files import read_json
+
+_NEEDED = ("rank", "candidate_id", "formula_pretty", "score", "shortlisted", "is_control")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """ranked_candidates.csv, every cell as the text that stands in the file: what is shown can't differ from it."""
+
+    text: pd.DataFrame
+    _numbers: dict[str, pd.Series] = field(default_factory=dict, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def has(self, name: str) -> bool:
+        """Tell whether a column is there with a value in any row."""
+        return name in self.text and bool((self.text[name] != "").any())
+
+    def numbers(self, name: str) -> pd.Series:
+        """A column as float64, NaN where the cell is empty."""
+        if name not in self._numbers:
+            self._numbers[name] = pd.to_numeric(self.text[name], errors="coerce").astype("float64")
+        return self._numbers[name]
+
+    def flags(self, name: str) -> pd.Series:
+        """A true/false column; an absent column or cell is false."""
+        if name not in self.text:
+            return pd.Series(False, index=self.text.index)
+        return (self.text[name] == "True").astype(bool)
+
+    @cached_property
+    def kinds(self) -> pd.Series:
+        """Each row's kind: suspect, control, shortlist or other, the first that holds."""
+        kinds = pd.Series("other", index=self.text.index, dtype=object)
+        for kind, column in (("shortlist", "shortlisted"), ("control", "is_control"), ("suspect", "suspect")):
+            kinds[self.flags(column)] = kind
+        return kinds
+
+
+@dataclass(frozen=True)
+class RunData:
+    """One run, read: ranked table, funnel, manifest, campaign, failures, and the decision if one is recorded."""
+
+    folder: Path
+    campaign: Campaign
+    ranked: Ranked
+    steps: list[dict[str, Any]]
+    manifest: dict[str, Any]
+    failures: pd.DataFrame
+    decision: dict[str, str] | None
+    ranking_explained: str
+    caution: str | None
+
+
+def read_run(folder: Path) -> RunData:
+    """Read a run folder.
+
+    Raises
+    ------
+    ConfigError
+        When it is no run folder, its run has not come to a ranked table, or a file is damaged; with the remedy.
+    """
+    steps = views.read_steps(folder)
+    explanation = folder / "ranking.txt"
+    return RunData(
+        folder=folder,
+        campaign=load_campaign(folder / "config.yaml"),
+        ranked=_read_ranked(folder),
+        steps=steps,
+        manifest=read_json(folder / "manifest.json"),
+        failures=_read_text_table(folder / "failures.csv", ("candidate_id", "step", "error")),
+        decision=_read_decision(folder / "decision.json"),
+        ranking_explained=explanation.read_text(encoding="utf-8").strip() if explanation.exists() else "",
+        caution=views.caution(folder),
+    )
+
+
+def _read_ranked(folder: Path) -> Ranked:
+    path = folder / "ranked_candidates.csv"
+    if not path.exists():
+        raise ConfigError([Problem(str(folder), "has no ranked_candidates.csv; finish it with `ionsieve run`")])
+    table = _read_text_table(path, _NEEDED)
+    unknown = [name for name in table.columns if not _is_declared(name)]
+    if unknown:
+        text = f"has columns that are not declared: {', '.join(unknown)}; run the same `ionsieve run` again"
+        raise ConfigError([Problem(str(path), text)])
+    return Ranked(table)
+
+
+def _read_text_table(path: Path, needed: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False)
+    except (OSError, ValueError) as error:
+        table, why = None, str(error)
+    else:
+        missing = [name for name in needed if name not in table]
+        why = f"it lacks {', '.join(missing)}"
+        if not missing:
+            return table
+    text = f"is damaged ({why}); run the same `ionsieve run` again: it is written anew, and finished units are kept"
+    raise ConfigError([Problem(str(path), text)])
+
+
+def _is_declared(name: str) -> bool:
+    try:
+        schema.column(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _read_decision(path: Path) -> dict[str, str] | None:
+    if not path.exists():
+        return None
+    recorded = read_json(path)
+    missing = [key for key in ("candidate_id", "why", "who", "when") if key not in recorded]
+    if missing:
+        text = f"lacks {', '.join(missing)}; record the decision again with `ionsieve pick`"
+        raise ConfigError([Problem(str(path), text)])
+    return {key: str(value) for key, value in recorded.items()}

@@ -1,0 +1,100 @@
+"""The sortable table: which rows and columns it holds, and a summary of the rows that it leaves out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline import schema
+from pipeline.config import Campaign
+from workflows.report.run_data import Ranked
+from workflows.report.wording import title_of
+from workflows.views import marks
+
+TABLE_ROWS = 2000
+"""Rows of the table; more are summarised."""
+
+_ALWAYS_SHOWN = ("rank", "formula_pretty", "score", "pareto_front")
+_SHOWN_LAST = ("conductivity_300K", "cost_per_kg", "density", "spacegroup_relaxed", "stability_probability")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One numeric column over all ranked rows: how many have a value, least, median and largest."""
+
+    name: str
+    unit: str
+    count: int
+    least: float
+    median: float
+    largest: float
+
+
+def rows_in_table(ranked: Ranked) -> pd.Index:
+    """Positions of the rows that the table holds: the first by rank, and the whole shortlist."""
+    return ranked.text.index[:TABLE_ROWS].union(ranked.text.index[ranked.flags("shortlisted")])
+
+
+def shown_columns(ranked: Ranked, campaign: Campaign) -> list[str]:
+    """Columns that are shown at first: those that the campaign decides by, and what one looks for beside them."""
+    decided = [name for stage in campaign.stages for name in stage.gates]
+    decided += [term.column for term in campaign.ranking.score]
+    decided += [objective.column for objective in campaign.ranking.pareto]
+    wanted = dict.fromkeys((*_ALWAYS_SHOWN, *decided, *_SHOWN_LAST))
+    return [name for name in wanted if name in _ALWAYS_SHOWN or ranked.has(name)]
+
+
+def table_block(ranked: Ranked, campaign: Campaign, sections: dict[int, str]) -> dict[str, Any]:
+    """The table as the page's script reads it: columns, and rows as the text of the CSV.
+
+    ``sections`` gives for a position in the table the anchor of that candidate's section.
+    """
+    positions = rows_in_table(ranked)
+    shown = shown_columns(ranked, campaign)
+    text = ranked.text.loc[positions]
+    names = list(text.columns)
+    return {
+        "columns": [_column(name, name in shown) for name in names],
+        "order": [names.index(name) for name in shown],
+        "rows": text.to_numpy().tolist(),
+        "kinds": ranked.kinds[positions].tolist(),
+        "marks": [marks(row) for row in text.to_dict("records")],
+        "sections": [sections.get(int(i), "") for i in positions],
+        "total": len(ranked),
+    }
+
+
+def _column(name: str, shown: bool) -> dict[str, Any]:
+    declared = schema.column(name)
+    number = declared.dtype in ("float64", "int64")
+    return {
+        "name": name,
+        "title": title_of(name),
+        "unit": declared.unit,
+        "stage": declared.stage,
+        "meaning": declared.meaning,
+        "number": number,
+        "float": declared.dtype == "float64",
+        "shown": shown,
+    }
+
+
+def summaries(ranked: Ranked, campaign: Campaign) -> list[Summary]:
+    """Least, median and largest of each shown number over all ranked rows, those beyond the table too."""
+    found = []
+    for name in shown_columns(ranked, campaign):
+        declared = schema.column(name)
+        if declared.dtype != "float64":
+            continue
+        numbers = ranked.numbers(name)
+        finite = numbers[np.isfinite(numbers)]
+        if len(finite):
+            found.append(
+                Summary(
+                    name, declared.unit, len(finite), float(finite.min()), float(finite.median()), float(finite.max())
+                )
+            )
+    return found
