@@ -118,7 +118,7 @@ def fit(applied: FloatArray, stresses: FloatArray) -> ElasticTensor:
     ValueError
         When the strains do not determine a tensor.
     """
-    strain, stress = _vectors(applied), _vectors(stresses)
+    strain, stress = vectors(applied), vectors(stresses)
     design = np.column_stack([np.ones(len(strain)), strain])
     solution, _, rank, _ = np.linalg.lstsq(design, stress)
     if rank < design.shape[1]:
@@ -164,8 +164,8 @@ def voigt(stiffness: FloatArray) -> FloatArray:
     return result
 
 
-def _vectors(tensors: FloatArray) -> FloatArray:
-    """Symmetric tensors (m, 3, 3) as vectors (m, 6) in Kelvin's notation."""
+def vectors(tensors: FloatArray) -> FloatArray:
+    """Symmetric tensors (m, 3, 3) as vectors (m, 6) in Kelvin's notation, whose norm is the tensor's."""
     symmetric = (tensors + np.swapaxes(tensors, 1, 2)) / 2.0
     result: FloatArray = symmetric[:, _ROWS, _COLUMNS] * _WEIGHTS
     return result

@@ -342,14 +342,24 @@ COLUMNS: tuple[Column, ...] = (
         (0.0, 1e4),
     ),
     _c("elastic_anisotropy", "float64", "", "elasticity", "universal anisotropy; 0: isotropic", (0.0, 1e6)),
-    _c("elastically_stable", "bool", "", "elasticity", "every strain costs energy (Born's condition)"),
+    _c(
+        "elastically_stable", "bool", "", "elasticity", "no strain and no shift of ions in the cell gains energy (Born)"
+    ),
     _c("lowest_stiffness", "float64", "GPa", "elasticity", "lowest eigenvalue of the stiffness", (-2000.0, 2000.0)),
+    _c(
+        "lowest_force_constant",
+        "float64",
+        "eV/Å2",
+        "elasticity",
+        "of shifts of ions in the cell; below 0.005 the ions rest in no minimum and there is no tensor",
+        (-100.0, 100.0),
+    ),
     _c(
         "elastic_fit_residual",
         "float64",
         "",
         "elasticity",
-        "share of the stresses that Hooke's law leaves over; large: the moduli are rough",
+        "share of the response that Hooke's law leaves over",
         (0.0, 1.0),
     ),
     _c(

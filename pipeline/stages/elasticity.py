@@ -1,31 +1,24 @@
 """Stage ``elasticity``: elastic tensor and moduli of the relaxed crystal.
 
-The crystal is relaxed once more, tightly, then strained in all six directions; the ions of every strained cell are
-relaxed (the tensor is the relaxed-ion one) and Hooke's law is fitted to the stresses. That is 12 cells an amplitude,
-and those of all rows of a part are relaxed in one batch: matcalc treats one cell after the other on an ASE calculator,
-and serves the tests as the peer. No symmetry is imposed: a crystal that has some shows it in its tensor.
+The crystal is relaxed once more, tightly, then strained in all six directions, and each ion is displaced along each
+axis: 12 + 6 n cells, which are evaluated for all rows of a part in one batch. The relaxed-ion tensor follows by linear
+response (`pipeline.elastic_response`). No symmetry is imposed: a crystal that has some shows it in its tensor.
 
-A tensor that is not positive definite is a result: ``elastically_stable`` is false, and only Voigt's averages and the
-tensor are given.
+An unstable crystal is a result: ``elastically_stable`` is false. Where the tensor is not positive definite, Voigt's
+averages and the tensor are given; where the ions rest in no minimum there is no tensor. A tensor that is none, because
+the surrogate's stress is not linear in so small a strain, is a failure.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.elastic_tensor import (
-    COMPONENTS,
-    ElasticTensor,
-    FloatArray,
-    fit,
-    moduli,
-    strains,
-    voigt,
-    voigt_averages,
-)
+from pipeline.elastic_response import ElasticResponse, deformed_cells, elastic_response
+from pipeline.elastic_tensor import FloatArray, moduli, voigt, voigt_averages
 from pipeline.stages.rows import Failure, attempt, attempt_batch, crystals, with_columns
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 
@@ -38,6 +31,7 @@ if TYPE_CHECKING:
     from pipeline.elasticity_settings import ElasticitySettings
     from pipeline.references import References
     from pipeline.surrogates.potential import Potential
+    from pipeline.surrogates.results import Evaluation
 
 NAME = "elasticity"
 STAGE_VERSION = 1
@@ -58,25 +52,28 @@ def run(part: pd.DataFrame, settings: ElasticitySettings, refs: References, work
     """
     if not len(part):
         return with_columns(part, NAME, [])
-    tensors = elastic_tensors(crystals(part, refs), settings, refs.potential)
-    records = [item if isinstance(item, Failure) else _record(item) for item in tensors]
+    responses = elastic_responses(crystals(part, refs), settings, refs.potential)
+    records = [item if isinstance(item, Failure) else _record(item, settings) for item in responses]
     return with_columns(part, NAME, records)
 
 
-def elastic_tensors(
+def elastic_responses(
     structures: Sequence[Structure | Failure], settings: ElasticitySettings, potential: Potential
-) -> list[ElasticTensor | Failure]:
-    """Relaxed-ion elastic tensors of n crystals, GPa, in the axes of `in_standard_axes`; failures pass through."""
-    relaxed = _relaxed(structures, settings, potential, relax_cell=True)
-    applied = strains(settings.strains)
-    cells: list[Structure | Failure] = []
-    for item in relaxed:
-        start = item if isinstance(item, Failure) else in_standard_axes(item)
-        cells += [start if isinstance(start, Failure) else strained(start, strain) for strain in applied]
-    stresses = _stresses(_relaxed(cells, settings, potential, relax_cell=False), potential)
-    rows = [stresses[i : i + len(applied)] for i in range(0, len(stresses), len(applied))]
+) -> list[ElasticResponse | Failure]:
+    """Elastic responses of n crystals in the axes of `in_standard_axes`; failures pass through."""
+    relaxed = [
+        item if isinstance(item, Failure) else attempt(in_standard_axes, item)
+        for item in _relaxed(structures, settings, potential)
+    ]
+    cells = [
+        [] if isinstance(item, Failure) else deformed_cells(item, settings.strain, settings.displacement)
+        for item in relaxed
+    ]
+    evaluations = iter(attempt_batch(potential.evaluate, [cell for own in cells for cell in own]))
+    found = [[next(evaluations) for _ in own] for own in cells]
     return [
-        item if isinstance(item, Failure) else _fitted(applied, row) for item, row in zip(relaxed, rows, strict=True)
+        item if isinstance(item, Failure) else _response(item.volume, own, settings)
+        for item, own in zip(relaxed, found, strict=True)
     ]
 
 
@@ -91,27 +88,20 @@ def in_standard_axes(structure: Structure) -> Structure:
     return Structure(lattice, structure.species, structure.frac_coords)
 
 
-def strained(structure: Structure, strain: FloatArray) -> Structure:
-    """Strain a crystal homogeneously by a symmetric tensor (3, 3)."""
-    from pymatgen.core import Lattice, Structure
-
-    lattice = Lattice(structure.lattice.matrix @ (np.eye(3) + strain))
-    return Structure(lattice, structure.species, structure.frac_coords)
-
-
 def _relaxed(
-    structures: Sequence[Structure | Failure], settings: ElasticitySettings, potential: Potential, *, relax_cell: bool
+    structures: Sequence[Structure | Failure], settings: ElasticitySettings, potential: Potential
 ) -> list[Structure | Failure]:
     from pipeline.surrogates.relaxation import RelaxationSettings
 
     how = RelaxationSettings(
-        settings.fmax, settings.max_steps, relax_cell, "quasi-newton", energy_tolerance=ENERGY_TOLERANCE
+        settings.fmax, settings.max_steps, optimizer="quasi-newton", energy_tolerance=ENERGY_TOLERANCE
     )
 
     def relax(batch: list[Structure]) -> list[Structure | Failure]:
         return [_converged(result, how.fmax) for result in potential.relax(batch, settings=how)]
 
-    return list(attempt_batch(relax, structures))
+    results = attempt_batch(relax, structures)
+    return list(results)
 
 
 def _converged(result: Any, fmax: float) -> Structure | Failure:
@@ -126,44 +116,48 @@ def _converged(result: Any, fmax: float) -> Structure | Failure:
     return structure
 
 
-def _stresses(structures: Sequence[Structure | Failure], potential: Potential) -> list[FloatArray | Failure]:
-    """Stress (3, 3) of each crystal, GPa."""
-
-    def evaluate(batch: list[Structure]) -> list[FloatArray | Failure]:
-        return [
-            Failure(str(found.error)) if found.error else found.stress * GPA_PER_EV_PER_ANGSTROM3
-            for found in potential.evaluate(batch)
-        ]
-
-    return attempt_batch(evaluate, structures)
-
-
-def _fitted(applied: FloatArray, stresses: Sequence[FloatArray | Failure]) -> ElasticTensor | Failure:
-    for i, stress in enumerate(stresses):
-        if isinstance(stress, Failure):
-            component = COMPONENTS[i * len(COMPONENTS) // len(applied)]
-            sign = np.sign(applied[i].sum())
-            size = sign * np.linalg.norm(applied[i])
-            return Failure(f"{stress.error} (in the cell strained by {size:+.3g} along {component})")
-    return attempt(fit, applied, np.array(stresses))
+def _response(
+    volume: float, found: Sequence[Evaluation | Failure], settings: ElasticitySettings
+) -> ElasticResponse | Failure:
+    """Response of one crystal; the first cell that failed fails it."""
+    evaluations = []
+    for i, item in enumerate(found):
+        if isinstance(item, Failure) or item.error:
+            return Failure(f"{item.error} (in deformed cell {i + 1} of {len(found)})")
+        evaluations.append(item)
+    forces: FloatArray = np.array([item.forces for item in evaluations])
+    stresses: FloatArray = np.array([item.stress for item in evaluations])
+    return attempt(elastic_response, forces, stresses, volume, settings.strain, settings.displacement)
 
 
-def _record(tensor: ElasticTensor) -> dict[str, Any]:
-    stable = tensor.lowest_eigenvalue > 0.0
-    bulk, shear = voigt_averages(tensor.stiffness)
-    record = {
+def _record(response: ElasticResponse, settings: ElasticitySettings) -> dict[str, Any] | Failure:
+    softest = response.lowest_force_constant
+    record: dict[str, Any] = {"lowest_force_constant": softest if math.isfinite(softest) else None}
+    if response.tensor is None:
+        return {**record, "elastically_stable": False}
+    if response.tensor.residual > settings.max_residual:
+        return Failure(
+            f"NotLinear: Hooke's law leaves {response.tensor.residual:.0%} of the response to strains of "
+            f"{settings.strain:g} and displacements of {settings.displacement:g} Å over: neighbours cross the "
+            "surrogate's cutoff there; try smaller ones in stage elasticity"
+        )
+    stiffness = response.tensor.stiffness * GPA_PER_EV_PER_ANGSTROM3
+    lowest = float(np.linalg.eigvalsh(stiffness)[0])
+    bulk, shear = voigt_averages(stiffness)
+    record |= {
         "bulk_modulus_voigt": bulk,
         "shear_modulus_voigt": shear,
-        "elastically_stable": stable,
-        "lowest_stiffness": tensor.lowest_eigenvalue,
-        "elastic_fit_residual": tensor.residual,
-        "elastic_tensor": _text(tensor),
+        "elastically_stable": lowest > 0.0,
+        "lowest_stiffness": lowest,
+        "elastic_fit_residual": response.tensor.residual,
+        "elastic_tensor": _text(stiffness),
     }
-    if not stable:
-        return record
-    found = moduli(tensor.stiffness)
+    return {**record, **_averages(stiffness)} if lowest > 0.0 else record
+
+
+def _averages(stiffness: FloatArray) -> dict[str, float]:
+    found = moduli(stiffness)
     return {
-        **record,
         "bulk_modulus": found.bulk,
         "shear_modulus": found.shear,
         "bulk_modulus_reuss": found.bulk_reuss,
@@ -175,8 +169,6 @@ def _record(tensor: ElasticTensor) -> dict[str, Any]:
     }
 
 
-def _text(tensor: ElasticTensor) -> str:
+def _text(stiffness: FloatArray) -> str:
     """Upper triangle in Voigt's notation: ``C11 C12 ... C16; C22 ... C26; ...; C66``."""
-    return "; ".join(
-        " ".join(f"{value:.2f}" for value in row[i:]) for i, row in enumerate(voigt(tensor.stiffness) + 0.0)
-    )
+    return "; ".join(" ".join(f"{value:.2f}" for value in row[i:]) for i, row in enumerate(voigt(stiffness) + 0.0))
