@@ -149,6 +149,7 @@ def matcalc_moduli(crystals: Mapping[str, Structure], potential: Potential) -> d
         relax_deformed_structures=True,
         units_GPa=True,
         relax_calc_kwargs={"max_steps": 2000},
+        r2_min=-1.0,
     )
     return {formula: calculator.calc(crystal) for formula, crystal in crystals.items()}
 
