@@ -369,6 +369,15 @@ COLUMNS: tuple[Column, ...] = (
         "elasticity",
         "C11 C12 ... C16; C22 ... C26; ...; C66 (Voigt), x along a and z along c* of the CIF's cell",
     ),
+    _c(
+        "lowest_phonon_frequency",
+        "float64",
+        "THz",
+        "elasticity",
+        "over the wave vectors that fit the supercell, translations excepted; negative: imaginary; NaN: not asked for",
+        (-100.0, 200.0),
+    ),
+    _c("dynamically_stable", "bool", "", "elasticity", "no phonon is imaginary by more than 0.1 THz"),
     *_status("elasticity"),
     # practicality
     _c("spacegroup_relaxed", "int64", "", "practicality", "space group of the relaxed crystal at 0.1 Å"),

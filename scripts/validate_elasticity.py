@@ -25,7 +25,7 @@ from pymatgen.core import Lattice, Structure
 
 from pipeline.elastic_tensor import Moduli, moduli
 from pipeline.settings import ElasticitySettings
-from pipeline.stages.elasticity import elastic_responses
+from pipeline.stages.elasticity import elastic_responses, relaxed_crystals
 from pipeline.stages.rows import Failure
 from pipeline.surrogates import Potential, load_potential
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
@@ -110,7 +110,9 @@ def read_crystals(data: Path, published: Sequence[Published]) -> dict[str, Struc
 
 def measured(crystals: Mapping[str, Structure], potential: Potential) -> dict[str, Moduli]:
     """Moduli of each crystal by the stage's own computation, GPa."""
-    responses = elastic_responses(list(crystals.values()), ElasticitySettings(), potential)
+    settings = ElasticitySettings()
+    relaxed = relaxed_crystals(list(crystals.values()), settings, potential)
+    responses = elastic_responses(relaxed, settings, potential)
     found = {}
     for formula, response in zip(crystals, responses, strict=True):
         if isinstance(response, Failure):

@@ -19,7 +19,7 @@ from pipeline.elastic_response import ElasticResponse, deformed_cells, elastic_r
 from pipeline.elastic_tensor import fit, strains
 from pipeline.settings import ElasticitySettings
 from pipeline.stages import elasticity
-from pipeline.stages.elasticity import elastic_responses, in_standard_axes
+from pipeline.stages.elasticity import elastic_responses, in_standard_axes, relaxed_crystals
 from pipeline.stages.rows import Failure
 from pipeline.surrogates.relaxation import RelaxationSettings
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
@@ -45,7 +45,8 @@ def simple_cubic() -> Structure:
 
 
 def stiffness_of(structure: Structure) -> np.ndarray:
-    (found,) = elastic_responses([structure], TIGHT, morse_potential())
+    potential = morse_potential()
+    (found,) = elastic_responses(relaxed_crystals([structure], TIGHT, potential), TIGHT, potential)
     assert isinstance(found, ElasticResponse)
     assert found.tensor is not None
     return found.tensor.stiffness
@@ -231,7 +232,8 @@ def test_a_cell_that_fails_fails_its_row(part: pd.DataFrame, tmp_path: Path) -> 
 
 def test_failures_pass_through() -> None:
     broken = Failure("ValueError: no crystal")
-    found = elastic_responses([broken, close_packed()], TIGHT, morse_potential())
+    potential = morse_potential()
+    found = elastic_responses(relaxed_crystals([broken, close_packed()], TIGHT, potential), TIGHT, potential)
     assert found[0] is broken
     assert isinstance(found[1], ElasticResponse)
 

@@ -6,7 +6,8 @@ response (`pipeline.elastic_response`). No symmetry is imposed: a crystal that h
 
 An unstable crystal is a result: ``elastically_stable`` is false. Where the tensor is not positive definite, Voigt's
 averages and the tensor are given; where the ions rest in no minimum there is no tensor. A tensor that is none, because
-the surrogate's stress is not linear in so small a strain, is a failure.
+the surrogate's stress is not linear in so small a strain, is a failure. On request imaginary phonons are looked for
+(`pipeline.phonons`), in supercells of the same crystal.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 
 from pipeline.elastic_response import ElasticResponse, deformed_cells, elastic_response
 from pipeline.elastic_tensor import FloatArray, moduli, voigt, voigt_averages
+from pipeline.phonons import displaced_supercells, lowest_frequency
 from pipeline.stages.rows import Failure, attempt, attempt_batch, crystals, with_columns
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 
@@ -40,6 +42,10 @@ ENERGY_TOLERANCE = 1e-6
 """Energy that may be left in a crystal whose forces are small, eV/atom."""
 
 
+IMAGINARY = 0.1
+"""What single-precision forces tell from a real frequency, THz."""
+
+
 def run(part: pd.DataFrame, settings: ElasticitySettings, refs: References, workspace: Path) -> pd.DataFrame:
     """Add the elastic tensor, its averages (GPa), and whether the crystal is elastically stable.
 
@@ -52,29 +58,68 @@ def run(part: pd.DataFrame, settings: ElasticitySettings, refs: References, work
     """
     if not len(part):
         return with_columns(part, NAME, [])
-    responses = elastic_responses(crystals(part, refs), settings, refs.potential)
+    relaxed = relaxed_crystals(crystals(part, refs), settings, refs.potential)
+    responses = elastic_responses(relaxed, settings, refs.potential)
     records = [item if isinstance(item, Failure) else _record(item, settings) for item in responses]
+    if settings.phonons:
+        lowest = lowest_frequencies(relaxed, settings, refs.potential)
+        records = [_with_phonons(*pair) for pair in zip(records, lowest, strict=True)]
     return with_columns(part, NAME, records)
 
 
-def elastic_responses(
+def relaxed_crystals(
     structures: Sequence[Structure | Failure], settings: ElasticitySettings, potential: Potential
-) -> list[ElasticResponse | Failure]:
-    """Elastic responses of n crystals in the axes of `in_standard_axes`; failures pass through."""
-    relaxed = [
+) -> list[Structure | Failure]:
+    """Relax n crystals tightly, and turn them with `in_standard_axes`; failures pass through."""
+    return [
         item if isinstance(item, Failure) else attempt(in_standard_axes, item)
         for item in _relaxed(structures, settings, potential)
     ]
+
+
+def elastic_responses(
+    relaxed: Sequence[Structure | Failure], settings: ElasticitySettings, potential: Potential
+) -> list[ElasticResponse | Failure]:
+    """Elastic responses of n relaxed crystals; failures pass through."""
     cells = [
         [] if isinstance(item, Failure) else deformed_cells(item, settings.strain, settings.displacement)
         for item in relaxed
     ]
-    evaluations = iter(attempt_batch(potential.evaluate, [cell for own in cells for cell in own]))
-    found = [[next(evaluations) for _ in own] for own in cells]
+    found = _evaluations(cells, potential)
     return [
         item if isinstance(item, Failure) else _response(item.volume, own, settings)
         for item, own in zip(relaxed, found, strict=True)
     ]
+
+
+def lowest_frequencies(
+    relaxed: Sequence[Structure | Failure], settings: ElasticitySettings, potential: Potential
+) -> list[float | Failure]:
+    """Lowest phonon frequencies of n relaxed crystals, THz; failures pass through."""
+    displaced = [
+        item if isinstance(item, Failure) else attempt(displaced_supercells, item, settings.phonon_supercell)
+        for item in relaxed
+    ]
+    found = _evaluations([() if isinstance(item, Failure) else item.cells for item in displaced], potential)
+    return [
+        item if isinstance(item, Failure) else own if isinstance(own, Failure) else attempt(lowest_frequency, item, own)
+        for item, own in zip(displaced, found, strict=True)
+    ]
+
+
+def _evaluations(cells: Sequence[Sequence[Structure]], potential: Potential) -> list[list[Evaluation] | Failure]:
+    """Evaluations of each crystal's cells, all in one batch; the first cell that failed fails its crystal."""
+    flat = iter(attempt_batch(potential.evaluate, [cell for own in cells for cell in own]))
+    return [_sound([next(flat) for _ in own]) for own in cells]
+
+
+def _sound(found: Sequence[Evaluation | Failure]) -> list[Evaluation] | Failure:
+    evaluations: list[Evaluation] = []
+    for i, item in enumerate(found):
+        if isinstance(item, Failure) or item.error:
+            return Failure(f"{item.error} (in deformed cell {i + 1} of {len(found)})")
+        evaluations.append(item)
+    return evaluations
 
 
 def in_standard_axes(structure: Structure) -> Structure:
@@ -117,17 +162,21 @@ def _converged(result: Any, fmax: float) -> Structure | Failure:
 
 
 def _response(
-    volume: float, found: Sequence[Evaluation | Failure], settings: ElasticitySettings
+    volume: float, found: list[Evaluation] | Failure, settings: ElasticitySettings
 ) -> ElasticResponse | Failure:
-    """Response of one crystal; the first cell that failed fails it."""
-    evaluations = []
-    for i, item in enumerate(found):
-        if isinstance(item, Failure) or item.error:
-            return Failure(f"{item.error} (in deformed cell {i + 1} of {len(found)})")
-        evaluations.append(item)
-    forces: FloatArray = np.array([item.forces for item in evaluations])
-    stresses: FloatArray = np.array([item.stress for item in evaluations])
+    if isinstance(found, Failure):
+        return found
+    forces: FloatArray = np.array([item.forces for item in found])
+    stresses: FloatArray = np.array([item.stress for item in found])
     return attempt(elastic_response, forces, stresses, volume, settings.strain, settings.displacement)
+
+
+def _with_phonons(record: dict[str, Any] | Failure, lowest: float | Failure) -> dict[str, Any] | Failure:
+    if isinstance(record, Failure):
+        return record
+    if isinstance(lowest, Failure):
+        return Failure(f"{lowest.error} (phonons)")
+    return {**record, "lowest_phonon_frequency": lowest, "dynamically_stable": not lowest < -IMAGINARY}
 
 
 def _record(response: ElasticResponse, settings: ElasticitySettings) -> dict[str, Any] | Failure:
@@ -138,8 +187,8 @@ def _record(response: ElasticResponse, settings: ElasticitySettings) -> dict[str
     if response.tensor.residual > settings.max_residual:
         return Failure(
             f"NotLinear: Hooke's law leaves {response.tensor.residual:.0%} of the response to strains of "
-            f"{settings.strain:g} and displacements of {settings.displacement:g} Å over: neighbours cross the "
-            "surrogate's cutoff there; try smaller ones in stage elasticity"
+            f"{settings.strain:g} and displacements of {settings.displacement:g} Å over: the surrogate is not smooth "
+            "there (neighbours cross its cutoff, for example); other strain and displacement of stage elasticity may do"
         )
     stiffness = response.tensor.stiffness * GPA_PER_EV_PER_ANGSTROM3
     lowest = float(np.linalg.eigvalsh(stiffness)[0])
