@@ -102,6 +102,14 @@ def test_the_setting_of_the_cell_does_not_matter() -> None:
     assert eigenvalues[1] == pytest.approx(eigenvalues[0], rel=1e-4)
 
 
+def test_axes_are_those_of_a_cif() -> None:
+    lattice = Lattice([[1.0, 2.0, 3.0], [4.0, -1.0, 0.5], [0.3, 2.0, -5.0]])
+    turned = in_standard_axes(Structure(lattice, ["Li"], [[0.1, 0.2, 0.3]])).lattice
+    assert turned.parameters == pytest.approx(lattice.parameters)
+    assert turned.matrix[0] == pytest.approx([lattice.a, 0.0, 0.0], abs=1e-12)
+    assert turned.reciprocal_lattice.matrix[2][:2] == pytest.approx([0.0, 0.0], abs=1e-12)
+
+
 def test_ions_relax_as_they_do_in_strained_cells() -> None:
     """Oracle: relax the ions of strained cells, fit Hooke's law to the stresses."""
     potential, crystal = morse_potential(), in_standard_axes(relaxed(hexagonal()))
