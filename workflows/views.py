@@ -30,6 +30,7 @@ _TOP = (
     ("reduction_limit", "red.\n/V", ".2f", True),
     ("oxidation_limit", "ox.\n/V", ".2f", True),
     ("migration_barrier_3d", "barrier\n3D /eV", ".2f", True),
+    ("bulk_modulus", "bulk mod.\n/GPa", ".0f", True),
     ("cost_per_kg", "cost\n/USD/kg", ".0f", True),
     ("density", "density\n/g/cm3", ".2f", True),
     ("candidate_id", "candidate", "", False),
