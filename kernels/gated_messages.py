@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kernels._jit import fused_jit
 from kernels.activations import logistic, silu_rows
-from kernels.row_products import TILE
+from kernels.row_products import TILE, tile_product
 
 Float32Array = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -170,7 +170,7 @@ def gated_forward(
     for begin in range(0, count, TILE):
         end = min(begin + TILE, count)
         n = end - begin
-        np.dot(edges[begin:end], weights.first, first[:n])
+        tile_product(edges[begin:end], weights.first, first[:n])
         _first_activation(
             first[:n],
             by_source,
@@ -181,13 +181,13 @@ def gated_forward(
             gate[:n],
             slope_1[begin:end],
         )
-        np.dot(value[:n], weights.value_2, value_next[:n])
-        np.dot(gate[:n], weights.gate_2, gate_next[:n])
+        tile_product(value[:n], weights.value_2, value_next[:n])
+        tile_product(gate[:n], weights.gate_2, gate_next[:n])
         silu_rows(value_next[:n], weights.value_bias_2, value[:n], slope_2[begin:end], 0)
         silu_rows(gate_next[:n], weights.gate_bias_2, gate[:n], slope_2[begin:end], hidden)
-        np.dot(value[:n], weights.value_3, value_last[:n])
-        np.dot(gate[:n], weights.gate_3, gate_last[:n])
-        np.dot(radial[begin:end], weights.radial, weight[:n])
+        tile_product(value[:n], weights.value_3, value_last[:n])
+        tile_product(gate[:n], weights.gate_3, gate_last[:n])
+        tile_product(radial[begin:end], weights.radial, weight[:n])
         _message(
             value_last[:n],
             gate_last[:n],
@@ -250,13 +250,14 @@ def gated_backward(
         for e in range(n):
             row, k = rows[begin + e], begin + e
             for h in range(width):
-                m = gradient[row, h]
-                value[e, h] = m * factors[k, h]
-                gate[e, h] = m * factors[k, width + h]
-                weight[e, h] = m * factors[k, 2 * width + h]
-        np.dot(weight[:n], weights.radial_back, basis[:n])
-        np.dot(value[:n], weights.value_3_back, value_2[:n])
-        np.dot(gate[:n], weights.gate_3_back, gate_2[:n])
+                value[e, h] = gradient[row, h] * factors[k, h]
+            for h in range(width):
+                gate[e, h] = gradient[row, h] * factors[k, width + h]
+            for h in range(width):
+                weight[e, h] = gradient[row, h] * factors[k, 2 * width + h]
+        tile_product(weight[:n], weights.radial_back, basis[:n])
+        tile_product(value[:n], weights.value_3_back, value_2[:n])
+        tile_product(gate[:n], weights.gate_3_back, gate_2[:n])
         for e in range(n):
             k = begin + e
             for h in range(hidden):
@@ -265,22 +266,20 @@ def gated_backward(
                 gate_2[e, h] *= slope_2[k, hidden + h]
             for h in range(basis.shape[1]):
                 radial[k, h] += basis[e, h]
-        np.dot(value_2[:n], weights.value_2_back, value_1[:n])
-        np.dot(gate_2[:n], weights.gate_2_back, gate_1[:n])
+        tile_product(value_2[:n], weights.value_2_back, value_1[:n])
+        tile_product(gate_2[:n], weights.gate_2_back, gate_1[:n])
         for e in range(n):
             k = begin + e
             i, j = source[k], destination[k]
             for h in range(hidden):
-                change = value_1[e, h] * slope_1[k, h]
-                first[e, h] = change
-                by_source[i, h] += change
-                by_destination[j, h] += change
+                first[e, h] = value_1[e, h] * slope_1[k, h]
             for h in range(hidden):
-                change = gate_1[e, h] * slope_1[k, hidden + h]
-                first[e, hidden + h] = change
-                by_source[i, hidden + h] += change
-                by_destination[j, hidden + h] += change
-        np.dot(first[:n], weights.first_back, edge[:n])
+                first[e, hidden + h] = gate_1[e, h] * slope_1[k, hidden + h]
+            for h in range(2 * hidden):
+                by_source[i, h] += first[e, h]
+            for h in range(2 * hidden):
+                by_destination[j, h] += first[e, h]
+        tile_product(first[:n], weights.first_back, edge[:n])
         for e in range(n):
             for h in range(edges.shape[1]):
                 edges[begin + e, h] += edge[e, h]

@@ -19,6 +19,10 @@ ROWS = 48
 TILE = 5 * ROWS
 """Rows that go through a network's layers together: about 0.4 MB of activations for layers of 64."""
 
+SMALL = 1_000_000
+"""Multiply-adds up to which OpenBLAS, on a processor with AVX-512, multiplies operands where they lie and not copies of
+them: a third faster."""
+
 
 @fused_jit
 def row_product(rows: Float32Array, matrix: Float32Array, out: Float32Array) -> None:
@@ -35,6 +39,7 @@ def row_product(rows: Float32Array, matrix: Float32Array, out: Float32Array) -> 
 @fused_jit
 def tile_product(rows: Float32Array, matrix: Float32Array, out: Float32Array) -> None:
     """Write ``rows @ matrix`` to ``out``: (n, k), (k, m) and (n, m) float32, n a multiple of :data:`ROWS`."""
-    for begin in range(0, len(rows), TILE):
-        end = min(begin + TILE, len(rows))
+    together = max(SMALL // matrix.size // ROWS, 1) * ROWS
+    for begin in range(0, len(rows), together):
+        end = min(begin + together, len(rows))
         np.dot(rows[begin:end], matrix, out[begin:end])

@@ -118,17 +118,16 @@ class Digests:
         uses: dict[str, Any] = {}
         if settings.stage in ("estimate", "stability", "window", "reactivity", "practicality", "dft"):
             uses["phases"] = self._phases
-        if settings.stage == "stability":
+        if settings.stage in ("stability", "elasticity", "dft"):
             uses["potential"] = self._models["potential"]
+        if settings.stage == "stability":
             uses["second_opinion"] = self._models.get("second_opinion")
             uses["errors"] = surrogate_errors.fitted_digest()
             if settings.result_settings()["give_up_above"] is not None:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
-        if settings.stage == "dft":
-            uses["potential"] = self._models["potential"]
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
-        if settings.stage in ("estimate", "band_gap", "stability"):
+        if settings.stage in ("estimate", "band_gap", "stability", "elasticity"):
             uses["arithmetic"] = self._arithmetic
         if settings.stage in ("window", "conduction"):
             uses["mobile_ions"] = list(self._campaign.mobile_ions)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.dft.gpaw_engine import gpaw_version
+from pipeline.phonons import require_phonopy
 from pipeline.reference import PhaseReference
 from pipeline.reference.descent_bounds import descent_bound
 from pipeline.reference.fetched_phases import MaterialsProjectError
@@ -195,6 +196,11 @@ def _find_models(
                 notes.append(f"dft: {gpaw_version()}")
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.engine: {error}"))
+        if stage.stage == "elasticity" and stage.phonons:
+            try:
+                require_phonopy()
+            except ModuleNotFoundError as error:
+                problems.append(Problem(where, f"stages.{i}.phonons: {error}"))
         if stage.stage == "estimate":
             try:
                 legacy_shift(stage.model)

@@ -114,6 +114,8 @@ def _citations(campaign: Campaign) -> list[str]:
     kinds = {stage.stage for stage in campaign.stages}
     if "conduction" in kinds:
         cited.append("softBV parameters: Chen, Wong and Adams, Acta Cryst. B 2019, 75, 18")
+    if "elasticity" in kinds:
+        cited.append("relaxed-ion elastic tensors: Wu, Vanderbilt and Hamann, Phys. Rev. B 2005, 72, 035105")
     engines = {stage.engine for stage in campaign.stages if stage.stage == "dft"}
     if "gpaw" in engines:
         cited.append("GPAW: Mortensen et al., J. Chem. Phys. 2024, 160, 092503; PBE: Perdew et al., PRL 1996, 77, 3865")

@@ -36,6 +36,7 @@ _RANKED = (
     _Shown("reduction_limit", "red.\n/V", ".2f", 6),
     _Shown("oxidation_limit", "ox.\n/V", ".2f", 6),
     _Shown("migration_barrier_3d", "barrier\n3D /eV", ".2f", 4),
+    _Shown("bulk_modulus", "bulk mod.\n/GPa", ".0f", 8),
     _Shown("cost_per_kg", "cost\n/USD/kg", ".0f", 7),
     _Shown("density", "density\n/g/cm3", ".2f", 8),
     _Shown("candidate_id", "candidate", "", 0),
