@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.dft.settings import DftSettings
+from pipeline.diffusion.settings import DynamicsStageSettings
 from pipeline.stage_settings import Settings, StageSettings, check_elements, check_formulas
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CompetingPhasesSettings",
     "ConductionSettings",
     "DftSettings",
+    "DynamicsStageSettings",
     "EstimateSettings",
     "PracticalitySettings",
     "ReactivitySettings",
@@ -200,6 +202,7 @@ AnyStage = Annotated[
     | WindowSettings
     | ReactivitySettings
     | ConductionSettings
+    | DynamicsStageSettings
     | DftSettings
     | PracticalitySettings,
     Field(discriminator="stage"),

@@ -74,6 +74,7 @@ def main() -> int:
     settings = DynamicsStageSettings(
         temperatures=tuple(options.temperatures),
         production_time=options.picoseconds,
+        equilibration=options.ensemble,
         equilibration_time=options.equilibration,
     )
     found: dict[str, TemperatureSeries] = {}
@@ -102,8 +103,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--crystals", nargs="+", default=[k.name for k in KNOWN], choices=[k.name for k in KNOWN])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[600.0, 800.0, 1000.0], help="K, rising")
     parser.add_argument("--picoseconds", type=float, default=20.0, help="of the production")
-    parser.add_argument("--insulator-picoseconds", type=float, default=50.0, help="of the insulator's production")
+    parser.add_argument("--insulator-picoseconds", type=float, default=30.0, help="of the insulator's production")
     parser.add_argument("--equilibration", type=float, default=3.0, help="ps")
+    parser.add_argument("--ensemble", choices=["nvt", "npt"], default="nvt", help="of the equilibration")
     parser.add_argument("--model", default="M3GNet-MP-2021.2.8-PES")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()

@@ -124,13 +124,13 @@ class Digests:
             uses["errors"] = surrogate_errors.fitted_digest()
             if settings.result_settings()["give_up_above"] is not None:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
-        if settings.stage == "dft":
+        if settings.stage in ("dynamics", "dft"):
             uses["potential"] = self._models["potential"]
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
-        if settings.stage in ("estimate", "band_gap", "stability"):
+        if settings.stage in ("estimate", "band_gap", "stability", "dynamics"):
             uses["arithmetic"] = self._arithmetic
-        if settings.stage in ("window", "conduction"):
+        if settings.stage in ("window", "conduction", "dynamics"):
             uses["mobile_ions"] = list(self._campaign.mobile_ions)
         if settings.stage == "practicality":
             uses["known"] = self._known

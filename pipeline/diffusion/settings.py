@@ -22,7 +22,9 @@ class DynamicsStageSettings(StageSettings):
     )
     timestep: float = Field(2.0, ge=0.1, le=5.0, description="fs; 0.5 with hydrogen")
     equilibration: Literal["npt", "nvt"] = Field(
-        "npt", description="npt: the volume of each temperature at no pressure, then kept; nvt: the relaxed crystal's"
+        "nvt",
+        description="nvt: the relaxed crystal's volume, as ab initio dynamics mostly has; npt: each temperature's at "
+        "no pressure, then kept, which potentials too soft make too large",
     )
     equilibration_time: float = Field(4.0, ge=0.1, le=1000.0, description="ps before what is analysed")
     production_time: float = Field(40.0, ge=1.0, le=100_000.0, description="ps that are analysed, at constant volume")
