@@ -53,6 +53,12 @@ class DynamicsStageSettings(StageSettings):
         """Time steps of a length in ps, a whole number of frames."""
         return self.sampling_steps * max(1, round(1e3 * picoseconds / self.sampling_interval))
 
+    @property
+    def total_steps(self) -> int:
+        """Time steps of one crystal at all temperatures."""
+        phases = self.steps(self.equilibration_time) + self.steps(self.production_time)
+        return len(self.temperatures) * phases
+
     @field_validator("temperatures")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
