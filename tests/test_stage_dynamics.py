@@ -1,5 +1,6 @@
 """The dynamics stage: ions in wells whose barriers are known, Morse salts, its contract as a stage, and going on."""
 
+import collections
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from pipeline import schema
+from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
 from pipeline.diffusion.series import temperature_series
 from pipeline.diffusion.simulation import mobile_cell, run_cells
@@ -20,6 +22,7 @@ from pipeline.surrogates.moving import atomic_masses
 from pipeline.units import BOLTZMANN
 from tests.morse import MorseOneByOne, morse_potential
 from tests.moving_salts import Analytic, analytic_potential, resting_salts
+from workflows.identity import Digests
 
 SPACING = 3.0
 BARRIERS = {"Li": 0.2, "Na": 3.0}
@@ -311,3 +314,29 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
 def test_wrong_settings_say_what_to_write(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         DynamicsStageSettings(**changes)
+
+
+def test_results_hang_on_model_ions_and_settings(tmp_path: Path) -> None:
+    def digest(model: str = "m", ions: str = "Li", stage: str = "") -> str:
+        path = tmp_path / "c.yaml"
+        path.write_text(CAMPAIGN.format(ions=ions, stage=stage), encoding="utf-8")
+        campaign = load_campaign(path)
+        models = collections.defaultdict(lambda: "same", potential=model)
+        return Digests(campaign, library="l", models=models, table="t", known="k").stage(campaign.stages[1])
+
+    same = digest()
+    assert digest(stage="chunk_size: 8, gates: {conductivity_md_300K_low: {above: 1e-4}}") == same
+    others = [digest("n"), digest(ions="Li, Na"), digest(stage="temperatures: [700]"), digest(stage="seed: 1")]
+    assert len({same, *others}) == 5
+
+
+CAMPAIGN = """\
+name: x
+mobile_ions: [{ions}]
+candidates: {{prototypes: {{source: aflow}}, elements: [Li, Na, Cl]}}
+reference: {{source: prototypes}}
+stages: [{{stage: stability}}, {{stage: dynamics, {stage}}}]
+ranking:
+  score: [{{column: diffusivity_md, best: 1.0e-4, worst: 0}}]
+  pareto: [{{column: conductivity_md_300K, goal: max}}]
+"""

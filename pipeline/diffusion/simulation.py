@@ -172,7 +172,7 @@ def run_cells(
     equilibrated = _moved(potential, starts, settings, "equilibration", place)
     failures = _failures(starts, equilibrated)
     going_on = [
-        _Start(start.cell, start.key, start.temperature, _at_mean_volume(result), result.velocities)
+        _Start(start.cell, start.key, start.temperature, _equilibrated(result, settings), result.velocities)
         for start, result in zip(starts, equilibrated, strict=True)
         if start.cell.key not in failures
     ]
@@ -238,8 +238,10 @@ def _failures(starts: list[_Start], results: list[DynamicsResult]) -> dict[str, 
     return found
 
 
-def _at_mean_volume(result: DynamicsResult) -> Structure:
-    """The last crystal, scaled to the mean volume of the run's second half."""
+def _equilibrated(result: DynamicsResult, settings: DynamicsStageSettings) -> Structure:
+    """The last crystal, scaled to the mean volume of the run's second half where the volume was free."""
+    if settings.equilibration == "nvt":
+        return result.structure
     volumes = result.trajectory.volumes
     scaled: Structure = result.structure.copy()
     scaled.scale_lattice(float(volumes[len(volumes) // 2 :].mean()))
@@ -268,7 +270,8 @@ def _run(cell: MobileCell, result: DynamicsResult, temperature: float, settings:
         masses=atomic_masses(trajectory.numbers),
         at_rest=at_rest,
     )
-    return MobileRun(result, analysis, volume / cell.structure.volume - 1.0)
+    change = volume / cell.structure.volume - 1.0 if settings.equilibration == "npt" else 0.0
+    return MobileRun(result, analysis, change)
 
 
 def _name(potential: Potential, cells: Sequence[MobileCell], settings: DynamicsStageSettings) -> str:
