@@ -103,7 +103,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--crystals", nargs="+", default=[k.name for k in KNOWN], choices=[k.name for k in KNOWN])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[600.0, 800.0, 1000.0], help="K, rising")
     parser.add_argument("--picoseconds", type=float, default=20.0, help="of the production")
-    parser.add_argument("--insulator-picoseconds", type=float, default=30.0, help="of the insulator's production")
+    parser.add_argument("--insulator-picoseconds", type=float, default=50.0, help="of the insulator's production")
     parser.add_argument("--equilibration", type=float, default=3.0, help="ps")
     parser.add_argument("--ensemble", choices=["nvt", "npt"], default="nvt", help="of the equilibration")
     parser.add_argument("--model", default="M3GNet-MP-2021.2.8-PES")
@@ -161,6 +161,9 @@ def compare(found: dict[str, TemperatureSeries]) -> bool:
     tracers = {name: series.runs[-1].analysis.tracer for name, series in found.items()}
     insulators = [k.name for k in KNOWN if not k.conducts and k.name in found]
     conductors = [k.name for k in KNOWN if k.conducts and k.name in found]
+    if not insulators or not conductors:
+        print("nothing to compare: name a conductor and an insulator")
+        return True
     met = all(series.runs[-1].analysis.framework.verdict != "diffusing" for series in found.values())
     print("| conductor | insulator | T, K | D, cm2/s | insulator's D, cm2/s | ratio | at least, by the interval |")
     print("|---|---|---|---|---|---|---|")
