@@ -100,7 +100,7 @@ def _for_an_insulator(settings: DynamicsStageSettings, picoseconds: float) -> Dy
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", required=True, help="folder of frames and checkpoints")
-    parser.add_argument("--crystals", nargs="+", default=[k.name for k in KNOWN], choices=[k.name for k in KNOWN])
+    parser.add_argument("--crystals", nargs="+", default=["Li3YBr6", "LiF"], choices=[k.name for k in KNOWN])
     parser.add_argument("--temperatures", nargs="+", type=float, default=[600.0, 800.0, 1000.0], help="K, rising")
     parser.add_argument("--picoseconds", type=float, default=20.0, help="of the production")
     parser.add_argument("--insulator-picoseconds", type=float, default=50.0, help="of the insulator's production")
