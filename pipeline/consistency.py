@@ -36,6 +36,10 @@ def _step_problems(campaign: Campaign) -> Iterator[str]:
         yield "stage dft computes relaxed crystals; put stability before it"
     if kinds.count("dft") > 1:
         yield "stage dft may occur once"
+    if "dynamics" in kinds and "stability" not in kinds[: kinds.index("dynamics")]:
+        yield "stage dynamics moves relaxed crystals; put stability before it"
+    if kinds.count("dynamics") > 1:
+        yield "stage dynamics may occur once; give it all temperatures"
     if campaign.reference.source == "prototypes" and "stability" not in kinds:
         yield "reference source 'prototypes' relaxes as stability does; add that stage"
     for name in campaign.plan.passing:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.dft.settings import DftSettings
+from pipeline.diffusion.settings import DynamicsStageSettings
 from pipeline.elasticity_settings import ElasticitySettings
 from pipeline.stage_settings import Settings, StageSettings, check_elements, check_formulas
 
@@ -17,6 +18,7 @@ __all__ = [
     "CompetingPhasesSettings",
     "ConductionSettings",
     "DftSettings",
+    "DynamicsStageSettings",
     "ElasticitySettings",
     "EstimateSettings",
     "PracticalitySettings",
@@ -202,6 +204,7 @@ AnyStage = Annotated[
     | WindowSettings
     | ReactivitySettings
     | ConductionSettings
+    | DynamicsStageSettings
     | ElasticitySettings
     | DftSettings
     | PracticalitySettings,

@@ -107,6 +107,18 @@ def test_same_stage_twice_needs_names(tmp_path: Path) -> None:
     assert [s.step for s in load_campaign(path).stages] == ["stability", "practicality", "density"]
 
 
+def test_dynamics_moves_relaxed_crystals_once(tmp_path: Path) -> None:
+    stage = "  - stage: dynamics\n    temperatures: [600, 800]\n"
+    early = GOOD.replace("  - stage: stability", f"{stage}  - stage: stability")
+    assert "put stability before it" in problems_of(tmp_path, early)[0]
+    twice = GOOD.replace("ranking:", f"{stage}{stage}    name: again\nranking:")
+    assert "stage dynamics may occur once; give it all temperatures" in problems_of(tmp_path, twice)[0]
+    wrong = GOOD.replace("ranking:", stage.replace("600, 800", "800, 600") + "ranking:")
+    (problem,) = problems_of(tmp_path, wrong)
+    assert problem.startswith("c.yaml:11: stages.1")
+    assert "temperatures must rise, each once; write [600, 800]" in problem
+
+
 def test_missing_file_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_campaign(tmp_path / "nowhere.yaml")

@@ -110,6 +110,21 @@ def test_reference_positions_are_measured_from() -> None:
     assert framework_state(positions, FRAME, VOLUME, reference).verdict == "displaced"
 
 
+def test_what_left_its_places_before_the_run_is_seen_from_the_crystal() -> None:
+    ions, _ = lattice_walk(np.random.default_rng(2), N_FRAMES, 4, 60.0)
+    framework = vibrating(3, 0.05)
+    positions = np.concatenate([ions, framework], axis=1) + np.array([5.0, -3.0, 1.0])
+    places = np.concatenate([ions[0], framework.mean(axis=0)])
+    amorphous = places + np.random.default_rng(4).normal(0.0, 0.4, places.shape)
+    verdicts = [
+        analyse_trajectory(positions, FRAME, np.arange(4), 1.0, VOLUME, 800.0, 3.0, at_rest=r).framework.verdict
+        for r in (None, places, amorphous)
+    ]
+    assert verdicts == ["solid", "solid", "displaced"]
+    with pytest.raises(ValueError, match=r"at_rest must have shape \(28, 3\)"):
+        analyse_trajectory(positions, FRAME, np.arange(4), 1.0, VOLUME, 800.0, 3.0, at_rest=places[:-1])
+
+
 @pytest.mark.parametrize("mobile", [[], [0, 32], [-1]])
 def test_bad_indices_are_named(mobile: list[int]) -> None:
     with pytest.raises(ValueError, match="mobile must list indices of the 24 atoms"):

@@ -118,7 +118,7 @@ class Digests:
         uses: dict[str, Any] = {}
         if settings.stage in ("estimate", "stability", "window", "reactivity", "practicality", "dft"):
             uses["phases"] = self._phases
-        if settings.stage in ("stability", "elasticity", "dft"):
+        if settings.stage in ("stability", "elasticity", "dynamics", "dft"):
             uses["potential"] = self._models["potential"]
         if settings.stage == "stability":
             uses["second_opinion"] = self._models.get("second_opinion")
@@ -127,9 +127,9 @@ class Digests:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
-        if settings.stage in ("estimate", "band_gap", "stability", "elasticity"):
+        if settings.stage in ("estimate", "band_gap", "stability", "elasticity", "dynamics"):
             uses["arithmetic"] = self._arithmetic
-        if settings.stage in ("window", "conduction"):
+        if settings.stage in ("window", "conduction", "dynamics"):
             uses["mobile_ions"] = list(self._campaign.mobile_ions)
         if settings.stage == "practicality":
             uses["known"] = self._known

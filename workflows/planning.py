@@ -20,7 +20,7 @@ from pipeline.candidate_settings import CandidateSettings
 from pipeline.config import Campaign, ClusterSettings
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.prototype_library import PrototypeLibrary
-from pipeline.settings import StageSettings
+from pipeline.settings import DynamicsStageSettings, StageSettings
 from pipeline.stages import candidates
 from pipeline.stages.candidate_sample import CandidateSample, sample_candidates
 from workflows.cluster import connect, worker_count
@@ -172,6 +172,8 @@ def _steps(
         passing = campaign.plan.passing.get(settings.step)
         if settings.stage == "dft":
             rate = _not_timed
+        elif settings.stage == "dynamics":
+            rate = _rate_of_dynamics(settings)
         elif relaxing is None:
             rate = rates.of_stage(settings)
         elif settings.stage == "stability":
@@ -185,6 +187,14 @@ def _steps(
 
 _not_timed = Rate(None, 0.0, 0.0, "not measured: DFT takes minutes to hours a row, at most dft.time_limit")
 _unmeasured = Rate(None, 0.0, 0.0, "not measured: it needs the relaxed reference")
+
+
+def _rate_of_dynamics(settings: DynamicsStageSettings) -> Rate:
+    """Hours a row, so not timed; what they are made of is known."""
+    note = (
+        f"not measured: {settings.total_steps:,} time steps a row, each as long as a relaxation step of its supercell"
+    )
+    return Rate(None, 0.0, 0.0, note)
 
 
 def _planned(step: str, rows: float, passing: float, source: str, rate: Rate) -> PlannedStep:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from pipeline.config import Campaign
+from pipeline.config import Campaign, DynamicsStageSettings
 from pipeline.surrogates import catalogue
 
 if TYPE_CHECKING:
@@ -116,6 +116,9 @@ def _citations(campaign: Campaign) -> list[str]:
         cited.append("softBV parameters: Chen, Wong and Adams, Acta Cryst. B 2019, 75, 18")
     if "elasticity" in kinds:
         cited.append("relaxed-ion elastic tensors: Wu, Vanderbilt and Hamann, Phys. Rev. B 2005, 72, 035105")
+    for stage in campaign.stages:
+        if stage.stage == "dynamics":
+            cited += _citations_of_dynamics(stage)
     engines = {stage.engine for stage in campaign.stages if stage.stage == "dft"}
     if "gpaw" in engines:
         cited.append("GPAW: Mortensen et al., J. Chem. Phys. 2024, 160, 092503; PBE: Perdew et al., PRL 1996, 77, 3865")
@@ -128,6 +131,15 @@ def _citations(campaign: Campaign) -> list[str]:
         cited.append("substitution probabilities: Hautier et al., Inorg. Chem. 2011, 50, 656")
     if phases_of_mp:
         cited.append("MP2020 corrections: Wang et al., Sci. Rep. 2021, 11, 15496")
+    return cited
+
+
+def _citations_of_dynamics(settings: DynamicsStageSettings) -> list[str]:
+    cited = ["Langevin dynamics: Leimkuhler and Matthews, Appl. Math. Res. Express 2013, 34"]
+    if settings.thermostat == "nose-hoover":
+        cited.append("Nosé-Hoover chains: Martyna, Klein and Tuckerman, J. Chem. Phys. 1992, 97, 2635")
+    if settings.equilibration == "npt":
+        cited.append("stochastic cell rescaling: Bernetti and Bussi, J. Chem. Phys. 2020, 153, 114107")
     return cited
 
 

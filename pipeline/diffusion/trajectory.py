@@ -14,7 +14,7 @@ from pipeline.diffusion.framework import FrameworkState, framework_state
 from pipeline.diffusion.hops import CAGE_TIME, count_hops
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+    from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def analyse_trajectory(
     site_distance: float,
     *,
     masses: ArrayLike | None = None,
+    at_rest: ArrayLike | None = None,
     window: tuple[float, float] | None = None,
     cage_time: float = CAGE_TIME,
 ) -> TrajectoryAnalysis:
@@ -95,6 +96,9 @@ def analyse_trajectory(
         Between neighbouring sites of the mobile ion, Å (`nearest_distance`).
     masses
         Of all atoms, shape (N,), for the framework's centre of mass; None weighs atoms alike.
+    at_rest
+        Positions of all atoms in the crystal, Å, shape (N, 3), in the trajectory's cell: the framework's displacements
+        count from there; by default from its mean over the first tenth of the run.
     window
         First and last lag time of the linear regime in fs instead of the search.
     cage_time
@@ -128,5 +132,21 @@ def analyse_trajectory(
         haven_ratio(tracer, charge),
         nernst_einstein(tracer, z, volume, temperature),
         nernst_einstein(charge, z, volume, temperature),
-        framework_state(still[:, others], frame_interval, volume, cage_time=cage_time),
+        framework_state(
+            still[:, others], frame_interval, volume, _places(still, others, at_rest, masses), cage_time=cage_time
+        ),
     )
+
+
+def _places(
+    positions: NDArray[np.float64], framework: NDArray[np.int64], at_rest: ArrayLike | None, masses: ArrayLike | None
+) -> NDArray[np.float64] | None:
+    """The framework's places in the crystal, shape (F, 3), its centre of mass where the trajectory has it."""
+    if at_rest is None:
+        return None
+    crystal = np.asarray(at_rest, dtype=np.float64)
+    if crystal.shape != positions.shape[1:]:
+        raise ValueError(f"at_rest must have shape {positions.shape[1:]}, one position an atom; got {crystal.shape}")
+    together = np.stack([positions[0], crystal])
+    places: NDArray[np.float64] = remove_drift(together, framework, masses)[1, framework]
+    return places

@@ -28,7 +28,8 @@ def read_archive(path: Path) -> dict[str, NDArray[Any]]:
         The file is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves a file open whose archive it can't read
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return dict(archive)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(
