@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 def inconsistencies(campaign: Campaign) -> list[str]:
     """Everything that does not fit together, each with its remedy."""
-    return [*_step_problems(campaign), *_ion_problems(campaign), *_ranking_problems(campaign)]
+    return [
+        *_step_problems(campaign),
+        *_ion_problems(campaign),
+        *_choice_problems(campaign),
+        *_ranking_problems(campaign),
+    ]
 
 
 # Names that a step can't have: they stand for other things in a run folder.
@@ -86,6 +91,18 @@ def _ion_problems(campaign: Campaign) -> Iterator[str]:
             ion = column.removeprefix("reduction_limit_").removeprefix("oxidation_limit_")
             if ion != column and ion not in (*campaign.mobile_ions, *metals):
                 yield f"gate {stage.step}.{column}: {ion} is no mobile ion of this campaign"
+
+
+def _choice_problems(campaign: Campaign) -> Iterator[str]:
+    terms = [term.column for term in campaign.ranking.score]
+    known: set[str] = set()
+    for stage in campaign.stages:
+        if stage.best is not None and not known.intersection(terms):
+            yield (
+                f"stage {stage.step} takes the best {stage.best}, but no stage before it makes a column of "
+                f"ranking.score ({', '.join(terms)}); move it behind one that does"
+            )
+        known |= {column.name for column in schema.columns_of(stage.stage)}
 
 
 def _ranking_problems(campaign: Campaign) -> Iterator[str]:

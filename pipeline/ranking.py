@@ -39,8 +39,8 @@ def pareto_fronts(table: pd.DataFrame, objectives: tuple[Objective, ...]) -> NDA
     A row dominates another when it is at least as good in every objective and better in one (Deb et al. 2002,
     IEEE Trans. Evol. Comput. 6, 182, section III.A). A missing value counts as the worst possible.
     """
-    if len(table) == 0:
-        return np.zeros(0, dtype=np.int64)
+    if len(table) == 0 or not objectives:
+        return np.ones(len(table), dtype=np.int64)
     columns = []
     for objective in objectives:
         numbers = table[objective.column].to_numpy(dtype=float, na_value=np.nan)
@@ -116,6 +116,21 @@ def rank(table: pd.DataFrame, settings: RankingSettings) -> pd.DataFrame:
     eligible &= earlier_of_formula.reindex(ranked.index, fill_value=0) < settings.max_per_formula
     ranked["shortlisted"] = eligible & (eligible.cumsum() <= settings.shortlist_size)
     return ranked.drop(columns="_suspect").reset_index(drop=True)
+
+
+def take_best(table: pd.DataFrame, count: int | None, settings: RankingSettings) -> pd.DataFrame:
+    """Take the best rows by the terms of the score whose columns are there; all rows for ``None``.
+
+    Those that the shortlist would take come first: no suspects, no known compounds, no formula more often than it
+    allows. The rows keep their order and columns.
+    """
+    if count is None or len(table) <= count:
+        return table
+    known = tuple(term for term in settings.score if term.column in table)
+    ranked = rank(table, settings.model_copy(update={"score": known, "pareto": (), "shortlist_size": count}))
+    ranked = ranked.sort_values(["shortlisted", "rank"], ascending=[False, True])
+    chosen = table["candidate_id"].isin(ranked["candidate_id"].iloc[:count])
+    return table[chosen].reset_index(drop=True)
 
 
 def _flags(table: pd.DataFrame, name: str) -> NDArray[np.bool_]:

@@ -49,6 +49,12 @@ class StageSettings(Settings):
     )
     gates: dict[str, Gate] = Field(default_factory=dict, description="bounds on this stage's columns, in their units")
     chunk_size: int = Field(32, ge=1, le=100_000, description="candidates a work unit holds")
+    best: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="rows that enter at most, the best by the ranking's score so far; null: all",
+    )
     required: bool = Field(True, description="a row that fails here leaves the funnel, also without a gate")
 
     @property
@@ -58,7 +64,7 @@ class StageSettings(Settings):
 
     def result_settings(self) -> dict[str, object]:
         """Settings that change the result, for the stage's digest (not the gates, not the chunk size)."""
-        return self.model_dump(mode="json", exclude={"gates", "chunk_size", "name", "required"})
+        return self.model_dump(mode="json", exclude={"gates", "chunk_size", "name", "required", "best"})
 
     @model_validator(mode="after")
     def _gates_on_own_columns(self) -> Self:

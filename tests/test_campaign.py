@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 from pymatgen.core import Structure
 
-from pipeline.config import ClusterSettings
+from pipeline.config import ClusterSettings, RankingSettings
+from pipeline.ranking import rank
 from tests.campaigns import command, environment, events, ionsieve, write_campaign
 from workflows.cluster import connect
+from workflows.step_results import outcomes
+from workflows.views import read_steps
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,28 @@ def test_nothing_passes_and_the_run_still_ends(undisturbed: Path) -> None:
     assert ionsieve(folder, "top", undisturbed).returncode == 0
     assert ionsieve(folder, "run", write_campaign(folder)).returncode == 0
     assert len(ranked(undisturbed)) > 0
+
+
+def test_a_dear_stage_takes_the_best_and_the_rest_are_accounted_for(undisturbed: Path) -> None:
+    folder = undisturbed.parent.parent
+    before = ranked(undisturbed)
+    config = write_campaign(folder)
+    text = config.read_text().replace("stage: conduction", "stage: conduction\n    best: 2")
+    dear = folder / "dear.yaml"
+    dear.write_text(text.replace("name: tiny", "name: dear"))
+    done = ionsieve(folder, "run", dear)
+    assert done.returncode == 0, done.stderr
+    run = folder / "runs" / "dear"
+    step = pd.read_csv(run / "funnel.csv").set_index("step").loc["conduction"]
+    assert (step["entered"], step["passed"]) == (len(before), 2)
+    assert step["rejected_by"] == f"beyond the best: {len(before) - 2}"
+    counts = outcomes(run, read_steps(run))["outcome"].value_counts()
+    assert counts["conduction: beyond the best"] == len(before) - 2
+    # Without the barrier, which conduction makes: the order of the rest of the score.
+    terms = [term for term in RankingSettings().score if term.column != "migration_barrier_3d"]
+    order = rank(before, RankingSettings(score=tuple(terms), shortlist_size=2))
+    expected = order.sort_values(["shortlisted", "rank"], ascending=[False, True])["candidate_id"].iloc[:2]
+    assert set(ranked(run)["candidate_id"]) == set(expected)
 
 
 def stop_after(folder: Path, config: Path, step: str, units: int, sent: signal.Signals = signal.SIGKILL) -> int:

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice, Structure
 
 from pipeline.config import Desirability, Objective, RankingSettings
 from pipeline.crystal import row_from_structure
-from pipeline.ranking import desirability, explain, pareto_fronts, rank
+from pipeline.ranking import desirability, explain, pareto_fronts, rank, take_best
 
 SETTINGS = RankingSettings(
     score=(
@@ -118,3 +118,13 @@ def test_a_suspect_never_displaces_its_sound_twin() -> None:
     ranked = rank(frame, SETTINGS).set_index("candidate_id")
     assert ranked["duplicate_of"].to_dict() == {"strange": "sound", "sound": ""}
     assert ranked.loc["sound", "shortlisted"]
+
+
+def test_the_best_so_far_are_taken_in_the_order_they_came() -> None:
+    # Scores 0.725 (a), 0.75 (b), 0.625 (c), 1.0 (d), 0.6 (e); b is known and d suspect, so they come last.
+    assert take_best(table(), 2, SETTINGS)["candidate_id"].tolist() == ["a", "c"]
+    assert take_best(table(), 4, SETTINGS)["candidate_id"].tolist() == ["a", "b", "c", "e"]
+    without = table().drop(columns="energy_above_hull")
+    assert take_best(without, 1, SETTINGS)["candidate_id"].tolist() == ["c"]
+    for count in (5, None):
+        pd.testing.assert_frame_equal(take_best(table(), count, SETTINGS), table())

@@ -47,8 +47,8 @@ def run(
     campaign = on_workers(load_campaign(config), workers)
     from workflows import views
     from workflows.progress import ProgressView
-    from workflows.runner import run_folder_of
     from workflows.session import run_campaign
+    from workflows.store import run_folder_of
     from workflows.terminal_tables import funnel_view, print_table
 
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}

@@ -130,8 +130,8 @@ def enumerate_candidates(config: ConfigFile, folder: Folder = None, workers: Wor
     Example: ionsieve enumerate configs/paper.yaml
     """
     from workflows.progress import ProgressView
-    from workflows.runner import run_folder_of
     from workflows.session import list_candidates
+    from workflows.store import run_folder_of
 
     campaign = on_workers(load_campaign(config), workers)
     console = terminal()

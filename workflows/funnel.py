@@ -22,8 +22,9 @@ def screen(run: Run) -> pd.DataFrame:
         run.relax_competing_phases()  # a hull of our own, with the same surrogate
 
     survivors = candidates
-    for stage in run.campaign.stages:  # stability, band gap, window, conduction, practicality ...
-        computed = run.compute(stage, survivors)
+    for stage in run.campaign.stages:  # stability, band gap, window, conduction, practicality, dynamics, DFT ...
+        entering = run.take_best(stage, survivors)  # all, unless the stage is too dear for that
+        computed = run.compute(stage, entering)
         survivors = run.gate(stage, computed)
 
     ranking = run.rank(survivors)

@@ -29,7 +29,7 @@ from workflows.identity import Digests
 from workflows.preflight import Inputs
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
-from workflows.runner import competing_phases_settings
+from workflows.relaxed_phases import competing_phases_settings
 from workflows.session import open_references
 from workflows.store import RunFolder
 from workflows.worker import ReferencesPlugin, run_candidates_unit, run_stage_unit
@@ -181,6 +181,7 @@ def _steps(
         else:
             rate = _unmeasured if settings.stage in READS_PHASES else rates.of_stage(settings)
         source = "upper bound" if passing is None else "plan.passing"
+        rows = min(rows, settings.best or rows)
         yield _planned(settings.step, rows, 1.0 if passing is None else passing, source, rate)
         rows *= 1.0 if passing is None else passing
 

@@ -17,7 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.cache import user_cache
+from pipeline.config import Campaign
 from pipeline.crystal import STRUCTURE_COLUMNS
+from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings
 from workflows.files import digest_of, write_atomically
 from workflows.store import Unit
 from workflows.worker import UnitResult
@@ -119,3 +121,12 @@ def first_tries(units: Iterable[Unit]) -> set[int]:
             first.add(unit.number)
         seen.update(unit.work)
     return first
+
+
+def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:
+    """How the self-consistent reference is relaxed: as the stability stage does."""
+    stability = next(s for s in campaign.stages if s.stage == "stability")
+    return CompetingPhasesSettings(
+        **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
+        | {"chunk_size": campaign.reference.chunk_size}
+    )

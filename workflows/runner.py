@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from distributed import Client
@@ -20,17 +18,17 @@ from pipeline.polymorphs import energy_above_hull_with_candidates, polymorph_of
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
 from pipeline.references import References
-from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings, StageSettings
+from pipeline.settings import StageSettings
 from pipeline.stages import candidates as candidates_source
 from pipeline.surrogates import model_digest
 from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
 from workflows.files import digest_of, digest_of_file, write_json
-from workflows.gating import possible_reasons, reasons_of
+from workflows.gating import cheap_gates_text, gated
 from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
-from workflows.relaxed_phases import RelaxedPhases, cut_by_system, first_tries
+from workflows.relaxed_phases import RelaxedPhases, competing_phases_settings, cut_by_system, first_tries
 from workflows.steps import Step, step_line
 from workflows.store import RunFolder, StageStore, Unit
 from workflows.worker import UnitResult, run_candidates_unit
@@ -63,6 +61,7 @@ class Run:
         self.failures: list[pd.DataFrame] = []
         self._competitors: pd.DataFrame | None = None
         self._fresh: Counter[str] = Counter()
+        self._left_out: Counter[str] = Counter()
 
     def enumerate_candidates(self) -> pd.DataFrame:
         """Candidates that pass the cheap gates; the others are counted by reason."""
@@ -91,7 +90,7 @@ class Run:
         for note in store.notes():
             counts.update(note["counts"])
         enumerated, passed = counts.pop("enumerated", 0), counts.pop("passed", 0)
-        gates = _cheap_gates_text(settings.gates.model_dump(exclude_none=True))
+        gates = cheap_gates_text(settings.gates.model_dump(exclude_none=True))
         step = Step("candidates", "candidates", gates, enumerated, 0, passed, dict(counts))
         self._record(step, store)
         return step, store
@@ -123,6 +122,12 @@ class Run:
         """Kinds of machine and versions of packages among the workers: the last digits of a relaxation hang on them."""
         found = self.client.run(arithmetic_facts).values()
         return [dict(kind) for kind in sorted({tuple(sorted(facts.items())) for facts in found})]
+
+    def take_best(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows that a stage takes: all, or the best by what of the ranking is known so far."""
+        taken = ranking_rules.take_best(rows, settings.best, self.campaign.ranking)
+        self._left_out[settings.step] = len(rows) - len(taken)
+        return taken
 
     def compute(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
         """Give the rows a stage's columns, computing only what is on disk under no part of the same digest."""
@@ -233,13 +238,7 @@ class Run:
 
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
-        reasons = reasons_of(settings, table)
-        survivors = table[reasons == ""].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
-        counts = reasons.value_counts()
-        out = {reason: int(counts[reason]) for reason in possible_reasons(settings) if reason in counts}
-        failed = int((table[f"{settings.stage}_status"] == "failed").sum())
-        texts = ", ".join(bound.text(name, schema.column(name).unit) for name, bound in settings.gates.items())
-        step = Step(settings.step, settings.stage, texts, len(table), failed, len(survivors), out)
+        survivors, step = gated(settings, table, self._left_out[settings.step])
         self._record(step, self.folder.stage(settings.step, self.digests.stage(settings)))
         return survivors
 
@@ -295,31 +294,3 @@ class Run:
         self.folder.log("step", **vars(step))
         write_json(self.folder.progress, {"updated": time.time(), "steps": [vars(s) for s in self.steps]})
         self.view.say(step_line(step))
-
-
-def _cheap_gates_text(gates: dict[str, Any]) -> str:
-    texts = []
-    for name, value in gates.items():
-        if isinstance(value, (tuple, list)):
-            texts.extend(f"{name} {', '.join(group)}" for group in value)
-        elif name == "keep_parents":
-            texts.extend([] if value else ["no parents"])
-        elif value is True:
-            texts.append(name)
-        elif value is not False:
-            texts.append(f"{name} {'<=' if name == 'radius_mismatch' else '>='} {value:g}")
-    return ", ".join(texts)
-
-
-def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:
-    """How the self-consistent reference is relaxed: as the stability stage does."""
-    stability = next(s for s in campaign.stages if s.stage == "stability")
-    return CompetingPhasesSettings(
-        **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
-        | {"chunk_size": campaign.reference.chunk_size}
-    )
-
-
-def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:
-    """Where a campaign runs: as asked, as configured, else runs/<name>; relative to the working directory."""
-    return folder or Path(campaign.run.folder or Path("runs") / campaign.name)

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 from pipeline.config import ConfigError, Problem
 from pipeline.problems import read_yaml
 from pipeline.stage_settings import StageSettings
-from workflows.gating import reasons_of
+from workflows.gating import BEYOND_THE_BEST, reasons_of
 
 RANKED = "ranked"
-_GATING = ("stage", "name", "gates", "required")
+_GATING = ("stage", "name", "gates", "required", "best")
 
 
 def read_step(
@@ -64,9 +64,11 @@ def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
             complete = False
             break
         last = settings.step
-        rows = read_step(folder, done[last], ["candidate_id", f"{settings.stage}_status", *settings.gates])
+        taken = done[last].get("taken")
+        rows = read_step(folder, done[last], ["candidate_id", f"{settings.stage}_status", *settings.gates], taken)
         places = pd.Index(rows["candidate_id"]).get_indexer(pd.Index(table["candidate_id"].iloc[alive]))
-        reasons, there = np.full(len(alive), "no result", dtype=object), places >= 0
+        absent = "no result" if taken is None else BEYOND_THE_BEST
+        reasons, there = np.full(len(alive), absent, dtype=object), places >= 0
         reasons[there] = reasons_of(settings, rows.iloc[places[there]].reset_index(drop=True)).to_numpy(dtype=object)
         out = reasons != ""
         fates[alive[out]] = [f"{last}: {reason}" for reason in reasons[out]]

@@ -22,6 +22,8 @@ class Step:
     from_cache: int = 0
     seconds: float = 0.0
     digest: str = ""
+    taken: list[str] | None = None
+    """Ids of the candidates that the stage took, where it takes the best only."""
 
 
 def funnel_table(steps: list[Step]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config import Campaign
 from workflows.files import RunError, write_atomically, write_json
 
 _METADATA_KEY = b"ionsieve"
@@ -191,3 +192,8 @@ class RunFolder:
     def stage(self, step: str, digest: str) -> StageStore:
         """Store of one step."""
         return StageStore(self.path, step, digest)
+
+
+def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:
+    """Where a campaign runs: as asked, as configured, else runs/<name>; relative to the working directory."""
+    return folder or Path(campaign.run.folder or Path("runs") / campaign.name)

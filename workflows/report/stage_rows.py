@@ -51,12 +51,12 @@ def rows_of_stages(run: RunData, candidates: pd.DataFrame) -> list[StageRows]:
         if settings.step not in steps:
             break
         step = steps[settings.step]
-        if not settings.gates and not settings.required:
+        if not settings.gates and not settings.required and settings.best is None:
             continue
         wanted = ["candidate_id", f"{settings.stage}_status", *settings.gates]
         if settings.stage == "stability":
             wanted.append("energy_above_hull")
-        rows = read_step(run.folder, step, list(dict.fromkeys(wanted)))
+        rows = read_step(run.folder, step, list(dict.fromkeys(wanted)), step.get("taken"))
         table = alive.merge(rows, on="candidate_id", how="inner").reset_index(drop=True)
         table["reason"] = reasons_of(settings, table) if len(table) else pd.Series(dtype=object)
         found.append(StageRows(settings, step["entered"], table))
