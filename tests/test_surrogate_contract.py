@@ -15,6 +15,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from pipeline.surrogates import CATALOGUE, load_potential, load_property_model
+from pipeline.surrogates.dynamics import run_dynamics
+from pipeline.surrogates.dynamics_settings import DynamicsSettings
 from tests.potentials import POTENTIALS_ON_DEVICES, load
 
 PROPERTY_MODELS = [name for name, entry in CATALOGUE.items() if entry.kind == "property"]
@@ -132,6 +134,19 @@ def test_lattice_constant_of_sodium_chloride(potential):
     (relaxed,) = potential.relax([_rock_salt(5.5)], fmax=0.02)
     # 5.69 Å in the Materials Project (mp-22862, PBE), on which all these potentials were trained.
     assert (4 * relaxed.structure.volume) ** (1 / 3) == pytest.approx(5.69, abs=0.06)
+
+
+def test_dynamics_conserves_energy_and_repeats(potential):
+    crystals = [_rock_salt() * (2, 2, 1), _rock_salt(5.15, "Li") * (2, 1, 1)]
+    settings = DynamicsSettings(ensemble="nve", timestep=1.0, n_steps=60, record_every=5)
+    results = run_dynamics(potential, crystals, 600.0, settings)
+    assert [result.error for result in results] == [None, None]
+    for crystal, result in zip(crystals, results, strict=True):
+        # (omega dt)^2 / 8 of the kinetic energy's fluctuation is some 0.05 meV/atom; float32 forces add as much.
+        assert np.ptp(result.trajectory.conserved) < 0.5e-3 * len(crystal)
+        assert np.ptp(result.trajectory.positions, axis=0).max() > 0.05  # Å
+    (again,) = run_dynamics(potential, crystals[:1], 600.0, settings)
+    np.testing.assert_allclose(again.trajectory.positions, results[0].trajectory.positions, atol=1e-3)
 
 
 def test_nothing_is_printed(potential, capfd):
