@@ -6,6 +6,8 @@ entry is found. Entries are made under another name and renamed, so that of two 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import re
 import shutil
@@ -97,14 +99,15 @@ def _keep(folder: Path, about: Mapping[str, Any], files: Mapping[str, Callable[[
         while True:
             try:
                 entry.rename(folder)
-            except OSError:
-                # Another process was faster, or left a torn entry: that one goes out of the way.
-                if not folder.exists():
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
+                # Another process was faster, or left a torn entry: that one goes out of the way, if it is still there.
                 kept = _read(folder)
                 if kept is not None:
                     return kept
-                folder.rename(temporary / f"torn-{time.monotonic_ns()}")
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rename(temporary / f"torn-{time.monotonic_ns()}")
                 continue
             break
     finally:

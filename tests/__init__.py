@@ -1,0 +1,1 @@
+"""Tests; a package, since installed ones bring a `tests` of their own."""
