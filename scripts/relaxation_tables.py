@@ -178,6 +178,7 @@ def print_curve(
                 p.atoms,
                 p.pairs,
                 f"{1e6 * p.seconds / p.pairs:.2f}",
+                f"{1e6 * p.median / p.pairs:.2f}",
                 f"{1e3 * p.seconds / p.crystals:.2f}",
                 f"{bound[0] / p.seconds:.1%}",
                 f"{bound[1] / p.seconds:.1%}",
@@ -186,8 +187,8 @@ def print_curve(
             )
         )
     table(
-        "crystals | atoms | pairs | µs a pair | ms a crystal | share of the bound | of the published arrangement's | "
-        "page faults | memory, KiB a pair",
+        "crystals | atoms | pairs | µs a pair, fastest | median | ms a crystal | share of the bound | of the published "
+        "arrangement's | page faults | memory, KiB a pair",
         rows,
     )
     few = points[:4]
