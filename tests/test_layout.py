@@ -4,6 +4,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_pipeline_knows_no_dask() -> None:
 def test_packages_resolve_to_this_repository(package: str) -> None:
     module = importlib.import_module(package)
     assert Path(module.__file__ or "").resolve() == ROOT / package / "__init__.py"
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = [
+        p.parent for package in ("kernels", "pipeline", "workflows") for p in (ROOT / package).rglob("__init__.py")
+    ]
+    assert sorted(listed) == sorted(".".join(p.relative_to(ROOT).parts) for p in found)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)
