@@ -1,4 +1,4 @@
-"""The house plan holds: imports go one way, the packages are ours, generated files are fresh."""
+"""The house plan holds: imports go one way, modules are short, the packages are ours, generated files are fresh."""
 
 import ast
 import importlib
@@ -20,6 +20,8 @@ ALLOWED = {
 }
 HOUSE = set(ALLOWED)
 KERNELS_MAY_USE = {"numpy", "numba", "kernels"}
+LONGEST_MODULE = 300
+"""Lines."""
 
 
 def imported_roots(path: Path) -> set[str]:
@@ -49,6 +51,13 @@ def test_kernels_know_numpy_and_numba_only() -> None:
 def test_pipeline_knows_no_dask() -> None:
     for path in (ROOT / "pipeline").rglob("*.py"):
         assert not imported_roots(path) & {"dask", "distributed"}, path
+
+
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_modules_are_short(package: str) -> None:
+    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / package).rglob("*.py")}
+    long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > LONGEST_MODULE}
+    assert not long, f"move what belongs together into a module of its own: {long} lines"
 
 
 @pytest.mark.parametrize("package", ["kernels", "pipeline", "workflows"])
