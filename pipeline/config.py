@@ -13,6 +13,7 @@ from pipeline import schema
 from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.consistency import inconsistencies
 from pipeline.problems import ConfigError, Problem, placed_problem, read_yaml
+from pipeline.run_settings import ClusterSettings, PlanSettings, RunSettings
 from pipeline.settings import (
     AnyStage,
     BandGapSettings,
@@ -36,12 +37,14 @@ __all__ = [
     "Campaign",
     "CandidateGates",
     "CandidateSettings",
+    "ClusterSettings",
     "ConductionSettings",
     "ConfigError",
     "DftSettings",
     "DynamicsStageSettings",
     "ElasticitySettings",
     "EstimateSettings",
+    "PlanSettings",
     "PotentialSettings",
     "PracticalitySettings",
     "Problem",
@@ -49,6 +52,7 @@ __all__ = [
     "RankingSettings",
     "ReactivitySettings",
     "ReferenceSettings",
+    "RunSettings",
     "StabilitySettings",
     "StageSettings",
     "SuspectSettings",
@@ -184,58 +188,6 @@ class RankingSettings(Settings):
     max_per_formula: int = Field(1, ge=1, le=100_000, description="most polymorphs of one formula on the shortlist")
     allow_suspects: bool = Field(False, description="let suspect rows onto the shortlist")
     allow_known: bool = Field(False, description="let known compounds and parents onto the shortlist")
-
-
-class ClusterSettings(Settings):
-    """Where the work is done."""
-
-    kind: Literal["local", "address"] = Field(
-        "local", description="local: worker processes on this machine; address: a Dask scheduler that is already there"
-    )
-    address: str | None = Field(None, description="scheduler address such as tcp://node1:8786, for kind: address")
-    workers: int | None = Field(None, ge=1, le=4096, description="local: worker processes; default one a core")
-    threads_per_worker: int = Field(1, ge=1, le=64, description="local: threads torch and Numba may use in one worker")
-    memory_limit: str = Field(
-        "auto",
-        pattern=r"^(auto|\d{3,6} ?Mi?B|\d{1,4}(\.\d+)? ?Gi?B)$",
-        description="local: memory of one worker, e.g. 4GiB or 800MB",
-    )
-
-    @model_validator(mode="after")
-    def _address_given(self) -> Self:
-        if (self.kind == "address") != (self.address is not None):
-            raise ValueError("kind: address needs 'address', and only it takes one")
-        return self
-
-
-class PlannedCluster(Settings):
-    """A cluster that `ionsieve plan` makes an estimate for; it need not exist."""
-
-    workers: int = Field(ge=1, le=1_000_000, description="worker processes")
-    relative_speed: float = Field(
-        1.0, gt=0.0, le=1000.0, description="speed of one of them in units of a worker on the machine that plans"
-    )
-    cost_per_worker_hour: float | None = Field(None, ge=0.0, description="USD")
-
-
-class PlanSettings(Settings):
-    """What `ionsieve plan` assumes; none of this changes a result."""
-
-    passing: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
-        default_factory=dict,
-        description="share of a step's rows that goes on, by step; a step that is not named passes all: an upper bound",
-    )
-    sample: int = Field(24, ge=4, le=10_000, description="candidates on which the stages' rates are measured")
-    cluster: PlannedCluster | None = None
-
-
-class RunSettings(Settings):
-    """How the run behaves; none of this changes a result."""
-
-    folder: str | None = Field(None, pattern=r"^[^\x00]{1,1000}$", description="run folder; default runs/<name>")
-    allowed_failed_share: float = Field(
-        0.05, ge=0.0, le=1.0, description="share of failed rows above which the exit code is 1"
-    )
 
 
 class Campaign(Settings):

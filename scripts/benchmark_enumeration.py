@@ -37,7 +37,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from enumeration_peers import MOBILE, SmactJob, SubstitutorJob, settings_of
+from enumeration_peers import MOBILE, settings_of
+from smact_job import SmactJob
+from substitutor_job import SubstitutorJob
 
 from pipeline.candidate_settings import CandidateSettings
 from pipeline.config import Campaign, load_campaign

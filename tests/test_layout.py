@@ -1,9 +1,10 @@
-"""The house plan holds: imports go one way, the packages are ours, generated files are fresh."""
+"""The house plan holds: imports go one way, modules are short, the packages are ours, generated files are fresh."""
 
 import ast
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,8 @@ ALLOWED = {
 }
 HOUSE = set(ALLOWED)
 KERNELS_MAY_USE = {"numpy", "numba", "kernels"}
+LONGEST_MODULE = 300
+"""Lines."""
 
 
 def imported_roots(path: Path) -> set[str]:
@@ -50,10 +53,25 @@ def test_pipeline_knows_no_dask() -> None:
         assert not imported_roots(path) & {"dask", "distributed"}, path
 
 
+@pytest.mark.parametrize("package", sorted(ALLOWED))
+def test_modules_are_short(package: str) -> None:
+    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / package).rglob("*.py")}
+    long = {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > LONGEST_MODULE}
+    assert not long, f"move what belongs together into a module of its own: {long} lines"
+
+
 @pytest.mark.parametrize("package", ["kernels", "pipeline", "workflows"])
 def test_packages_resolve_to_this_repository(package: str) -> None:
     module = importlib.import_module(package)
     assert Path(module.__file__ or "").resolve() == ROOT / package / "__init__.py"
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = [
+        p.parent for package in ("kernels", "pipeline", "workflows") for p in (ROOT / package).rglob("__init__.py")
+    ]
+    assert sorted(listed) == sorted(".".join(p.relative_to(ROOT).parts) for p in found)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)

@@ -1,6 +1,5 @@
 """Crystals as refinements leave them: guessed charges, shared and split sites, odd cells; OBELiX's archive."""
 
-import importlib.util
 import io
 import os
 import tarfile
@@ -25,6 +24,7 @@ from pipeline.settings import ConductionSettings
 from pipeline.site_energies import NoMobileIonError
 from pipeline.stages import conduction
 from pipeline.stages.conduction import migration_barriers
+from scripts.conduction_records import describe
 
 
 def crystal(**amounts):
@@ -251,14 +251,6 @@ def test_broken_data_is_refused(tmp_path, members, rows, message):
         read_measured_conductivities(tmp_path)
 
 
-def validation_script():
-    path = Path(__file__).resolve().parents[1] / "scripts" / "validate_conduction.py"
-    spec = importlib.util.spec_from_file_location("validate_conduction", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.data
 def test_measured_electrolytes_are_handled_or_refused_with_a_reason():
     crystals = read_measured_conductivities(Path(os.environ["IONSIEVE_DATA"]) / "data" / "obelix")
@@ -270,7 +262,7 @@ def test_measured_electrolytes_are_handled_or_refused_with_a_reason():
         found = migration_barriers(structure_from_cif(cifs[name]), "Li", 0.5)
         assert np.isfinite([found.e1d, found.e2d, found.e3d]).all()
         assert 0.0 < found.e1d <= found.e2d <= found.e3d
-        described = validation_script().describe(cifs[name], 0.5)
+        described = describe(cifs[name], 0.5)
         assert [described[key] for key in ("e1d", "e2d", "e3d")] == [found.e1d, found.e2d, found.e3d]
     for name, error, message in (
         ("b4c", NoMobileIonError, "holds no Li"),

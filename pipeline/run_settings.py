@@ -1,0 +1,61 @@
+"""Settings of the cluster, the run and the plan: none of them changes a result."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.stage_settings import Settings
+
+
+class ClusterSettings(Settings):
+    """Where the work is done."""
+
+    kind: Literal["local", "address"] = Field(
+        "local", description="local: worker processes on this machine; address: a Dask scheduler that is already there"
+    )
+    address: str | None = Field(None, description="scheduler address such as tcp://node1:8786, for kind: address")
+    workers: int | None = Field(None, ge=1, le=4096, description="local: worker processes; default one a core")
+    threads_per_worker: int = Field(1, ge=1, le=64, description="local: threads torch and Numba may use in one worker")
+    memory_limit: str = Field(
+        "auto",
+        pattern=r"^(auto|\d{3,6} ?Mi?B|\d{1,4}(\.\d+)? ?Gi?B)$",
+        description="local: memory of one worker, e.g. 4GiB or 800MB",
+    )
+
+    @model_validator(mode="after")
+    def _address_given(self) -> Self:
+        if (self.kind == "address") != (self.address is not None):
+            raise ValueError("kind: address needs 'address', and only it takes one")
+        return self
+
+
+class PlannedCluster(Settings):
+    """A cluster that `ionsieve plan` makes an estimate for; it need not exist."""
+
+    workers: int = Field(ge=1, le=1_000_000, description="worker processes")
+    relative_speed: float = Field(
+        1.0, gt=0.0, le=1000.0, description="speed of one of them in units of a worker on the machine that plans"
+    )
+    cost_per_worker_hour: float | None = Field(None, ge=0.0, description="USD")
+
+
+class PlanSettings(Settings):
+    """What `ionsieve plan` assumes; none of this changes a result."""
+
+    passing: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
+        default_factory=dict,
+        description="share of a step's rows that goes on, by step; a step that is not named passes all: an upper bound",
+    )
+    sample: int = Field(24, ge=4, le=10_000, description="candidates on which the stages' rates are measured")
+    cluster: PlannedCluster | None = None
+
+
+class RunSettings(Settings):
+    """How the run behaves; none of this changes a result."""
+
+    folder: str | None = Field(None, pattern=r"^[^\x00]{1,1000}$", description="run folder; default runs/<name>")
+    allowed_failed_share: float = Field(
+        0.05, ge=0.0, le=1.0, description="share of failed rows above which the exit code is 1"
+    )
