@@ -14,6 +14,8 @@ import pandas as pd
 from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.config import Campaign, load_campaign
+from pipeline.diffusion.series import SeriesPoint
+from pipeline.units import BOLTZMANN
 from workflows import outputs
 from workflows.files import digest_of, write_json, write_text
 from workflows.gating import possible_reasons, reasons_of
@@ -37,7 +39,13 @@ stages:
     gates: {{reduction_limit: {{below: 1.0}}, oxidation_limit: {{above: 3.0}}}}
   - stage: conduction
   - stage: practicality
-ranking: {{shortlist_size: {shortlist}}}
+{validation}ranking: {{shortlist_size: {shortlist}}}
+"""
+_VALIDATION = """\
+  - stage: elasticity
+  - stage: dynamics
+    temperatures: [600, 800, 1000]
+  - stage: dft
 """
 _UNIT = 4096
 _METALS = ("Mg", "Y", "Sc")
@@ -53,6 +61,7 @@ def write_run(
     gate: float = 0.05,
     shortlist: int = 18,
     atoms: int = 10,
+    validated: bool = False,
     change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
     rank: Rank = lambda table, campaign: ranking_rules.rank(table, campaign.ranking),
 ) -> Path:
@@ -68,6 +77,8 @@ def write_run(
         Bound on ``energy_above_hull``, eV/atom; the energies are drawn between -0.01 and 0.2.
     shortlist, atoms
         Size of the shortlist, and atoms of each structure; the first 1,000 rows by energy have one.
+    validated
+        Whether the stages elasticity, dynamics and dft ran too.
     change
         What is done to the drawn table before it is written: a test puts its own values in.
     rank
@@ -75,10 +86,12 @@ def write_run(
     """
     run = RunFolder(folder)
     run.create()
-    run.config.write_text(CAMPAIGN.format(gate=gate, shortlist=shortlist), encoding="utf-8")
+    validation = _VALIDATION if validated else ""
+    run.config.write_text(CAMPAIGN.format(gate=gate, shortlist=shortlist, validation=validation), encoding="utf-8")
     campaign = load_campaign(run.config)
     write_text(run.config, campaign_as_yaml(campaign))
-    table = change(drawn_rows(rows, atoms))
+    table = drawn_rows(rows, atoms)
+    table = change(_with_validation(table) if validated else table)
     steps = [_written_candidates(run, table)]
     alive = table
     for settings in campaign.stages:
@@ -158,6 +171,48 @@ def drawn_rows(rows: int, atoms: int) -> pd.DataFrame:
     for stage in ("window", "conduction", "practicality"):
         table[f"{stage}_status"], table[f"{stage}_error"] = "ok", ""
     return _with_structures(table, atoms, draw)
+
+
+def _with_validation(table: pd.DataFrame) -> pd.DataFrame:
+    """Add columns of elasticity, dynamics and dft; every fifth row has no hop at the lowest temperature."""
+    rows, draw = len(table), np.random.default_rng(20260702)
+    energy = draw.uniform(0.2, 0.5, rows)
+    conductivity = 1e3 * np.exp(-energy / (BOLTZMANN * 300.0))
+    bound = np.arange(rows) % 5 == 0
+    stages = ("elasticity", "dynamics", "dft")
+    return table.assign(
+        bulk_modulus=draw.uniform(15.0, 60.0, rows),
+        shear_modulus=draw.uniform(5.0, 30.0, rows),
+        elastically_stable=True,
+        md_ions="Li",
+        md_activation_energy=energy,
+        md_activation_energy_low=energy - 0.04,
+        md_activation_energy_high=energy + 0.04,
+        conductivity_md_300K=conductivity,
+        conductivity_md_300K_low=conductivity / 5.0,
+        conductivity_md_300K_high=conductivity * 5.0,
+        md_series=[_drawn_series(e, b) for e, b in zip(energy, bound, strict=True)],
+        md_is_reliable=~bound,
+        md_notes=np.where(bound, "600 K: upper bound made of three hops; too few hops at 600 K", ""),
+        dft_energy_above_hull=np.maximum(table["energy_above_hull"] + draw.normal(0.0, 0.02, rows), 0.0),
+        dft_band_gap=draw.uniform(3.0, 6.0, rows),
+        dft_code="none: drawn numbers",
+        dft_functional="PBE",
+        **{f"{stage}_status": "ok" for stage in stages},
+        **{f"{stage}_error": "" for stage in stages},
+    )
+
+
+def _drawn_series(energy: float, bound: bool) -> str:
+    """Three temperatures on a line of this activation energy (eV), the lowest as a bound where asked."""
+    points = []
+    for temperature in (600.0, 800.0, 1000.0):
+        d = 1e-3 * float(np.exp(-energy / (BOLTZMANN * temperature)))
+        point = SeriesPoint(temperature, d, (0.7 * d, 1.4 * d), False, int(4e6 * d), "solid")
+        if bound and temperature == 600.0:
+            point = SeriesPoint(temperature, 2.0 * d, (0.0, 2.0 * d), True, 0, "solid")
+        points.append(point)
+    return "; ".join(map(str, points))
 
 
 def _with_structures(table: pd.DataFrame, atoms: int, draw: np.random.Generator) -> pd.DataFrame:

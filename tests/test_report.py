@@ -10,10 +10,12 @@ import pytest
 
 from pipeline import schema
 from pipeline.config import ConfigError
+from pipeline.units import BOLTZMANN
 from scripts.synthetic_run import write_run
 from tests.report_pages import Page
 from workflows.files import write_json
 from workflows.report import table as report_table
+from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.overview import hull_histogram
 from workflows.report.page import formula, write_report
 from workflows.report.run_data import read_run
@@ -30,7 +32,7 @@ def csv_of(run: Path, name: str = "ranked_candidates.csv") -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_run(tmp_path_factory.mktemp("report") / "run", 120)
+    folder = write_run(tmp_path_factory.mktemp("report") / "run", 120, validated=True)
     write_report(folder)
     return folder
 
@@ -70,6 +72,57 @@ def test_points_of_the_trade_offs_are_the_csvs(run: Path, page: Page) -> None:
     drawn = sorted((x, y) for trace in figure["data"] for x, y in zip(trace["x"], trace["y"], strict=True))
     expected = zip(ranked["energy_above_hull"].astype(float), ranked["migration_barrier_3d"].astype(float), strict=True)
     assert drawn == sorted(expected)
+
+
+def test_arrhenius_points_are_the_csvs_and_the_line_leads_to_300_kelvin(run: Path, page: Page) -> None:
+    figures = page.blocks["figure-block"]["figures"]
+    seen = set()
+    for row in csv_of(run, "shortlist.csv").to_dict("records"):
+        traces = {t["name"]: t for t in figures[f"candidate-{row['rank']}-arrhenius"]["data"]}
+        told = row["md_series"].split("; ")
+        bounds = [text for text in told if "<" in text]
+        assert traces["measured"]["text"] == [text for text in told if "<" not in text]
+        assert traces.get("upper bound", {"text": []})["text"] == bounds
+        seen.add(len(bounds))
+        for text, x, y in zip(*(traces["measured"][name] for name in ("text", "x", "y")), strict=True):
+            assert text.startswith(f"{1000 / x:.0f} K {y:.1e} (")
+        energy = float(row["md_activation_energy"])
+        (name,) = (n for n in traces if n.startswith("fit"))
+        assert name == f"fit, {energy:.3f} eV"
+        inverse = [*traces[name]["x"], traces["extrapolated to 300 K"]["x"][0]]
+        logs = np.log([*traces[name]["y"], *traces["extrapolated to 300 K"]["y"]])
+        # six decimals of 1000 / T and five digits of D
+        assert np.diff(logs) == pytest.approx(-1e-3 * energy / BOLTZMANN * np.diff(inverse), rel=1e-4)
+        # the points were drawn on the line and rounded to two digits
+        assert traces[name]["y"][0] == pytest.approx(1e-3 * np.exp(-energy / (BOLTZMANN * 1000.0)), rel=0.1)
+        low, high = (
+            float(row[f"conductivity_md_300K_{end}"]) / float(row["conductivity_md_300K"]) for end in ("low", "high")
+        )
+        room = traces["extrapolated to 300 K"]
+        errors = [room["error_y"]["arrayminus"][0], room["error_y"]["array"][0]]
+        assert np.array(errors) / room["y"][0] == pytest.approx([1 - low, high - 1], rel=1e-3)
+    assert seen == {0, 1}
+    assert "upper bound made of three hops; too few hops at 600 K" in page.text
+
+
+def test_series_that_cannot_be_read_leaves_its_text_only(copied: Path) -> None:
+    path = copied / "ranked_candidates.csv"
+    ranked = csv_of(copied)
+    ranked["md_series"], ranked["md_activation_energy"] = "600 K fast", "nan"
+    ranked.to_csv(path, index=False, lineterminator="\n")
+    write_report(copied)
+    page = Page(copied / "report.html")
+    assert not [name for name in page.blocks["figure-block"]["figures"] if "arrhenius" in name]
+    assert "600 K fast" in page.text
+
+
+def test_a_molten_framework_is_marked_and_without_a_fit_there_is_no_line() -> None:
+    molten = "600 K <2.0e-08, 0 hops; 900 K 1.0e-04 (9.0e-05 to 1.2e-04), 900 hops, framework diffusing"
+    figure = arrhenius_figure({"md_series": molten, "md_activation_energy": ""})
+    assert figure is not None
+    assert [t["name"] for t in figure["data"]] == ["upper bound", "framework molten: left out"]
+    assert arrhenius_figure({"md_series": molten, "md_activation_energy": "0.3"}) == figure
+    assert arrhenius_figure({}) is None
 
 
 def test_funnel_is_the_csvs(run: Path, page: Page) -> None:
