@@ -15,11 +15,14 @@ from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.config import Campaign, load_campaign
 from pipeline.diffusion.series import SeriesPoint
+from pipeline.reference import PhaseReference
+from pipeline.reference.formulas import composition_key
 from pipeline.units import BOLTZMANN
 from workflows import outputs
 from workflows.files import digest_of, write_json, write_text
 from workflows.gating import possible_reasons, reasons_of
 from workflows.provenance import campaign_as_yaml
+from workflows.stable_phases import write_stable_phases
 from workflows.steps import Step
 from workflows.store import RunFolder, StageStore
 
@@ -47,6 +50,11 @@ _VALIDATION = """\
     temperatures: [600, 800, 1000]
   - stage: dft
 """
+_FORMATION_ENERGIES = {
+    "LiCl": -1.97, "NaCl": -1.94, "MgCl2": -2.00, "YCl3": -2.50, "ScCl3": -2.30,
+    "LiBr": -1.70, "NaBr": -1.77, "MgBr2": -1.65, "YBr3": -2.10, "ScBr3": -1.90,
+    "Li3YCl6": -2.19, "Na3YCl6": -2.19, "Li2MgCl4": -1.99,
+}
 _UNIT = 4096
 _METALS = ("Mg", "Y", "Sc")
 _ANIONS = ("Cl", "Br")
@@ -108,10 +116,17 @@ def write_run(
         alive = alive[reasons == ""].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
     failed_rows = table[table["stability_status"] == "failed"]
     failures = failed_rows[["candidate_id"]].assign(step="stability", error=failed_rows["stability_error"])
-    outputs.write_results(run, campaign, rank(alive, campaign), steps, [failures])
+    ranking = rank(alive, campaign)
+    outputs.write_results(run, campaign, ranking, steps, [failures])
+    write_stable_phases(folder, ranking, competing_phases())
     write_json(run.progress, {"updated": 0.0, "steps": [vars(step) for step in steps]})
     write_json(run.manifest, _manifest(campaign))
     return folder
+
+
+def competing_phases() -> PhaseReference:
+    """Salts with formation energies of about the right size, eV/atom."""
+    return PhaseReference({composition_key(formula): energy for formula, energy in _FORMATION_ENERGIES.items()})
 
 
 def drawn_rows(rows: int, atoms: int) -> pd.DataFrame:
@@ -143,7 +158,7 @@ def drawn_rows(rows: int, atoms: int) -> pd.DataFrame:
         "stability_probability": draw.random(rows),
         "volume": draw.uniform(150.0, 400.0, rows),
         "volume_change": draw.normal(0.0, 0.1, rows),
-        "formation_energy_per_atom": draw.uniform(-3.0, -1.0, rows),
+        "formation_energy_per_atom": energy - competing_phases().energy_above_hull(formulas, np.zeros(rows)),
         "relaxation_steps": draw.integers(3, 120, rows),
         "relaxation_converged": draw.random(rows) < 0.97,
         "max_force": draw.uniform(0.0, 0.05, rows),

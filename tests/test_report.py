@@ -10,6 +10,8 @@ import pytest
 
 from pipeline import schema
 from pipeline.config import ConfigError
+from pipeline.reference import PhaseReference
+from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.units import BOLTZMANN
 from scripts.synthetic_run import write_run
 from tests.report_pages import Page
@@ -18,10 +20,12 @@ from workflows.report import table as report_table
 from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.overview import hull_histogram
 from workflows.report.page import formula, write_report
+from workflows.report.phase_diagrams import candidate_figure, chemical_systems, system_figure
 from workflows.report.run_data import read_run
 from workflows.report.stage_rows import candidates_of, nearest_misses, rows_of_stages
 from workflows.report.structures import structure_block
-from workflows.report.wording import voltage_profiles
+from workflows.report.wording import subscripted, voltage_profiles
+from workflows.stable_phases import read_stable_phases
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -123,6 +127,66 @@ def test_a_molten_framework_is_marked_and_without_a_fit_there_is_no_line() -> No
     assert [t["name"] for t in figure["data"]] == ["upper bound", "framework molten: left out"]
     assert arrhenius_figure({"md_series": molten, "md_activation_energy": "0.3"}) == figure
     assert arrhenius_figure({}) is None
+
+
+def test_phase_diagrams_hold_the_stable_phases_and_the_candidates(run: Path, page: Page) -> None:
+    block = page.blocks["figure-block"]
+    ranked = csv_of(run)
+    marked = ranked[(ranked[["shortlisted", "is_control", "suspect"]] == "True").any(axis=1)]
+    assert set(block["bases"]) == set(marked["chemsys"])
+    for row in marked.to_dict("records"):
+        own = block["figures"][f"candidate-{row['rank']}-phases"]
+        assert own["base"] == row["chemsys"]
+        told = [[f"{float(row[name]):.3f}" for name in ("formation_energy_per_atom", "energy_above_hull")]]
+        assert [t["customdata"] for t in own["data"]] == ([told] if row["chemsys"].count("-") == 2 else [])
+    table = block["bases"]["Cl-Li-Na-Y"]["data"][0]["cells"]["values"]
+    competing = [name for name, kind in zip(table[0], table[3], strict=True) if kind == "competing phase"]
+    assert sorted(competing) == sorted(subscripted(f) for f in ("LiCl", "NaCl", "YCl3", "Li3YCl6", "Na3YCl6"))
+
+
+def test_tie_lines_are_between_phases_in_equilibrium() -> None:
+    phases = {composition_key(f): e for f, e in (("LiCl", -1.97), ("YCl3", -2.5), ("Li3YCl6", -2.19))}
+    (system,) = chemical_systems(phases, pd.DataFrame({"chemsys": []}), ["Cl-Li-Y", "../x", "Cl"]).values()
+    pairs = {frozenset(map(reduced_formula, pair)) for pair in system.tie_lines}
+    # a triangulation of the triangle with V corners and sides and I inside has 3 V - 3 - B lines, B of V on the rim
+    assert len(pairs) == 3 * 6 - 3 - 5
+    assert {frozenset(("LiCl", "Li3YCl6")), frozenset(("YCl3", "Li3YCl6"))} <= pairs
+    assert frozenset(("LiCl", "YCl3")) not in pairs  # Li3YCl6 lies between them
+    reference = PhaseReference(phases)
+    for pair in pairs:
+        middle = "".join(f"({name})1" for name in pair)
+        assert set(reference.decomposition(middle)) == set(pair)
+
+
+def test_binary_hull_and_hostile_rows() -> None:
+    rows = [
+        {"chemsys": "Cl-Li", "formula_pretty": f, "formation_energy_per_atom": e, "energy_above_hull": a, "suspect": s}
+        for f, e, a, s in (
+            ("Li2Cl", "-1.2", "0.113", "False"),
+            ("Li2Cl", "-1.1", "0.213", "False"),
+            ("LiCl3", "-0.9", "0.085", "True"),
+            (HOSTILE, "-0.9", "0.085", "False"),
+            ("Li3Cl", "", "", "False"),
+        )
+    ]
+    (system,) = chemical_systems({composition_key("LiCl"): -1.97}, pd.DataFrame(rows), ["Cl-Li"]).values()
+    figure = system_figure(system)
+    phases, candidates = figure["data"][1:]
+    assert (phases["x"], phases["y"]) == ([0.5], [-1.97])
+    assert (candidates["x"], candidates["y"], candidates["text"]) == ([0.6667], [-1.2], ["Li<sub>2</sub>Cl"])
+    assert candidate_figure(system, rows[3], "Cl-Li") is None
+    assert candidate_figure(system, rows[2], "Cl-Li")["data"][0]["x"] == [0.25]
+
+
+def test_stable_phases_of_a_candidates_system_are_kept(run: Path, copied: Path) -> None:
+    kept = read_stable_phases(run)
+    assert kept[composition_key("Li3YCl6")] == -2.19
+    (copied / "stable_phases.csv").write_text("formula,formation_energy_per_atom\nLi?,-1\n")
+    with pytest.raises(ConfigError, match=r"stable_phases\.csv.*damaged"):
+        write_report(copied)
+    (copied / "stable_phases.csv").unlink()
+    write_report(copied)
+    assert Page(copied / "report.html").blocks["figure-block"]["bases"] == {}
 
 
 def test_funnel_is_the_csvs(run: Path, page: Page) -> None:

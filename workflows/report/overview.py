@@ -123,7 +123,7 @@ def best_controls_and_new(ranked: Ranked) -> pd.DataFrame:
 
 def failures_by_kind(failures: pd.DataFrame) -> list[tuple[str, str, int]]:
     """Failed rows counted by step and kind of error, most frequent first."""
-    kinds = failures["error"].str.partition(":")[0]
+    kinds = [error.partition(":")[0] for error in failures["error"]]
     counts = Counter(zip(failures["step"], kinds, strict=True))
     return [(step, kind, count) for (step, kind), count in counts.most_common()]
 

@@ -11,9 +11,20 @@ from pipeline import schema
 _ION = re.compile(r"(?P<ion>[A-Z][a-z]?): (?P<steps>[^;]+)")
 _VOLTAGE = re.compile(r"<(-?[\d.]+) V>")
 _SPELLED = {
-    "1d": "1D", "2d": "2D", "3d": "3D", "dft": "DFT", "haven": "Haven", "md": "MD", "pareto": "Pareto",
-    "poisson": "Poisson", "pugh": "Pugh", "reuss": "Reuss", "sha256": "SHA-256", "spacegroup": "space group",
-    "voigt": "Voigt", "youngs": "Young's",
+    "1d": "1D",
+    "2d": "2D",
+    "3d": "3D",
+    "dft": "DFT",
+    "haven": "Haven",
+    "md": "MD",
+    "pareto": "Pareto",
+    "poisson": "Poisson",
+    "pugh": "Pugh",
+    "reuss": "Reuss",
+    "sha256": "SHA-256",
+    "spacegroup": "space group",
+    "voigt": "Voigt",
+    "youngs": "Young's",
 }
 
 
@@ -71,3 +82,8 @@ def number_in(row: dict[str, str], name: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def subscripted(formula: str) -> str:
+    """A formula that is known to be one, with its numbers as subscripts, for the labels of figures."""
+    return re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", formula)
