@@ -51,9 +51,19 @@ _VALIDATION = """\
   - stage: dft
 """
 _FORMATION_ENERGIES = {
-    "LiCl": -1.97, "NaCl": -1.94, "MgCl2": -2.00, "YCl3": -2.50, "ScCl3": -2.30,
-    "LiBr": -1.70, "NaBr": -1.77, "MgBr2": -1.65, "YBr3": -2.10, "ScBr3": -1.90,
-    "Li3YCl6": -2.19, "Na3YCl6": -2.19, "Li2MgCl4": -1.99,
+    "LiCl": -1.97,
+    "NaCl": -1.94,
+    "MgCl2": -2.00,
+    "YCl3": -2.50,
+    "ScCl3": -2.30,
+    "LiBr": -1.70,
+    "NaBr": -1.77,
+    "MgBr2": -1.65,
+    "YBr3": -2.10,
+    "ScBr3": -1.90,
+    "Li3YCl6": -2.19,
+    "Na3YCl6": -2.19,
+    "Li2MgCl4": -1.99,
 }
 _UNIT = 4096
 _METALS = ("Mg", "Y", "Sc")

@@ -307,6 +307,13 @@ def test_empty_funnel_names_the_gate_and_how_far_the_best_were(tmp_path: Path) -
     assert not page.with_id("ranked")
 
 
+def test_a_run_without_failures_has_a_report(copied: Path) -> None:
+    path = copied / "failures.csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    write_report(copied)
+    assert not Page(copied / "report.html").with_id("failures")
+
+
 def test_missing_stages_leave_no_trace(tmp_path: Path) -> None:
     gone = [c.name for stage in ("window", "conduction") for c in schema.columns_of(stage)]
     folder = write_run(tmp_path / "run", 120)
