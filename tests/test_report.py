@@ -129,6 +129,22 @@ def test_a_molten_framework_is_marked_and_without_a_fit_there_is_no_line() -> No
     assert arrhenius_figure({}) is None
 
 
+def test_agreement_with_dft_is_that_of_the_csv(run: Path, page: Page) -> None:
+    ranked = csv_of(run)
+    surrogate, dft = (ranked[name].astype(float) for name in ("energy_above_hull", "dft_energy_above_hull"))
+    text = " ".join(page.text.split())
+    difference = 1000 * (surrogate - dft)
+    assert f"of {len(ranked)} ranked candidates by both" in text
+    assert f"differs by {difference.abs().mean():.1f} meV/atom on average" in text
+    assert f"surrogate minus DFT {difference.mean():.1f} meV/atom" in text
+    assert f"rank correlation {surrogate.rank().corr(dft.rank()):.2f} (Spearman)" in text
+    best = ranked.iloc[0]
+    told = f"{float(best['dft_energy_above_hull']):.3f} eV/atom above the hull"
+    assert f"puts it {told}, the surrogate {float(best['energy_above_hull']):.3f}" in text
+    for name in ("bulk_modulus", "shear_modulus", "dft_band_gap"):
+        assert page.cells[best["candidate_id"], name] == best[name]
+
+
 def test_phase_diagrams_hold_the_stable_phases_and_the_candidates(run: Path, page: Page) -> None:
     block = page.blocks["figure-block"]
     ranked = csv_of(run)

@@ -77,6 +77,7 @@ def report_page(run: RunData) -> str:
             summaries=table.summaries(run.ranked, run.campaign) if len(run.ranked) > table.TABLE_ROWS else [],
             compared=overview.best_controls_and_new(run.ranked),
             suspects=run.ranked.text[run.ranked.kinds == "suspect"],
+            agreement=overview.agreement_with_dft(run.ranked),
             failures_by_kind=overview.failures_by_kind(run.failures),
             shown=table.shown_columns(run.ranked, run.campaign),
             described=[schema.column(name) for name in run.ranked.text.columns],
