@@ -14,10 +14,15 @@ import pandas as pd
 from pipeline import ranking as ranking_rules
 from pipeline import schema
 from pipeline.config import Campaign, load_campaign
+from pipeline.diffusion.series import SeriesPoint
+from pipeline.reference import PhaseReference
+from pipeline.reference.formulas import composition_key
+from pipeline.units import BOLTZMANN
 from workflows import outputs
 from workflows.files import digest_of, write_json, write_text
 from workflows.gating import possible_reasons, reasons_of
 from workflows.provenance import campaign_as_yaml
+from workflows.stable_phases import write_stable_phases
 from workflows.steps import Step
 from workflows.store import RunFolder, StageStore
 
@@ -37,8 +42,29 @@ stages:
     gates: {{reduction_limit: {{below: 1.0}}, oxidation_limit: {{above: 3.0}}}}
   - stage: conduction
   - stage: practicality
-ranking: {{shortlist_size: {shortlist}}}
+{validation}ranking: {{shortlist_size: {shortlist}}}
 """
+_VALIDATION = """\
+  - stage: elasticity
+  - stage: dynamics
+    temperatures: [600, 800, 1000]
+  - stage: dft
+"""
+_FORMATION_ENERGIES = {
+    "LiCl": -1.97,
+    "NaCl": -1.94,
+    "MgCl2": -2.00,
+    "YCl3": -2.50,
+    "ScCl3": -2.30,
+    "LiBr": -1.70,
+    "NaBr": -1.77,
+    "MgBr2": -1.65,
+    "YBr3": -2.10,
+    "ScBr3": -1.90,
+    "Li3YCl6": -2.19,
+    "Na3YCl6": -2.19,
+    "Li2MgCl4": -1.99,
+}
 _UNIT = 4096
 _METALS = ("Mg", "Y", "Sc")
 _ANIONS = ("Cl", "Br")
@@ -53,6 +79,7 @@ def write_run(
     gate: float = 0.05,
     shortlist: int = 18,
     atoms: int = 10,
+    validated: bool = False,
     change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
     rank: Rank = lambda table, campaign: ranking_rules.rank(table, campaign.ranking),
 ) -> Path:
@@ -68,6 +95,8 @@ def write_run(
         Bound on ``energy_above_hull``, eV/atom; the energies are drawn between -0.01 and 0.2.
     shortlist, atoms
         Size of the shortlist, and atoms of each structure; the first 1,000 rows by energy have one.
+    validated
+        Whether the stages elasticity, dynamics and dft ran too.
     change
         What is done to the drawn table before it is written: a test puts its own values in.
     rank
@@ -75,10 +104,12 @@ def write_run(
     """
     run = RunFolder(folder)
     run.create()
-    run.config.write_text(CAMPAIGN.format(gate=gate, shortlist=shortlist), encoding="utf-8")
+    validation = _VALIDATION if validated else ""
+    run.config.write_text(CAMPAIGN.format(gate=gate, shortlist=shortlist, validation=validation), encoding="utf-8")
     campaign = load_campaign(run.config)
     write_text(run.config, campaign_as_yaml(campaign))
-    table = change(drawn_rows(rows, atoms))
+    table = drawn_rows(rows, atoms)
+    table = change(_with_validation(table) if validated else table)
     steps = [_written_candidates(run, table)]
     alive = table
     for settings in campaign.stages:
@@ -95,10 +126,17 @@ def write_run(
         alive = alive[reasons == ""].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
     failed_rows = table[table["stability_status"] == "failed"]
     failures = failed_rows[["candidate_id"]].assign(step="stability", error=failed_rows["stability_error"])
-    outputs.write_results(run, campaign, rank(alive, campaign), steps, [failures])
+    ranking = rank(alive, campaign)
+    outputs.write_results(run, campaign, ranking, steps, [failures])
+    write_stable_phases(folder, ranking, competing_phases())
     write_json(run.progress, {"updated": 0.0, "steps": [vars(step) for step in steps]})
     write_json(run.manifest, _manifest(campaign))
     return folder
+
+
+def competing_phases() -> PhaseReference:
+    """Salts with formation energies of about the right size, eV/atom."""
+    return PhaseReference({composition_key(formula): energy for formula, energy in _FORMATION_ENERGIES.items()})
 
 
 def drawn_rows(rows: int, atoms: int) -> pd.DataFrame:
@@ -130,7 +168,7 @@ def drawn_rows(rows: int, atoms: int) -> pd.DataFrame:
         "stability_probability": draw.random(rows),
         "volume": draw.uniform(150.0, 400.0, rows),
         "volume_change": draw.normal(0.0, 0.1, rows),
-        "formation_energy_per_atom": draw.uniform(-3.0, -1.0, rows),
+        "formation_energy_per_atom": energy - competing_phases().energy_above_hull(formulas, np.zeros(rows)),
         "relaxation_steps": draw.integers(3, 120, rows),
         "relaxation_converged": draw.random(rows) < 0.97,
         "max_force": draw.uniform(0.0, 0.05, rows),
@@ -158,6 +196,48 @@ def drawn_rows(rows: int, atoms: int) -> pd.DataFrame:
     for stage in ("window", "conduction", "practicality"):
         table[f"{stage}_status"], table[f"{stage}_error"] = "ok", ""
     return _with_structures(table, atoms, draw)
+
+
+def _with_validation(table: pd.DataFrame) -> pd.DataFrame:
+    """Add columns of elasticity, dynamics and dft; every fifth row has no hop at the lowest temperature."""
+    rows, draw = len(table), np.random.default_rng(20260702)
+    energy = draw.uniform(0.2, 0.5, rows)
+    conductivity = 1e3 * np.exp(-energy / (BOLTZMANN * 300.0))
+    bound = np.arange(rows) % 5 == 0
+    stages = ("elasticity", "dynamics", "dft")
+    return table.assign(
+        bulk_modulus=draw.uniform(15.0, 60.0, rows),
+        shear_modulus=draw.uniform(5.0, 30.0, rows),
+        elastically_stable=True,
+        md_ions="Li",
+        md_activation_energy=energy,
+        md_activation_energy_low=energy - 0.04,
+        md_activation_energy_high=energy + 0.04,
+        conductivity_md_300K=conductivity,
+        conductivity_md_300K_low=conductivity / 5.0,
+        conductivity_md_300K_high=conductivity * 5.0,
+        md_series=[_drawn_series(e, b) for e, b in zip(energy, bound, strict=True)],
+        md_is_reliable=~bound,
+        md_notes=np.where(bound, "600 K: upper bound made of three hops; too few hops at 600 K", ""),
+        dft_energy_above_hull=np.maximum(table["energy_above_hull"] + draw.normal(0.0, 0.02, rows), 0.0),
+        dft_band_gap=draw.uniform(3.0, 6.0, rows),
+        dft_code="none: drawn numbers",
+        dft_functional="PBE",
+        **{f"{stage}_status": "ok" for stage in stages},
+        **{f"{stage}_error": "" for stage in stages},
+    )
+
+
+def _drawn_series(energy: float, bound: bool) -> str:
+    """Three temperatures on a line of this activation energy (eV), the lowest as a bound where asked."""
+    points = []
+    for temperature in (600.0, 800.0, 1000.0):
+        d = 1e-3 * float(np.exp(-energy / (BOLTZMANN * temperature)))
+        point = SeriesPoint(temperature, d, (0.7 * d, 1.4 * d), False, int(4e6 * d), "solid")
+        if bound and temperature == 600.0:
+            point = SeriesPoint(temperature, 2.0 * d, (0.0, 2.0 * d), True, 0, "solid")
+        points.append(point)
+    return "; ".join(map(str, points))
 
 
 def _with_structures(table: pd.DataFrame, atoms: int, draw: np.random.Generator) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binom
 
-from pipeline.diffusion.arrhenius import fit_arrhenius
+from pipeline.diffusion.arrhenius import fit_arrhenius, prefactor_at
 from pipeline.diffusion.conductivity import conductivity_per_diffusivity
 from pipeline.diffusion.diffusivity import Diffusivity, Kind
 from pipeline.diffusion.summary import summarise_arrhenius
@@ -121,3 +121,15 @@ def test_two_temperatures_or_many_bounds_are_flagged() -> None:
 def test_refusals(temperatures: list[float], points: list[Diffusivity], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fit_arrhenius(temperatures, points)
+
+
+def test_prefactor_of_a_given_energy_is_the_fits() -> None:
+    points = [bound(0.3 * at(600.0, 0.1).value), *(at(t, 0.1, (-1.0) ** t) for t in TEMPERATURES[1:])]
+    points[2] = at(TEMPERATURES[2], 0.1, -1.5)
+    fit = fit_arrhenius(TEMPERATURES, points)
+    arrays = ([p.interval for p in points], [p.value for p in points], [p.is_upper_bound for p in points])
+    found = prefactor_at(fit.activation_energy, TEMPERATURES, *arrays)
+    assert found == pytest.approx(fit.prefactor, rel=1e-6)  # both Newton's methods end at 1e-9 of the least cost
+    assert prefactor_at(fit.activation_energy + 0.05, TEMPERATURES, *arrays) > 1.5 * fit.prefactor
+    with pytest.raises(ValueError, match="all 1 diffusivities are upper bounds"):
+        prefactor_at(0.3, [600.0], [(0.0, 1e-7)], [1e-7], [True])

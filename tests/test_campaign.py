@@ -12,8 +12,10 @@ from pymatgen.core import Structure
 
 from pipeline.config import ClusterSettings, RankingSettings
 from pipeline.ranking import rank
-from tests.campaigns import command, environment, events, ionsieve, write_campaign
+from pipeline.reference.formulas import reduced_formula
+from tests.campaigns import PHASES, command, environment, events, ionsieve, write_campaign
 from workflows.cluster import connect
+from workflows.stable_phases import read_stable_phases
 from workflows.step_results import outcomes
 from workflows.views import read_steps
 
@@ -37,6 +39,18 @@ def test_known_salts_lie_near_the_hull(undisturbed: Path) -> None:
     assert table.loc["NaCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.06)
     assert table.loc["LiCl", "energy_above_hull"].min() == pytest.approx(0.0, abs=0.06)
     assert (table["surrogate"] == "CHGNet").all()
+
+
+def test_stable_phases_of_the_marked_candidates_are_kept(undisturbed: Path) -> None:
+    table = ranked(undisturbed)
+    marked = table[table["shortlisted"] | table["is_control"] | table["suspect"]]
+    kept = {reduced_formula(key): energy for key, energy in read_stable_phases(undisturbed).items()}
+    systems = [set(name.split("-")) for name in marked["chemsys"]]
+    symbols = {"LiCl": "Li Cl", "NaCl": "Na Cl", "MgCl2": "Mg Cl", "Li2MgCl4": "Li Mg Cl"}
+    # all four are on the hull: 2 LiCl + MgCl2 is 4 meV/atom above Li2MgCl4
+    within = {f for f, elements in symbols.items() if any(set(elements.split()) <= system for system in systems)}
+    assert kept == {formula: PHASES[formula] for formula in within}
+    assert kept
 
 
 def test_confidence_and_polymorphs_are_in_the_table(undisturbed: Path) -> None:

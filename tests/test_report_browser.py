@@ -51,7 +51,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
             table.loc[best, name] = value
         return table
 
-    folder = write_run(tmp_path_factory.mktemp("browser") / "run", 200, change=hostile)
+    folder = write_run(tmp_path_factory.mktemp("browser") / "run", 200, validated=True, change=hostile)
     assert (pd.read_csv(folder / "shortlist.csv")["formula_pretty"] == HOSTILE).any()
     return write_report(folder)
 
@@ -143,7 +143,8 @@ def test_a_candidate_opens_and_its_structure_is_drawn(page: Any) -> None:
     anchor = page.execute_script(f"const link = {link}; link.click(); return link.getAttribute('href')")
     assert page.execute_script("return document.querySelector(arguments[0]).open", anchor)
     _until(page, f"return document.querySelector('{anchor} .structure canvas') !== null")
-    _until(page, f"return document.querySelectorAll('{anchor} .js-plotly-plot .main-svg').length >= 2")
+    for name in ("window", "barrier", "arrhenius"):
+        _until(page, f"return document.querySelector('#figure-{anchor[1:]}-{name} .main-svg') !== null")
     share, colours = page.execute_script(READ_PIXELS, anchor)
     assert 0.02 < share < 0.9
     assert colours > 8  # four elements, shaded
@@ -151,6 +152,19 @@ def test_a_candidate_opens_and_its_structure_is_drawn(page: Any) -> None:
     supercell, _ = page.execute_script(READ_PIXELS, anchor)
     assert supercell != share
     assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_phase_diagram_is_drawn_with_the_candidate_on_it(page: Any) -> None:
+    name = page.execute_script(
+        "const marked = ([name, figure]) => name.endsWith('-phases') && figure.data.length;"
+        "const [name] = Object.entries(figureBlock.figures).find(marked);"
+        "openSection(name.replace('-phases', '')); return name"
+    )
+    _until(page, f"return document.querySelector('#figure-{name} .ternarylayer .scatterlayer path.point') !== null")
+    drawn = page.execute_script(f"return document.getElementById('figure-{name}').data.map(trace => trace.name)")
+    assert drawn[:2] == ["tie lines", "stable competing phase"]
+    assert drawn[-1] == "this candidate"
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 

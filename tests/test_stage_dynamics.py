@@ -14,7 +14,7 @@ from pymatgen.core import Lattice, Structure
 from pipeline import schema
 from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
-from pipeline.diffusion.series import temperature_series
+from pipeline.diffusion.series import SeriesPoint, read_series, temperature_series
 from pipeline.diffusion.simulation import mobile_cell, run_cells
 from pipeline.settings import DynamicsStageSettings
 from pipeline.stages import dynamics
@@ -126,8 +126,14 @@ def test_activation_energy_is_the_height_of_the_barrier() -> None:
     expected = 1.602176634e-19 * diffusivity / (27e-24 * BOLTZMANN * 300.0)
     # the fit's line passes by the hottest point within its interval
     assert row["conductivity_md_300K"] == pytest.approx(expected, rel=0.5)
-    assert row["md_series"].count(";") == 2
-    assert row["md_series"].startswith("500 K ")
+    points = read_series(row["md_series"])
+    assert "; ".join(map(str, points)) == row["md_series"]
+    assert [p.temperature for p in points] == [500.0, 700.0, 1000.0]
+    hottest = points[-1]
+    assert (hottest.n_hops, hottest.framework, hottest.is_upper_bound) == (row["md_n_hops"], "solid", False)
+    told = (hottest.diffusivity, *hottest.interval)
+    exact = [row[name] for name in ("diffusivity_md", "diffusivity_md_low", "diffusivity_md_high")]
+    assert told == pytest.approx(exact, rel=0.05)  # two digits
 
 
 def test_free_ions_diffuse_as_einstein_says(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +159,9 @@ def test_without_hops_there_is_a_bound_that_says_so() -> None:
     assert row["diffusivity_md"] == pytest.approx(0.1 * 3 * SPACING**2 / (6 * ions * frames * 20.0))
     assert (row["diffusivity_md_low"], row["diffusivity_md_high"]) == (0.0, row["diffusivity_md"])
     assert np.isnan([row["conductivity_md_300K"], row["md_activation_energy"], row["haven_ratio_md"]]).all()
-    assert row["md_series"].startswith("600 K <")
+    hottest = read_series(row["md_series"])[-1]
+    assert (hottest.temperature, hottest.is_upper_bound, hottest.n_hops) == (row["md_temperature"], True, 0)
+    assert hottest.diffusivity == hottest.interval[1] == pytest.approx(row["diffusivity_md"], rel=0.05)
     assert "upper bound made of three hops" in row["md_notes"]
     assert "no conductivity at 300 K" in row["md_notes"]
 
@@ -189,6 +197,36 @@ def test_npt_gives_each_temperature_its_volume() -> None:
     assert all(np.ptp(r.dynamics.trajectory.volumes) == 0.0 for r in runs)
     series = temperature_series(cell, runs[::-1])
     assert [r.analysis.temperature for r in series.runs] == [200.0, 600.0]
+
+
+SERIES = (
+    SeriesPoint(600.0, 2.3e-8, (0.0, 2.3e-8), True, 0, "solid"),
+    SeriesPoint(725.5, 1.2e-6, (8e-7, 1.9e-6), False, 40, "displaced"),
+    SeriesPoint(900.0, 1.1e-4, (9e-5, 1.3e-4), False, 1207, "diffusing"),
+)
+
+
+def test_a_series_that_was_told_is_read_back() -> None:
+    text = "; ".join(map(str, SERIES))
+    assert text.startswith("600 K <2.3e-08, 0 hops; 725.5 K 1.2e-06 (8.0e-07 to 1.9e-06), 40 hops, framework displaced")
+    assert tuple(read_series(text)) == SERIES
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "'' is no temperature"),
+        ("600 K fast, 3 hops", "'600 K fast, 3 hops' is no temperature"),
+        ("600 K <1.0e-08, 0 hops; 700 K", "'700 K' is no temperature"),
+        ("600 K <1.0e-08, 0 hops, framework gone", "is no temperature"),
+        ("600 K 1.0e-06 (2.0e-06 to 3.0e-06), 40 hops", "positive and in order"),
+        ("600 K 1.0e-06 (0.0e+00 to 3.0e-06), 40 hops", "positive and in order"),
+        ("0 K <1.0e-06, 0 hops", "positive and in order"),
+    ],
+)
+def test_a_series_that_cannot_be_read_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_series(text)
 
 
 # the contract of a stage

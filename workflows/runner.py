@@ -29,6 +29,7 @@ from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
 from workflows.relaxed_phases import RelaxedPhases, competing_phases_settings, cut_by_system, first_tries
+from workflows.stable_phases import write_stable_phases
 from workflows.steps import Step, step_line
 from workflows.store import RunFolder, StageStore, Unit
 from workflows.worker import UnitResult, run_candidates_unit
@@ -262,8 +263,10 @@ class Run:
         return ranked
 
     def write_results(self, ranking: pd.DataFrame) -> None:
-        """Write funnel.csv, ranked_candidates.csv, shortlist.csv, columns.csv, failures.csv and the CIFs."""
+        """Write funnel.csv, ranked_candidates.csv, shortlist.csv, the other tables, and the CIFs."""
         outputs.write_results(self.folder, self.campaign, ranking, self.steps, self.failures)
+        if self._competitors is not None:
+            write_stable_phases(self.folder.path, ranking, self.references.phases)
 
     def failed_share(self) -> float:
         """Largest share of failed rows among the rows that entered a step."""

@@ -25,6 +25,7 @@ FEWEST_TEMPERATURES: Final = 3
 
 _Z: Final = 1.959963984540054  # normal quantile of a two-sided 95 % interval
 _NEWTON_STEPS: Final = 100
+_LEAST_WIDTH: Final = 1e-3  # of an interval in ln D: ends that were rounded to the same digits are no certainty
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,42 @@ def fit_arrhenius(temperatures: Sequence[float], diffusivities: Sequence[Diffusi
         not notes,
         tuple(notes),
     )
+
+
+def prefactor_at(
+    activation_energy: float, temperatures: ArrayLike, intervals: ArrayLike, values: ArrayLike, bounds: ArrayLike
+) -> float:
+    """Most likely prefactor, cm2/s, of an Arrhenius line whose activation energy is given.
+
+    With the energy that `fit_arrhenius` finds it is the prefactor that it finds.
+
+    Parameters
+    ----------
+    activation_energy
+        eV.
+    temperatures
+        K, shape (n,).
+    intervals
+        95 %, lower and upper end of each diffusivity, cm2/s, shape (n, 2); those of bounds are not looked at.
+    values
+        Diffusivities, cm2/s, shape (n,).
+    bounds
+        Which values are upper bounds, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        No value is measured.
+    """
+    censored = np.asarray(bounds, dtype=bool)
+    if censored.all():
+        raise ValueError(f"all {censored.size} diffusivities are upper bounds: no line goes through them")
+    low, high = np.asarray(intervals, dtype=np.float64).T
+    widths = np.log(np.where(censored, np.e, high) / np.where(censored, 1.0, low))
+    widths = np.maximum(widths, _LEAST_WIDTH)
+    logs = np.log(values) + activation_energy / (BOLTZMANN * np.asarray(temperatures, dtype=np.float64))
+    line, _ = _most_likely(np.ones((len(logs), 1)), logs, widths / (2.0 * _Z), censored)
+    return float(np.exp(line[0]))
 
 
 def _checked(temperatures: Sequence[float], diffusivities: Sequence[Diffusivity]) -> Kind:

@@ -2,19 +2,90 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast, get_args
 
 from pipeline.diffusion.arrhenius import Arrhenius, fit_arrhenius
+from pipeline.diffusion.framework import Verdict
 
 if TYPE_CHECKING:
     from pipeline.diffusion.conductivity import Conductivity
-    from pipeline.diffusion.framework import Verdict
     from pipeline.diffusion.simulation import MobileCell, MobileRun
     from pipeline.diffusion.trajectory import TrajectoryAnalysis
 
 _FROM_BEST_TO_WORST: Final[tuple[Verdict, ...]] = ("solid", "displaced", "diffusing")
+
+_NUMBER: Final = r"\d[\d.e+-]*"
+_POINT: Final = re.compile(
+    rf"(?P<temperature>{_NUMBER}) K (?:<(?P<bound>{_NUMBER})|(?P<value>{_NUMBER}) "
+    rf"\((?P<low>{_NUMBER}) to (?P<high>{_NUMBER})\)), (?P<hops>\d+) hops(?:, framework (?P<verdict>[a-z]+))?"
+)
+
+
+@dataclass(frozen=True)
+class SeriesPoint:
+    """One temperature of a series, as column ``md_series`` tells it.
+
+    Attributes
+    ----------
+    temperature
+        K.
+    diffusivity
+        Of tracers, cm2/s; the bound itself when `is_upper_bound`.
+    interval
+        95 %, lower and upper end, cm2/s; (0, bound) of a bound.
+    is_upper_bound
+        No hop led anywhere.
+    n_hops
+        Hops between sites that were seen.
+    framework
+        What became of the framework; ``diffusing``: the diffusivity is not that of the crystal.
+    """
+
+    temperature: float
+    diffusivity: float
+    interval: tuple[float, float]
+    is_upper_bound: bool
+    n_hops: int
+    framework: Verdict
+
+    def __str__(self) -> str:
+        """Temperature, diffusivity or bound in two digits, interval, hops, and a framework that is not as it was."""
+        low, high = self.interval
+        value = (
+            f"<{self.diffusivity:.1e}" if self.is_upper_bound else f"{self.diffusivity:.1e} ({low:.1e} to {high:.1e})"
+        )
+        state = "" if self.framework == "solid" else f", framework {self.framework}"
+        return f"{self.temperature:g} K {value}, {self.n_hops} hops{state}"
+
+
+def read_series(text: str) -> list[SeriesPoint]:
+    """Read what ``str(TemperatureSeries)`` wrote, column ``md_series``.
+
+    Raises
+    ------
+    ValueError
+        A piece that is no such point, or whose diffusivity or interval is not positive and in order; naming it.
+    """
+    return [_read_point(piece) for piece in text.split("; ")]
+
+
+def _read_point(piece: str) -> SeriesPoint:
+    found = _POINT.fullmatch(piece)
+    verdict = found["verdict"] or "solid" if found else ""
+    if found is None or verdict not in get_args(Verdict):
+        raise ValueError(
+            f"{piece!r} is no temperature of md_series; one reads '700 K 1.2e-06 (8.0e-07 to 1.9e-06), 40 hops'"
+        )
+    bound = found["bound"]
+    value = float(bound or found["value"])
+    low, high = (0.0, value) if bound else (float(found["low"]), float(found["high"]))
+    temperature = float(found["temperature"])
+    if not (temperature > 0.0 and low <= value <= high < float("inf") and (low > 0.0 or (bound and value > 0.0))):
+        raise ValueError(f"{piece!r} in md_series: temperature, diffusivity and interval must be positive and in order")
+    return SeriesPoint(temperature, value, (low, high), bool(bound), int(found["hops"]), cast("Verdict", verdict))
 
 
 @dataclass(frozen=True)
@@ -76,7 +147,7 @@ class TemperatureSeries:
 
     def __str__(self) -> str:
         """Each temperature with its tracer diffusivity in cm2/s, the 95 % interval, and hops; parted by semicolons."""
-        return "; ".join(map(_told, (run.analysis for run in self.runs)))
+        return "; ".join(str(_point(run.analysis)) for run in self.runs)
 
 
 def temperature_series(cell: MobileCell, runs: Sequence[MobileRun]) -> TemperatureSeries:
@@ -98,9 +169,13 @@ def temperature_series(cell: MobileCell, runs: Sequence[MobileRun]) -> Temperatu
     return TemperatureSeries(cell, tuple(ordered), molten, crystals[-1] if crystals else None, fit)
 
 
-def _told(analysis: TrajectoryAnalysis) -> str:
-    d = analysis.tracer
-    low, high = d.interval
-    value = f"<{d.value:.1e}" if d.is_upper_bound else f"{d.value:.1e} ({low:.1e} to {high:.1e})"
-    state = "" if analysis.framework.is_crystal else f", framework {analysis.framework.verdict}"
-    return f"{analysis.temperature:g} K {value}, {analysis.n_hops} hops{state}"
+def _point(analysis: TrajectoryAnalysis) -> SeriesPoint:
+    tracer = analysis.tracer
+    return SeriesPoint(
+        analysis.temperature,
+        tracer.value,
+        tracer.interval,
+        tracer.is_upper_bound,
+        analysis.n_hops,
+        analysis.framework.verdict,
+    )

@@ -27,6 +27,9 @@ FACETS_KEPT = 1024
 AMOUNT_TOLERANCE = 1e-6
 """Atom fractions below this are rounding."""
 
+ENERGY_TOLERANCE = 1e-8
+"""Distances to the hull below this are rounding, eV/atom."""
+
 _SYSTEMS_KEPT = 4096
 
 
@@ -109,6 +112,16 @@ class PhaseSystem:
         bases, amounts, energies = self._lower_hull(target[None, :])
         present = np.flatnonzero(amounts[0] > AMOUNT_TOLERANCE)
         return Assemblage(bases[0, present], amounts[0, present], float(energies[0]))
+
+    def stable(self) -> NDArray[np.int64]:
+        """Rows of the phases on the hull, the elements among them; shape (s,).
+
+        Raises
+        ------
+        RuntimeError
+            As `hull_energies`.
+        """
+        return np.flatnonzero(self.energies <= self.hull_energies(self.fractions) + ENERGY_TOLERANCE)
 
     def _lower_hull(
         self, targets: NDArray[np.float64]

@@ -5,25 +5,15 @@ They are plain dictionaries, since building thousands of checked ``plotly.graph_
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pipeline.config import Campaign
 from workflows.report.palette import BLUE, GREY, ORANGE, VERMILION
-from workflows.report.wording import voltage_profiles
+from workflows.report.wording import number_in, voltage_profiles
 
 _BARRIERS = ("migration_barrier_1d", "migration_barrier_2d", "migration_barrier_3d")
 _MARGIN = 0.5
 """Volts shown beyond the outermost limit or step."""
-
-
-def number_in(row: dict[str, str], name: str) -> float | None:
-    """A finite number of a row, None where there is none."""
-    try:
-        number = float(row.get(name, ""))
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
 
 
 def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline import schema
 from workflows import outputs
+from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.candidate_figures import barrier_figure, window_figure
+from workflows.report.phase_diagrams import ChemicalSystem, candidate_figure
 from workflows.report.run_data import RunData
 from workflows.report.wording import shown, title_of
 
@@ -73,14 +76,17 @@ def chosen_positions(run: RunData) -> list[int]:
     return sorted(dict.fromkeys(chosen[:SECTIONS]))
 
 
-def section_of(run: RunData, position: int, anchor: str) -> Section:
+def section_of(run: RunData, position: int, anchor: str, systems: Mapping[str, ChemicalSystem]) -> Section:
     """Everything that the page shows of one candidate."""
     row = {str(name): str(value) for name, value in run.ranked.text.loc[position].items()}
-    figures = {
-        f"{anchor}-{name}": figure
-        for name, figure in (("window", window_figure(row, run.campaign)), ("barrier", barrier_figure(row)))
-        if figure is not None
+    drawn = {
+        "window": window_figure(row, run.campaign),
+        "barrier": barrier_figure(row),
+        "arrhenius": arrhenius_figure(row),
     }
+    name = row["chemsys"]
+    if name in systems:
+        drawn["phases"] = candidate_figure(systems[name], row, name)
     return Section(
         anchor=anchor,
         kind=str(run.ranked.kinds[position]),
@@ -88,7 +94,7 @@ def section_of(run: RunData, position: int, anchor: str) -> Section:
         groups=_groups(row),
         prototype_citation=_prototype_citation(row.get("prototype_source", ""), run.manifest.get("citations", [])),
         cif=_cif_of(run.folder / "structures", row["candidate_id"]),
-        figures=figures,
+        figures={f"{anchor}-{name}": figure for name, figure in drawn.items() if figure is not None},
     )
 
 

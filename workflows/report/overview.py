@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,14 @@ from pipeline.schema import column
 from workflows.report.run_data import Ranked, RunData
 from workflows.report.stage_rows import Miss, StageRows, nearest_misses
 
+if TYPE_CHECKING:
+    from pipeline.dft.agreement import Agreement
+
 SHOWN_MISSES = 5
 SHOWN_ROWS = 200
 """Rows of the tables of suspects, of failures and of controls; the page says how many there are in all."""
+
+_TWO_DISTANCES = ("energy_above_hull", "dft_energy_above_hull")
 
 
 @dataclass(frozen=True)
@@ -121,9 +126,18 @@ def best_controls_and_new(ranked: Ranked) -> pd.DataFrame:
     return pd.DataFrame({"position": chosen, "kind": kinds[chosen].to_numpy()})
 
 
+def agreement_with_dft(ranked: Ranked) -> Agreement | None:
+    """How the surrogate's energies above hull agree with DFT's over the ranked rows; None where DFT placed none."""
+    if not ranked.has("dft_energy_above_hull"):
+        return None
+    from pipeline.dft.agreement import agreement
+
+    return agreement(pd.DataFrame({name: ranked.numbers(name) for name in _TWO_DISTANCES}))
+
+
 def failures_by_kind(failures: pd.DataFrame) -> list[tuple[str, str, int]]:
     """Failed rows counted by step and kind of error, most frequent first."""
-    kinds = failures["error"].str.partition(":")[0]
+    kinds = [error.partition(":")[0] for error in failures["error"]]
     counts = Counter(zip(failures["step"], kinds, strict=True))
     return [(step, kind, count) for (step, kind), count in counts.most_common()]
 

@@ -17,10 +17,11 @@ from workflows.files import write_text
 from workflows.report import figures, overview, table
 from workflows.report.candidate_sections import SECTIONS, chosen_positions, section_of
 from workflows.report.elements import element_counts
+from workflows.report.phase_diagrams import chemical_systems, system_figure
 from workflows.report.run_data import RunData, read_run
 from workflows.report.stage_rows import candidates_of, rows_of_stages
 from workflows.report.structures import structure_block
-from workflows.report.wording import shown, title_of
+from workflows.report.wording import shown, subscripted, title_of
 
 _STATIC = Path(__file__).parent / "static"
 _VIEWER = "3Dmol-2.5.5"
@@ -51,7 +52,8 @@ def report_page(run: RunData) -> str:
     candidates = candidates_of(run)
     stages = rows_of_stages(run, candidates)
     anchors = {i: f"candidate-{run.ranked.text.at[i, 'rank']}" for i in chosen_positions(run)}
-    sections = [section_of(run, position, anchor) for position, anchor in anchors.items()]
+    systems = chemical_systems(run.stable_phases, run.ranked.text, [run.ranked.text.at[i, "chemsys"] for i in anchors])
+    sections = [section_of(run, position, anchor, systems) for position, anchor in anchors.items()]
     misses = overview.misses_of_gates(stages)
     histogram = overview.hull_histogram(stages)
     elements = element_counts(
@@ -75,6 +77,7 @@ def report_page(run: RunData) -> str:
             summaries=table.summaries(run.ranked, run.campaign) if len(run.ranked) > table.TABLE_ROWS else [],
             compared=overview.best_controls_and_new(run.ranked),
             suspects=run.ranked.text[run.ranked.kinds == "suspect"],
+            agreement=overview.agreement_with_dft(run.ranked),
             failures_by_kind=overview.failures_by_kind(run.failures),
             shown=table.shown_columns(run.ranked, run.campaign),
             described=[schema.column(name) for name in run.ranked.text.columns],
@@ -90,6 +93,7 @@ def report_page(run: RunData) -> str:
             figure_block={
                 "template": figures.template(),
                 "figures": {**drawn, **{name: f for s in sections for name, f in s.figures.items()}},
+                "bases": {name: system_figure(system) for name, system in systems.items()},
             },
             structure_block={s.anchor: structure_block(s.cif, run.campaign.mobile_ions) for s in sections if s.cif},
             style=Markup((_STATIC / "report.css").read_text(encoding="utf-8")),
@@ -134,7 +138,7 @@ def formula(text: str) -> Markup:
     """A formula with its numbers as subscripts; a text that is no formula is shown as it stands."""
     if not _PLAIN_FORMULA.fullmatch(text):
         return escape(text)
-    return Markup(re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", text))
+    return Markup(subscripted(text))
 
 
 def _cell(row: dict[str, str], name: str) -> Markup:

@@ -11,9 +11,11 @@ import pandas as pd
 
 from pipeline import schema
 from pipeline.config import Campaign, ConfigError, Problem, load_campaign
+from pipeline.reference.formulas import CompositionKey
 from workflows import views
 from workflows.decision import read_decision
 from workflows.files import read_json
+from workflows.stable_phases import read_stable_phases
 
 _NEEDED = ("rank", "candidate_id", "formula_pretty", "score", "shortlisted", "is_control")
 
@@ -55,7 +57,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class RunData:
-    """One run, read: ranked table, funnel, manifest, campaign, failures, and the decision if one is recorded."""
+    """One run, read: ranked table, funnel, manifest, campaign, failures, decision, stable competing phases."""
 
     folder: Path
     campaign: Campaign
@@ -66,6 +68,7 @@ class RunData:
     decision: dict[str, Any] | None
     ranking_explained: str
     caution: str | None
+    stable_phases: dict[CompositionKey, float]
 
 
 def read_run(folder: Path) -> RunData:
@@ -88,6 +91,7 @@ def read_run(folder: Path) -> RunData:
         decision=read_decision(folder),
         ranking_explained=explanation.read_text(encoding="utf-8").strip() if explanation.exists() else "",
         caution=views.caution(folder),
+        stable_phases=read_stable_phases(folder),
     )
 
 

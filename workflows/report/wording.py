@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -9,7 +10,22 @@ from pipeline import schema
 
 _ION = re.compile(r"(?P<ion>[A-Z][a-z]?): (?P<steps>[^;]+)")
 _VOLTAGE = re.compile(r"<(-?[\d.]+) V>")
-_SPELLED = {"1d": "1D", "2d": "2D", "3d": "3D", "pareto": "Pareto", "sha256": "SHA-256", "spacegroup": "space group"}
+_SPELLED = {
+    "1d": "1D",
+    "2d": "2D",
+    "3d": "3D",
+    "dft": "DFT",
+    "haven": "Haven",
+    "md": "MD",
+    "pareto": "Pareto",
+    "poisson": "Poisson",
+    "pugh": "Pugh",
+    "reuss": "Reuss",
+    "sha256": "SHA-256",
+    "spacegroup": "space group",
+    "voigt": "Voigt",
+    "youngs": "Young's",
+}
 
 
 @dataclass(frozen=True)
@@ -57,3 +73,17 @@ def shown(text: str, dtype: str) -> str:
     except ValueError:
         return text
     return f"{number:.4g}".replace("-", "−") if number == number else ""
+
+
+def number_in(row: dict[str, str], name: str) -> float | None:
+    """A finite number of a row, None where there is none."""
+    try:
+        number = float(row.get(name, ""))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def subscripted(formula: str) -> str:
+    """A formula that is known to be one, with its numbers as subscripts, for the labels of figures."""
+    return re.sub(r"(?<=[A-Za-z)])(\d+(?:\.\d+)?)", r"<sub>\1</sub>", formula)

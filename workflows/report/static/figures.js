@@ -7,7 +7,8 @@ function drawFigure(place) {
   if (!figure || place.dataset.drawn) return;
   place.dataset.drawn = "yes";
   const touch = window.matchMedia("(pointer: coarse), (max-width: 600px)").matches;
-  const layout = { ...figure.layout, template: figureBlock.template };
+  const base = figureBlock.bases[figure.base] || { data: [], layout: {} };
+  const layout = { ...structuredClone(base.layout), ...figure.layout, template: figureBlock.template };
   if (touch) layout.dragmode = false;
   const options = {
     responsive: true,
@@ -15,7 +16,7 @@ function drawFigure(place) {
     displayModeBar: touch ? false : "hover",
     modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]], // not the one that sends a chart to a server
   };
-  Plotly.newPlot(place, figure.data, layout, options).then(() => {
+  Plotly.newPlot(place, [...structuredClone(base.data), ...figure.data], layout, options).then(() => {
     place.on("plotly_click", (event) => {
       const anchor = event.points[0].customdata;
       if (typeof anchor === "string" && anchor) openSection(anchor);
