@@ -66,6 +66,7 @@ class Outcome:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--walks", type=int, default=1000, help="random walks of each size")
+    parser.add_argument("--seed", type=int, default=0, help="of the first walk; the next has the next")
     parser.add_argument("--ions", type=int, nargs="+", default=[4, 8, 32])
     parser.add_argument("--hops", type=float, nargs="+", default=[20, 50, 100, 500])
     parser.add_argument("--vibration", type=float, default=0.2, help="standard deviation along each axis, Å")
@@ -77,16 +78,16 @@ def main() -> int:
         for hops in arguments.hops:
             size = Size(n_ions, hops, arguments.vibration)
             started = time.perf_counter()
-            tracer, charge = estimates(size, arguments.walks)
+            tracer, charge = estimates(size, range(arguments.seed, arguments.seed + arguments.walks))
             print(line(size, tracer, charge, (time.perf_counter() - started) / arguments.walks), flush=True)
             kept = kept and within_bounds(tracer, hops)
     return 0 if kept else 1
 
 
-def estimates(size: Size, n_walks: int) -> tuple[Outcome, Outcome]:
+def estimates(size: Size, seeds: range) -> tuple[Outcome, Outcome]:
     """Tracer and charge diffusivities of seeded walks."""
     tracer, charge = [], []
-    for seed in range(n_walks):
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         positions, per_frame = lattice_walk(rng, size.n_frames, size.n_ions, size.hops, SITE_DISTANCE, size.vibration)
         true = 0.1 * per_frame / FRAME_INTERVAL
