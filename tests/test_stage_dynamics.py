@@ -1,6 +1,5 @@
 """The dynamics stage: ions in wells whose barriers are known, Morse salts, its contract as a stage, and going on."""
 
-import collections
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +11,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from pipeline import schema
-from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
-from pipeline.diffusion.series import SeriesPoint, read_series, temperature_series
+from pipeline.diffusion.series import read_series, temperature_series
 from pipeline.diffusion.simulation import mobile_cell, run_cells
 from pipeline.settings import DynamicsStageSettings
 from pipeline.stages import dynamics
@@ -22,7 +20,6 @@ from pipeline.surrogates.moving import atomic_masses
 from pipeline.units import BOLTZMANN
 from tests.morse import MorseOneByOne, morse_potential
 from tests.moving_salts import Analytic, analytic_potential, resting_salts
-from workflows.identity import Digests
 
 SPACING = 3.0
 BARRIERS = {"Li": 0.2, "Na": 3.0}
@@ -199,36 +196,6 @@ def test_npt_gives_each_temperature_its_volume() -> None:
     assert [r.analysis.temperature for r in series.runs] == [200.0, 600.0]
 
 
-SERIES = (
-    SeriesPoint(600.0, 2.3e-8, (0.0, 2.3e-8), True, 0, "solid"),
-    SeriesPoint(725.5, 1.2e-6, (8e-7, 1.9e-6), False, 40, "displaced"),
-    SeriesPoint(900.0, 1.1e-4, (9e-5, 1.3e-4), False, 1207, "diffusing"),
-)
-
-
-def test_a_series_that_was_told_is_read_back() -> None:
-    text = "; ".join(map(str, SERIES))
-    assert text.startswith("600 K <2.3e-08, 0 hops; 725.5 K 1.2e-06 (8.0e-07 to 1.9e-06), 40 hops, framework displaced")
-    assert tuple(read_series(text)) == SERIES
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "'' is no temperature"),
-        ("600 K fast, 3 hops", "'600 K fast, 3 hops' is no temperature"),
-        ("600 K <1.0e-08, 0 hops; 700 K", "'700 K' is no temperature"),
-        ("600 K <1.0e-08, 0 hops, framework gone", "is no temperature"),
-        ("600 K 1.0e-06 (2.0e-06 to 3.0e-06), 40 hops", "positive and in order"),
-        ("600 K 1.0e-06 (0.0e+00 to 3.0e-06), 40 hops", "positive and in order"),
-        ("0 K <1.0e-06, 0 hops", "positive and in order"),
-    ],
-)
-def test_a_series_that_cannot_be_read_is_refused(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        read_series(text)
-
-
 # the contract of a stage
 
 PART = part_of(salt("Li"), salt("Na"))
@@ -321,6 +288,15 @@ def test_a_killed_part_goes_on_as_if_undisturbed(tmp_path: Path, evaluation: int
     assert finished.evaluations == 0
 
 
+def test_what_changes_no_result_starts_no_dynamics_anew(tmp_path: Path) -> None:
+    part = PART.iloc[:1]
+    undisturbed = run(part, folder=tmp_path)
+    same = SHORT.model_copy(update={"best": 3, "name": "md", "chunk_size": 5, "required": True})
+    model = Wells()
+    pd.testing.assert_frame_equal(run(part, same, model, tmp_path), undisturbed)
+    assert model.evaluations == 0
+
+
 def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     part = PART.iloc[:1]
     undisturbed = run(part, folder=tmp_path)
@@ -331,50 +307,3 @@ def test_a_damaged_checkpoint_says_what_to_delete(tmp_path: Path) -> None:
     assert f"delete {checkpoint.parent} to run the dynamics anew" in damaged["dynamics_error"].iloc[0]
     shutil.rmtree(checkpoint.parent)
     pd.testing.assert_frame_equal(run(part, folder=tmp_path), undisturbed)
-
-
-# settings
-
-
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"temperatures": [800, 600]}, r"temperatures must rise, each once; write \[600, 800\]"),
-        ({"temperatures": [600, 600]}, r"write \[600\]"),
-        ({"temperatures": []}, "at least 1 item"),
-        ({"temperatures": [10]}, "greater than or equal to 50"),
-        ({"timestep": 3.0}, "whole number of time steps of 3 fs, got 20 fs; write 21"),
-        ({"gates": {"md_n_hops": {"above": -5}}}, "must lie from 0 to"),
-        ({"gates": {"md_framework_state": {"below": 5}}}, "no column 'md_framework_state' to gate on"),
-        ({"gates": {"md_is_upper_bound": {"below": 1}}}, "is true or false"),
-    ],
-)
-def test_wrong_settings_say_what_to_write(changes: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        DynamicsStageSettings(**changes)
-
-
-def test_results_hang_on_model_ions_and_settings(tmp_path: Path) -> None:
-    def digest(model: str = "m", ions: str = "Li", stage: str = "") -> str:
-        path = tmp_path / "c.yaml"
-        path.write_text(CAMPAIGN.format(ions=ions, stage=stage), encoding="utf-8")
-        campaign = load_campaign(path)
-        models = collections.defaultdict(lambda: "same", potential=model)
-        return Digests(campaign, library="l", models=models, table="t", known="k").stage(campaign.stages[1])
-
-    same = digest()
-    assert digest(stage="chunk_size: 8, gates: {conductivity_md_300K_low: {above: 1e-4}}") == same
-    others = [digest("n"), digest(ions="Li, Na"), digest(stage="temperatures: [700]"), digest(stage="seed: 1")]
-    assert len({same, *others}) == 5
-
-
-CAMPAIGN = """\
-name: x
-mobile_ions: [{ions}]
-candidates: {{prototypes: {{source: aflow}}, elements: [Li, Na, Cl]}}
-reference: {{source: prototypes}}
-stages: [{{stage: stability}}, {{stage: dynamics, {stage}}}]
-ranking:
-  score: [{{column: diffusivity_md, best: 1.0e-4, worst: 0}}]
-  pareto: [{{column: conductivity_md_300K, goal: max}}]
-"""

@@ -127,6 +127,6 @@ def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:
     """How the self-consistent reference is relaxed: as the stability stage does."""
     stability = next(s for s in campaign.stages if s.stage == "stability")
     return CompetingPhasesSettings(
-        **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates"})
+        **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates", "best"})
         | {"chunk_size": campaign.reference.chunk_size}
     )

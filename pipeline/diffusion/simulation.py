@@ -276,9 +276,6 @@ def _run(cell: MobileCell, result: DynamicsResult, temperature: float, settings:
 
 def _name(potential: Potential, cells: Sequence[MobileCell], settings: DynamicsStageSettings) -> str:
     """Folder of a set of crystals: other crystals, settings or models have another."""
-    facts = [
-        [(cell.key, structure_key(cell.structure)) for cell in cells],
-        settings.model_dump(mode="json", exclude={"gates", "chunk_size", "name", "required", "production_time"}),
-        potential.sha256,
-    ]
+    how = {key: value for key, value in settings.result_settings().items() if key != "production_time"}
+    facts = [[(cell.key, structure_key(cell.structure)) for cell in cells], how, potential.sha256]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
