@@ -13,13 +13,14 @@ import pandas as pd
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
+from pipeline.atomic_files import write_json, write_text
 from pipeline.config import Campaign, load_campaign
 from pipeline.diffusion.series import SeriesPoint
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key
 from pipeline.units import BOLTZMANN
 from workflows import outputs
-from workflows.files import digest_of, write_json, write_text
+from workflows.files import digest_of
 from workflows.gating import possible_reasons, reasons_of
 from workflows.provenance import campaign_as_yaml
 from workflows.stable_phases import write_stable_phases

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from pipeline.atomic_files import write_json
 from pipeline.config import ConfigError
 from scripts.synthetic_run import write_run
 from workflows.cli import app
 from workflows.comparison import NO_CANDIDATE, Comparison, compare_runs
-from workflows.files import read_json, write_json
+from workflows.files import read_json
 from workflows.step_results import outcomes
 from workflows.views import read_ranked, read_steps
 

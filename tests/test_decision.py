@@ -12,11 +12,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from pipeline.atomic_files import write_json
 from scripts.synthetic_run import write_run
 from tests.report_pages import Page
 from workflows.cli import app
 from workflows.decision import nearest_ids, read_decision
-from workflows.files import write_json
 from workflows.report.page import write_report
 
 HOSTILE = '</script><img src=x onerror=alert(1)> "quoted" [bold]x[/]'

@@ -15,12 +15,13 @@ from pymatgen.io.optimade import OptimadeStructureAdapter
 from typer.testing import CliRunner
 
 from pipeline import schema
+from pipeline.atomic_files import write_json
 from pipeline.config import ConfigError
 from pipeline.surrogates.catalogue import CATALOGUE
 from scripts.synthetic_run import write_run
 from workflows.cli import app
 from workflows.export import read_crystals, write_extxyz, write_optimade
-from workflows.files import digest_of_file, read_json, write_json
+from workflows.files import digest_of_file, read_json
 
 HOSTILE = '</script> "quoted" \\ \n2\nLattice="1 0 0 0 1 0 0 0 1"'
 MODEL = "M3GNet-MP-2021.2.8-PES"

@@ -9,13 +9,13 @@ import pandas as pd
 import pytest
 
 from pipeline import schema
+from pipeline.atomic_files import write_json
 from pipeline.config import ConfigError
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.units import BOLTZMANN
 from scripts.synthetic_run import write_run
 from tests.report_pages import Page
-from workflows.files import write_json
 from workflows.report import table as report_table
 from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.overview import hull_histogram

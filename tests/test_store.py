@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from workflows.files import write_atomically
+from pipeline.atomic_files import write_atomically
 from workflows.store import RunFolder, StoreError
 
 

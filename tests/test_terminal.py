@@ -21,10 +21,10 @@ import typer
 from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
+from pipeline.atomic_files import write_json
 from scripts.synthetic_run import write_run
 from workflows import views
 from workflows.cli import app
-from workflows.files import write_json
 from workflows.lock import RunLock
 from workflows.status import read_status, seconds_left, status_view
 from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table

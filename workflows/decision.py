@@ -10,8 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic_files import write_json
 from pipeline.config import ConfigError, Problem
-from workflows.files import read_json, write_json
+from workflows.files import read_json
 
 FILE = "decision.json"
 _WORDS = ("candidate_id", "why", "who", "when")

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
+from pipeline.atomic_files import write_text
 from pipeline.config import ConfigError, Problem
 from pipeline.crystal import STRUCTURE_COLUMNS, has_structure, structure_from_row
-from workflows.files import digest_of_file, read_json, write_text
+from workflows.files import digest_of_file, read_json
 from workflows.step_results import read_step
 from workflows.views import read_ranked, read_steps
 

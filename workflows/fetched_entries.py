@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.atomic_files import write_json
 from pipeline.reference.fetched_phases import MaterialsProjectError
-from workflows.files import digest_of_file, write_json
+from workflows.files import digest_of_file
 
 
 @dataclass(frozen=True)

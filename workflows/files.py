@@ -1,4 +1,4 @@
-"""The run folder's small files: text and JSON written atomically, and digests."""
+"""The run folder's small files: JSON read back, and digests."""
 
 from __future__ import annotations
 
@@ -7,22 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.atomic_files import write_atomically
 from pipeline.config import ConfigError, Problem
 
 
 class RunError(Exception):
     """Something outside the campaign file that stops a run: the folder is held, damaged, or the cluster is away."""
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_atomically(path, lambda stream: stream.write(text.encode("utf-8")) and None)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys in the order given."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

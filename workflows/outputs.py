@@ -11,10 +11,10 @@ import pandas as pd
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
+from pipeline.atomic_files import write_atomically, write_text
 from pipeline.config import Campaign, ConductionSettings
 from pipeline.crystal import has_structure, structure_from_row
 from pipeline.stages.practicality import SYMMETRY_TOLERANCE
-from workflows.files import write_atomically, write_text
 from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.atomic_files import write_text
 from pipeline.cache import user_cache
 from pipeline.reference.fetched_phases import FetchedPhases
 from pipeline.reference.materials_project import fetch_phases
 from pipeline.reference.materials_project_connection import endpoint_of
 from pipeline.reference.observed_structures import fetch_structures
 from workflows.fetched_entries import FetchedEntry, keep_entry, newest_entry
-from workflows.files import digest_of, write_text
+from workflows.files import digest_of
 
 if TYPE_CHECKING:
     from pipeline.candidate_settings import PrototypeSettings

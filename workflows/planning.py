@@ -15,6 +15,7 @@ import pandas as pd
 import psutil
 from distributed import Client
 
+from pipeline.atomic_files import write_json
 from pipeline.cache import user_cache
 from pipeline.candidate_settings import CandidateSettings
 from pipeline.config import Campaign, ClusterSettings
@@ -24,7 +25,7 @@ from pipeline.settings import DynamicsStageSettings, StageSettings
 from pipeline.stages import candidates
 from pipeline.stages.candidate_sample import CandidateSample, sample_candidates
 from workflows.cluster import connect, worker_count
-from workflows.files import digest_of, write_json
+from workflows.files import digest_of
 from workflows.identity import Digests
 from workflows.preflight import Inputs
 from workflows.progress import ProgressView

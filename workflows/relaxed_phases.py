@@ -16,11 +16,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.atomic_files import write_atomically
 from pipeline.cache import user_cache
 from pipeline.config import Campaign
 from pipeline.crystal import STRUCTURE_COLUMNS
 from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings
-from workflows.files import digest_of, write_atomically
+from workflows.files import digest_of
 from workflows.store import Unit
 from workflows.worker import UnitResult
 

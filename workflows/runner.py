@@ -11,6 +11,7 @@ from distributed import Client
 
 from pipeline import ranking as ranking_rules
 from pipeline import schema
+from pipeline.atomic_files import write_json
 from pipeline.confidence import stability_gates, stability_probability
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.dft.manifest import MANIFEST, write_manifest
@@ -23,7 +24,7 @@ from pipeline.stages import candidates as candidates_source
 from pipeline.surrogates import model_digest
 from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
-from workflows.files import digest_of, digest_of_file, write_json
+from workflows.files import digest_of, digest_of_file
 from workflows.gating import cheap_gates_text, gated
 from workflows.identity import Digests
 from workflows.progress import ProgressView

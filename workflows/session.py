@@ -14,10 +14,11 @@ from types import FrameType
 import pandas as pd
 from distributed import Client
 
+from pipeline.atomic_files import write_atomically, write_json, write_text
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.references import References
 from workflows.cluster import connect
-from workflows.files import digest_of, read_json, write_atomically, write_json, write_text
+from workflows.files import digest_of, read_json
 from workflows.funnel import screen
 from workflows.identity import Digests
 from workflows.library import prototype_library

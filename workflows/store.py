@@ -14,8 +14,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.atomic_files import write_atomically, write_json
 from pipeline.config import Campaign
-from workflows.files import RunError, write_atomically, write_json
+from workflows.files import RunError
 
 _METADATA_KEY = b"ionsieve"
 

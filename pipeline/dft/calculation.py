@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymatgen.core import Structure
 
+from pipeline.atomic_files import write_json
 from pipeline.crystal import row_from_structure, structure_from_row
 
 ASKED = "calculation.json"
@@ -171,19 +171,3 @@ def bare_crystal(structure: Structure) -> Structure:
 def _numbers(structure: Structure) -> dict[str, list[Any]]:
     row = row_from_structure(structure)
     return {name: row[name] for name in ("lattice", "atomic_numbers", "frac_coords")}
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old content or the new, never half."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text under a temporary name, flushed to disk, then renamed; the folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymatgen.core import Structure
 
+from pipeline.atomic_files import write_json
 from pipeline.cache import user_cache
 from pipeline.crystal import row_from_structure
 from pipeline.dft.calculation import (
@@ -25,7 +26,6 @@ from pipeline.dft.calculation import (
     Pending,
     load_calculation,
     load_result,
-    write_json,
 )
 from pipeline.dft.engine import code_of, compute
 from pipeline.dft.known_crystals import known_crystals

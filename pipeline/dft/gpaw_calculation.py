@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from pymatgen.io.ase import AseAtomsAdaptor
 
-from pipeline.dft.calculation import FAILURE, Calculation, DftResult, bare_crystal, load_calculation, write_json
+from pipeline.atomic_files import write_json
+from pipeline.dft.calculation import FAILURE, Calculation, DftResult, bare_crystal, load_calculation
 from pipeline.dft.moments import initial_moments
 from pipeline.dft.process import end_with_parent
 

@@ -6,7 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from pipeline.dft.calculation import ASKED, FAILURE, load_calculation, load_result, write_text
+from pipeline.atomic_files import write_text
+from pipeline.dft.calculation import ASKED, FAILURE, load_calculation, load_result
 from pipeline.dft.espresso import OUTPUT as ESPRESSO_OUTPUT
 from pipeline.dft.vasp import OUTPUTS as VASP_OUTPUTS
 

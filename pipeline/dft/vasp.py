@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.atomic_files import write_text as write
 from pipeline.dft.calculation import Calculation, DftResult, Pending, bare_crystal, load_calculation, load_result
-from pipeline.dft.calculation import write_text as write
 from pipeline.dft.same_crystal import difference
 from pipeline.stages.rows import Failure
 

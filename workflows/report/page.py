@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from pipeline import schema
+from pipeline.atomic_files import write_text
 from pipeline.config import ConfigError, Problem
-from workflows.files import write_text
 from workflows.report import figures, overview, table
 from workflows.report.candidate_sections import SECTIONS, chosen_positions, section_of
 from workflows.report.elements import element_counts
