@@ -7,6 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+
 _VOID = {"meta", "link", "input", "br", "img", "hr", "i-void"}
 
 
@@ -52,3 +56,8 @@ class Page(HTMLParser):
     def with_id(self, name: str) -> bool:
         """Tell whether an element has this id."""
         return any(attributes.get("id") == name for _, attributes in self.tags)
+
+
+def csv_of(run: Path, name: str = "ranked_candidates.csv") -> pd.DataFrame:
+    """A run's table, every cell as its text."""
+    return pd.read_csv(run / name, dtype=str, keep_default_na=False)

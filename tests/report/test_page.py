@@ -1,7 +1,6 @@
 """The report, parsed: its numbers are the CSV's, hostile text stays text, an empty funnel is explained."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,44 +10,15 @@ import pytest
 from pipeline import schema
 from pipeline.atomic_files import write_json
 from pipeline.config import ConfigError
-from pipeline.reference import PhaseReference
-from pipeline.reference.formulas import composition_key, reduced_formula
-from pipeline.units import BOLTZMANN
 from scripts.synthetic_run import write_run
-from tests.report_pages import Page
+from tests.report_pages import HOSTILE, Page, csv_of
 from workflows.report import table as report_table
-from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.overview import hull_histogram
 from workflows.report.page import formula, write_report
-from workflows.report.phase_diagrams import candidate_figure, chemical_systems, system_figure
 from workflows.report.run_data import read_run
 from workflows.report.stage_rows import candidates_of, nearest_misses, rows_of_stages
 from workflows.report.structures import structure_block
-from workflows.report.wording import subscripted, voltage_profiles
-from workflows.stable_phases import read_stable_phases
-
-HOSTILE = "</script><img src=x onerror=alert(1)>"
-
-
-def csv_of(run: Path, name: str = "ranked_candidates.csv") -> pd.DataFrame:
-    return pd.read_csv(run / name, dtype=str, keep_default_na=False)
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_run(tmp_path_factory.mktemp("report") / "run", 120, validated=True)
-    write_report(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def page(run: Path) -> Page:
-    return Page(run / "report.html")
-
-
-@pytest.fixture
-def copied(run: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run, tmp_path / "run"))
+from workflows.report.wording import voltage_profiles
 
 
 def test_table_holds_the_csv_cell_by_cell(run: Path, page: Page) -> None:
@@ -68,141 +38,6 @@ def test_every_value_in_the_sections_is_the_csvs(run: Path, page: Page) -> None:
         for name, value in ranked.loc[candidate].items():
             if value and schema.column(name).dtype == "float64" and name != "score":
                 assert page.cells[candidate, name] == value
-
-
-def test_points_of_the_trade_offs_are_the_csvs(run: Path, page: Page) -> None:
-    ranked = csv_of(run)
-    figure = page.blocks["figure-block"]["figures"]["pareto-energy_above_hull-migration_barrier_3d"]
-    drawn = sorted((x, y) for trace in figure["data"] for x, y in zip(trace["x"], trace["y"], strict=True))
-    expected = zip(ranked["energy_above_hull"].astype(float), ranked["migration_barrier_3d"].astype(float), strict=True)
-    assert drawn == sorted(expected)
-
-
-def test_arrhenius_points_are_the_csvs_and_the_line_leads_to_300_kelvin(run: Path, page: Page) -> None:
-    figures = page.blocks["figure-block"]["figures"]
-    seen = set()
-    for row in csv_of(run, "shortlist.csv").to_dict("records"):
-        traces = {t["name"]: t for t in figures[f"candidate-{row['rank']}-arrhenius"]["data"]}
-        told = row["md_series"].split("; ")
-        bounds = [text for text in told if "<" in text]
-        assert traces["measured"]["text"] == [text for text in told if "<" not in text]
-        assert traces.get("upper bound", {"text": []})["text"] == bounds
-        seen.add(len(bounds))
-        for text, x, y in zip(*(traces["measured"][name] for name in ("text", "x", "y")), strict=True):
-            assert text.startswith(f"{1000 / x:.0f} K {y:.1e} (")
-        energy = float(row["md_activation_energy"])
-        (name,) = (n for n in traces if n.startswith("fit"))
-        assert name == f"fit, {energy:.3f} eV"
-        inverse = [*traces[name]["x"], traces["extrapolated to 300 K"]["x"][0]]
-        logs = np.log([*traces[name]["y"], *traces["extrapolated to 300 K"]["y"]])
-        # six decimals of 1000 / T and five digits of D
-        assert np.diff(logs) == pytest.approx(-1e-3 * energy / BOLTZMANN * np.diff(inverse), rel=1e-4)
-        # the points were drawn on the line and rounded to two digits
-        assert traces[name]["y"][0] == pytest.approx(1e-3 * np.exp(-energy / (BOLTZMANN * 1000.0)), rel=0.1)
-        low, high = (
-            float(row[f"conductivity_md_300K_{end}"]) / float(row["conductivity_md_300K"]) for end in ("low", "high")
-        )
-        room = traces["extrapolated to 300 K"]
-        errors = [room["error_y"]["arrayminus"][0], room["error_y"]["array"][0]]
-        assert np.array(errors) / room["y"][0] == pytest.approx([1 - low, high - 1], rel=1e-3)
-    assert seen == {0, 1}
-    assert "upper bound made of three hops; too few hops at 600 K" in page.text
-
-
-def test_series_that_cannot_be_read_leaves_its_text_only(copied: Path) -> None:
-    path = copied / "ranked_candidates.csv"
-    ranked = csv_of(copied)
-    ranked["md_series"], ranked["md_activation_energy"] = "600 K fast", "nan"
-    ranked.to_csv(path, index=False, lineterminator="\n")
-    write_report(copied)
-    page = Page(copied / "report.html")
-    assert not [name for name in page.blocks["figure-block"]["figures"] if "arrhenius" in name]
-    assert "600 K fast" in page.text
-
-
-def test_a_molten_framework_is_marked_and_without_a_fit_there_is_no_line() -> None:
-    molten = "600 K <2.0e-08, 0 hops; 900 K 1.0e-04 (9.0e-05 to 1.2e-04), 900 hops, framework diffusing"
-    figure = arrhenius_figure({"md_series": molten, "md_activation_energy": ""})
-    assert figure is not None
-    assert [t["name"] for t in figure["data"]] == ["upper bound", "framework molten: left out"]
-    assert arrhenius_figure({"md_series": molten, "md_activation_energy": "0.3"}) == figure
-    assert arrhenius_figure({}) is None
-
-
-def test_agreement_with_dft_is_that_of_the_csv(run: Path, page: Page) -> None:
-    ranked = csv_of(run)
-    surrogate, dft = (ranked[name].astype(float) for name in ("energy_above_hull", "dft_energy_above_hull"))
-    text = " ".join(page.text.split())
-    difference = 1000 * (surrogate - dft)
-    assert f"of {len(ranked)} ranked candidates by both" in text
-    assert f"differs by {difference.abs().mean():.1f} meV/atom on average" in text
-    assert f"surrogate minus DFT {difference.mean():.1f} meV/atom" in text
-    assert f"rank correlation {surrogate.rank().corr(dft.rank()):.2f} (Spearman)" in text
-    best = ranked.iloc[0]
-    told = f"{float(best['dft_energy_above_hull']):.3f} eV/atom above the hull"
-    assert f"puts it {told}, the surrogate {float(best['energy_above_hull']):.3f}" in text
-    for name in ("bulk_modulus", "shear_modulus", "dft_band_gap"):
-        assert page.cells[best["candidate_id"], name] == best[name]
-
-
-def test_phase_diagrams_hold_the_stable_phases_and_the_candidates(run: Path, page: Page) -> None:
-    block = page.blocks["figure-block"]
-    ranked = csv_of(run)
-    marked = ranked[(ranked[["shortlisted", "is_control", "suspect"]] == "True").any(axis=1)]
-    assert set(block["bases"]) == set(marked["chemsys"])
-    for row in marked.to_dict("records"):
-        own = block["figures"][f"candidate-{row['rank']}-phases"]
-        assert own["base"] == row["chemsys"]
-        told = [[f"{float(row[name]):.3f}" for name in ("formation_energy_per_atom", "energy_above_hull")]]
-        assert [t["customdata"] for t in own["data"]] == ([told] if row["chemsys"].count("-") == 2 else [])
-    table = block["bases"]["Cl-Li-Na-Y"]["data"][0]["cells"]["values"]
-    competing = [name for name, kind in zip(table[0], table[3], strict=True) if kind == "competing phase"]
-    assert sorted(competing) == sorted(subscripted(f) for f in ("LiCl", "NaCl", "YCl3", "Li3YCl6", "Na3YCl6"))
-
-
-def test_tie_lines_are_between_phases_in_equilibrium() -> None:
-    phases = {composition_key(f): e for f, e in (("LiCl", -1.97), ("YCl3", -2.5), ("Li3YCl6", -2.19))}
-    (system,) = chemical_systems(phases, pd.DataFrame({"chemsys": []}), ["Cl-Li-Y", "../x", "Cl"]).values()
-    pairs = {frozenset(map(reduced_formula, pair)) for pair in system.tie_lines}
-    # a triangulation of the triangle with V corners and sides and I inside has 3 V - 3 - B lines, B of V on the rim
-    assert len(pairs) == 3 * 6 - 3 - 5
-    assert {frozenset(("LiCl", "Li3YCl6")), frozenset(("YCl3", "Li3YCl6"))} <= pairs
-    assert frozenset(("LiCl", "YCl3")) not in pairs  # Li3YCl6 lies between them
-    reference = PhaseReference(phases)
-    for pair in pairs:
-        middle = "".join(f"({name})1" for name in pair)
-        assert set(reference.decomposition(middle)) == set(pair)
-
-
-def test_binary_hull_and_hostile_rows() -> None:
-    rows = [
-        {"chemsys": "Cl-Li", "formula_pretty": f, "formation_energy_per_atom": e, "energy_above_hull": a, "suspect": s}
-        for f, e, a, s in (
-            ("Li2Cl", "-1.2", "0.113", "False"),
-            ("Li2Cl", "-1.1", "0.213", "False"),
-            ("LiCl3", "-0.9", "0.085", "True"),
-            (HOSTILE, "-0.9", "0.085", "False"),
-            ("Li3Cl", "", "", "False"),
-        )
-    ]
-    (system,) = chemical_systems({composition_key("LiCl"): -1.97}, pd.DataFrame(rows), ["Cl-Li"]).values()
-    figure = system_figure(system)
-    phases, candidates = figure["data"][1:]
-    assert (phases["x"], phases["y"]) == ([0.5], [-1.97])
-    assert (candidates["x"], candidates["y"], candidates["text"]) == ([0.6667], [-1.2], ["Li<sub>2</sub>Cl"])
-    assert candidate_figure(system, rows[3], "Cl-Li") is None
-    assert candidate_figure(system, rows[2], "Cl-Li")["data"][0]["x"] == [0.25]
-
-
-def test_stable_phases_of_a_candidates_system_are_kept(run: Path, copied: Path) -> None:
-    kept = read_stable_phases(run)
-    assert kept[composition_key("Li3YCl6")] == -2.19
-    (copied / "stable_phases.csv").write_text("formula,formation_energy_per_atom\nLi?,-1\n")
-    with pytest.raises(ConfigError, match=r"stable_phases\.csv.*damaged"):
-        write_report(copied)
-    (copied / "stable_phases.csv").unlink()
-    write_report(copied)
-    assert Page(copied / "report.html").blocks["figure-block"]["bases"] == {}
 
 
 def test_funnel_is_the_csvs(run: Path, page: Page) -> None:

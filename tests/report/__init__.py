@@ -1,0 +1,1 @@
+"""Tests of the report, on one synthetic run that they share."""
