@@ -78,7 +78,7 @@ def test_page_loads_nothing_and_holds_each_library_once(run: Path, page: Page) -
         assert tag != "link" or attributes["href"] == "data:,"
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "Content" in a.get("http-equiv", ""))
     assert policy.startswith("default-src 'none'")
-    assert text.count("plotly.js v") == 1
+    assert text.count("plotly.js (cartesian - minified) v") == 1
     viewer = (Path(report_table.__file__).parent / "static" / "3Dmol-2.5.5.min.js").read_text(encoding="utf-8")
     assert text.count(viewer[:500]) == 1
     assert len(text) < 15e6
