@@ -59,7 +59,8 @@ class RelaxingStageSettings(StageSettings):
     rattle: float = Field(0.02, ge=0.0, le=0.2, description="standard deviation of the seeded start displacement, Å")
     seed: int = Field(0, ge=0, description="of the rattle's random numbers, beside candidate_id")
     relax_cell: bool = Field(
-        True, description="relax the cell's vectors to no stress along with the atoms; false: atoms alone, cell as given"
+        True,
+        description="relax the cell's vectors to no stress along with the atoms; false: atoms alone, cell as given",
     )
     optimizer: Literal["quasi-newton", "fire-quasi-newton", "fire"] = Field(
         "quasi-newton",

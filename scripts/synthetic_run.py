@@ -67,6 +67,8 @@ _FORMATION_ENERGIES = {
     "Li2MgCl4": -1.99,
 }
 _UNIT = 4096
+_OF_STRUCTURES = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states", "conduction_path_points")
+_PATH = [0.0, 0.0, 0.0, 0.25, 0.1, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.75, 0.1, 0.0, 1.0, 0.0, 0.0]
 _METALS = ("Mg", "Y", "Sc")
 _ANIONS = ("Cl", "Br")
 
@@ -249,12 +251,13 @@ def _with_structures(table: pd.DataFrame, atoms: int, draw: np.random.Generator)
     lattice = (np.diag([2.7 * side, 2.8 * side, 2.9 * side])).ravel().tolist()
     numbers = [(3, 11, 39, 17)[i % 4] for i in range(atoms)]
     empty: list[object] = [None] * len(table)
-    columns = {name: list(empty) for name in ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")}
+    columns = {name: list(empty) for name in _OF_STRUCTURES}
     for i in chosen:
         columns["lattice"][i] = lattice
         columns["atomic_numbers"][i] = numbers
         columns["frac_coords"][i] = (grid + draw.normal(0.0, 0.01, grid.shape)).ravel().tolist()
         columns["oxidation_states"][i] = []
+        columns["conduction_path_points"][i] = _PATH
     return table.assign(**{name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 

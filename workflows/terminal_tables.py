@@ -44,7 +44,6 @@ _RANKED = (
 )
 _GAP = 2
 _UNBOUNDED = 1_000_000
-_NOT_FOR_READING = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
 
 
 def print_table(console: Console, table: RenderableType) -> None:
@@ -136,7 +135,7 @@ def facts(found: dict[str, Any]) -> list[tuple[schema.Column, Any]]:
     return [
         (column, found[column.name])
         for column in columns
-        if column.name not in _NOT_FOR_READING and not _is_missing(found[column.name])
+        if not column.is_list and not _is_missing(found[column.name])
     ]
 
 

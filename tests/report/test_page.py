@@ -91,6 +91,11 @@ def test_structures_are_those_of_the_folder(run: Path, page: Page) -> None:
         cif = (run / "structures" / f"{candidate}.cif").read_text(encoding="utf-8")
         assert structures[f"candidate-{rank}"]["cif"] == cif
         assert set(structures[f"candidate-{rank}"]["colours"]) == {"Li", "Na", "Y", "Cl"}
+        # two hops along the first axis, each over a pass
+        assert structures[f"candidate-{rank}"]["path"] == [
+            [0, 0, 0, 0.25, 0.1, 0, 0.5, 0, 0],
+            [0.5, 0, 0, 0.75, 0.1, 0, 1, 0, 0],
+        ]
 
 
 def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
@@ -248,7 +253,7 @@ def test_voltage_profiles_are_read() -> None:
 
 def test_elements_of_a_structure_have_different_colours(run: Path) -> None:
     cif = next((run / "structures").glob("*.cif")).read_text()
-    block = structure_block(cif, ["Li", "Na"])
+    block = structure_block(cif, ["Li", "Na"], [])
     colours = block["colours"]
     assert len(set(colours.values())) == len(colours) == 4
     assert (block["cations"], block["anions"]) == (["Y"], ["Cl"])

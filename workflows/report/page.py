@@ -15,12 +15,12 @@ from pipeline import schema
 from pipeline.atomic_files import write_text
 from pipeline.config import ConfigError, Problem
 from workflows.report import figures, overview, table
-from workflows.report.candidate_sections import SECTIONS, chosen_positions, looks, section_of
+from workflows.report.candidate_sections import SECTIONS, Section, chosen_positions, looks, section_of
 from workflows.report.elements import element_counts
 from workflows.report.phase_diagrams import chemical_systems, system_figure
 from workflows.report.run_data import RunData, read_run
 from workflows.report.stage_rows import candidates_of, rows_of_stages
-from workflows.report.structures import structure_block
+from workflows.report.structures import paths_of, structure_block
 from workflows.report.wording import shown, subscripted, title_of
 
 _STATIC = Path(__file__).parent / "static"
@@ -96,13 +96,21 @@ def report_page(run: RunData) -> str:
                 "bases": {name: system_figure(system) for name, system in systems.items()},
                 "looks": looks(run.campaign),
             },
-            structure_block={s.anchor: structure_block(s.cif, run.campaign.mobile_ions) for s in sections if s.cif},
+            structure_block=_structures(run, sections),
             style=Markup((_STATIC / "report.css").read_text(encoding="utf-8")),
             scripts=scripts,
             policy=_policy(scripts),
             licences={name: (_STATIC / f"{name}.LICENSE.txt").read_text(encoding="utf-8") for name in _LIBRARIES},
         )
     )
+
+
+def _structures(run: RunData, sections: list[Section]) -> dict[str, dict[str, Any]]:
+    drawn = [section for section in sections if section.cif]
+    paths = paths_of(run, [section.row["candidate_id"] for section in drawn])
+    return {
+        s.anchor: structure_block(s.cif, run.campaign.mobile_ions, paths.get(s.row["candidate_id"], [])) for s in drawn
+    }
 
 
 def _campaign_figures(
