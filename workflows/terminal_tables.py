@@ -133,9 +133,7 @@ def facts(found: dict[str, Any]) -> list[tuple[schema.Column, Any]]:
     """Each column of a candidate that has a value and is no list of coordinates, in the order of declaration."""
     columns = [schema.column(name) for name in sorted(found, key=declared_position)]
     return [
-        (column, found[column.name])
-        for column in columns
-        if not column.is_list and not _is_missing(found[column.name])
+        (column, found[column.name]) for column in columns if not column.is_list and not _is_missing(found[column.name])
     ]
 
 

@@ -127,9 +127,12 @@ def _groups(row: dict[str, str]) -> list[FactGroup]:
 
 def _told_beside_the_plot(row: dict[str, str]) -> frozenset[str]:
     """Columns of the dynamics that stand in the text beside its plot."""
-    ranges = [(f"{name}_low", f"{name}_high") for name in ("md_activation_energy", "conductivity_md_300K")]
-    whole = [end for ends in ranges if all(row.get(end) for end in ends) for end in ends]
-    return frozenset({"md_ions", "md_notes", "md_activation_energy", "conductivity_md_300K", *whole})
+    told = {"md_ions", "md_notes"}
+    for name in ("md_activation_energy", "conductivity_md_300K"):
+        ends = (f"{name}_low", f"{name}_high")
+        if row.get(name):
+            told |= {name, *ends} if all(row.get(end) for end in ends) else {name}
+    return frozenset(told)
 
 
 def _heading_of(name: str, stage: str) -> str:
