@@ -133,12 +133,15 @@ class ConductionPath:
         ion near it has no radius, or nothing percolates.
     hops : tuple of Hop
         The way over the lowest passes, each pass once.
+    way : (m, 3, 3) float64
+        Where each hop starts, passes and ends, in fractional coordinates; ends lie in the neighbouring cells too.
     """
 
     dimensionality: int
     volume_fraction: float
     bottleneck_radius: float
     hops: tuple[Hop, ...]
+    way: npt.NDArray[np.float64]
 
     def __str__(self) -> str:
         """Say how often the way takes each kind of hop: ``2 x 0.31/0.12 eV 2.9 Å; 1 x 0.20/0.20 eV 2.4 Å``."""
@@ -160,7 +163,7 @@ def conduction_path(where: IonLandscape, found: Percolation, window: float) -> C
     """
     dimensionality = sum(e <= found.thresholds.e1d + window for e in found.thresholds if math.isfinite(e))
     if dimensionality == 0:
-        return ConductionPath(0, 0.0, math.nan, ())
+        return ConductionPath(0, 0.0, math.nan, (), np.empty((0, 3, 3)))
     level = found.thresholds[dimensionality - 1]
     region = percolating_region(where.energies, level + SAME_LEVEL, dimensionality, CONNECTIVITY)
     graph = site_graph(where.energies, level + SAME_LEVEL, PERSISTENCE, CONNECTIVITY)
@@ -171,7 +174,22 @@ def conduction_path(where: IonLandscape, found: Percolation, window: float) -> C
         Hop(float(max(ends)), float(min(ends)), float(length)) for ends, length in zip(barriers, lengths, strict=True)
     )
     saddle = found.saddles[dimensionality - 1] / np.array(where.energies.shape)
-    return ConductionPath(dimensionality, float(region.mean()), bottleneck_radius(where, saddle), hops)
+    radius = bottleneck_radius(where, saddle)
+    return ConductionPath(dimensionality, float(region.mean()), radius, hops, _way(graph, path, where.lattice))
+
+
+def _way(graph: SiteGraph, edges: npt.NDArray[np.int64], lattice: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Start, pass and end (m, 3, 3) of edges; the pass is the image by which the hop is the shortest."""
+    shape = np.array(graph.shape)
+    start = graph.site_points[graph.edge_sites[edges, 0]] / shape
+    end = graph.site_points[graph.edge_sites[edges, 1]] / shape + graph.edge_cells[edges]
+    saddle = graph.edge_points[edges] / shape
+    saddle += np.round((start + end) / 2 - saddle)
+    images = saddle[:, None] + np.stack(np.meshgrid(*[[-1.0, 0.0, 1.0]] * 3), axis=-1).reshape(-1, 3)
+    there, back = ((images - point[:, None]) @ lattice for point in (start, end))
+    lengths = np.linalg.norm(there, axis=2) + np.linalg.norm(back, axis=2)
+    nearest = images[np.arange(len(edges)), lengths.argmin(axis=1)]
+    return np.stack([start, nearest, end], axis=1)
 
 
 def bottleneck_radius(where: IonLandscape, frac_coords: npt.NDArray[np.float64]) -> float:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kernels import pareto as kernel
 from pipeline.config import Desirability, Objective, RankingSettings
 from pipeline.crystal import has_structure, structure_from_row
 
@@ -36,30 +37,15 @@ def score(table: pd.DataFrame, terms: tuple[Desirability, ...]) -> NDArray[np.fl
 def pareto_fronts(table: pd.DataFrame, objectives: tuple[Objective, ...]) -> NDArray[np.int64]:
     """Number the Pareto fronts: 1 is dominated by none, 2 only by front 1, and so on; shape (n,).
 
-    A row dominates another when it is at least as good in every objective and better in one (Deb et al. 2002,
-    IEEE Trans. Evol. Comput. 6, 182, section III.A). A missing value counts as the worst possible.
+    A row dominates another when it is at least as good in every objective and better in one. A missing value counts
+    as the worst possible.
     """
-    if len(table) == 0 or not objectives:
-        return np.ones(len(table), dtype=np.int64)
-    columns = []
-    for objective in objectives:
+    costs = np.empty((len(table), len(objectives)))
+    for i, objective in enumerate(objectives):
         numbers = table[objective.column].to_numpy(dtype=float, na_value=np.nan)
         signed = numbers if objective.goal == "min" else -numbers
-        columns.append(np.where(np.isnan(signed), np.inf, signed))
-    costs = np.stack(columns, axis=1)
-    fronts = np.zeros(len(table), dtype=np.int64)
-    left = np.arange(len(table))
-    front = 0
-    while len(left):
-        front += 1
-        kept = np.asarray([not _is_dominated(costs[i], costs[left]) for i in left])
-        fronts[left[kept]] = front
-        left = left[~kept]
-    return fronts
-
-
-def _is_dominated(point: NDArray[np.float64], others: NDArray[np.float64]) -> bool:
-    return bool(np.any(np.all(others <= point, axis=1) & np.any(others < point, axis=1)))
+        costs[:, i] = np.where(np.isnan(signed), np.inf, signed)
+    return kernel.pareto_fronts(costs)
 
 
 def duplicates(table: pd.DataFrame) -> list[str]:

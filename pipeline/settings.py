@@ -57,8 +57,11 @@ class RelaxingStageSettings(StageSettings):
     fmax: float = Field(0.05, gt=0.0, le=1.0, description="eV/Å, forces and cell forces")
     max_steps: int = Field(500, ge=0, le=10_000, description="optimiser steps; 0 evaluates without relaxing")
     rattle: float = Field(0.02, ge=0.0, le=0.2, description="standard deviation of the seeded start displacement, Å")
-    seed: int = Field(0, ge=0)
-    relax_cell: bool = True
+    seed: int = Field(0, ge=0, description="of the rattle's random numbers, beside candidate_id")
+    relax_cell: bool = Field(
+        True,
+        description="relax the cell's vectors to no stress along with the atoms; false: atoms alone, cell as given",
+    )
     optimizer: Literal["quasi-newton", "fire-quasi-newton", "fire"] = Field(
         "quasi-newton",
         description="how atoms and cell move; fire is ASE's and three times slower, fire-quasi-newton nearly so: "
@@ -112,7 +115,9 @@ class BandGapSettings(StageSettings):
 
     stage: Literal["band_gap"] = "band_gap"
     model: str = Field("MEGNet-MP-2019.4.1-BandGap-mfi", description="multi-fidelity band-gap model")
-    fidelity: Literal["PBE", "GLLB-SC", "HSE", "SCAN"] = "PBE"
+    fidelity: Literal["PBE", "GLLB-SC", "HSE", "SCAN"] = Field(
+        "PBE", description="functional whose band gaps (eV) the model predicts; PBE's are too low, as a rule"
+    )
     chunk_size: int = Field(256, ge=1, le=100_000)
 
 

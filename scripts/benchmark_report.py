@@ -13,27 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-
-from pipeline import ranking as ranking_rules
-from pipeline.config import Campaign
 from scripts.synthetic_run import write_run
-
-
-def ranked_by_score(table: pd.DataFrame, campaign: Campaign) -> pd.DataFrame:
-    """The run's order without its Pareto fronts and duplicates, which take quadratic time: fronts by score instead."""
-    ranked = table.assign(
-        score=ranking_rules.score(table, campaign.ranking.score),
-        duplicate_of="",
-        is_control=table["is_known"] | table["is_parent"],
-    )
-    ranked = ranked.sort_values(["suspect", "score", "candidate_id"], ascending=[True, False, True])
-    ranked["rank"] = np.arange(1, len(ranked) + 1)
-    ranked["pareto_front"] = 1 + np.arange(len(ranked)) // 50
-    eligible = ~ranked["is_control"] & ~ranked["suspect"]
-    ranked["shortlisted"] = eligible & (eligible.cumsum() <= campaign.ranking.shortlist_size)
-    return ranked.reset_index(drop=True)
 
 
 def main() -> int:
@@ -42,6 +22,7 @@ def main() -> int:
     parser.add_argument("--gate", type=float, default=0.2, help="bound on energy_above_hull, eV/atom")
     parser.add_argument("--shortlist", type=int, default=500, help="candidates with a section of their own")
     parser.add_argument("--atoms", type=int, default=40, help="atoms a structure")
+    parser.add_argument("--validated", action="store_true", help="with moduli, dynamics and DFT in every row")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_run(
@@ -50,7 +31,7 @@ def main() -> int:
             gate=options.gate,
             shortlist=options.shortlist,
             atoms=options.atoms,
-            rank=ranked_by_score,
+            validated=options.validated,
         )
         with (folder / "ranked_candidates.csv").open(encoding="utf-8") as stream:
             ranked = sum(1 for _ in stream) - 1
@@ -60,7 +41,9 @@ def main() -> int:
         seconds = time.perf_counter() - started
         size = (folder / "report.html").stat().st_size
     print(f"{ranked:,} ranked of {options.rows:,}, sections for {options.shortlist}, {options.atoms} atoms a structure")
-    print(f"{seconds:.1f} s, {usage.ru_maxrss / 2**20:.2f} GiB at most, report.html {size / 1e6:.1f} MB")
+    processor = usage.ru_utime + usage.ru_stime
+    memory = usage.ru_maxrss / 2**20
+    print(f"{seconds:.1f} s ({processor:.1f} s of a core), {memory:.2f} GiB at most, report.html {size / 1e6:.1f} MB")
     return os.waitstatus_to_exitcode(status)
 
 

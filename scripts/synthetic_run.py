@@ -67,10 +67,11 @@ _FORMATION_ENERGIES = {
     "Li2MgCl4": -1.99,
 }
 _UNIT = 4096
+_CRYSTALS = 3000
+_OF_STRUCTURES = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states", "conduction_path_points")
+_PATH = [0.0, 0.0, 0.0, 0.25, 0.1, 0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0, 0.75, 0.1, 0.0, 1.0, 0.0, 0.0]
 _METALS = ("Mg", "Y", "Sc")
 _ANIONS = ("Cl", "Br")
-
-Rank = Callable[[pd.DataFrame, Campaign], pd.DataFrame]
 
 
 def write_run(
@@ -82,7 +83,6 @@ def write_run(
     atoms: int = 10,
     validated: bool = False,
     change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
-    rank: Rank = lambda table, campaign: ranking_rules.rank(table, campaign.ranking),
 ) -> Path:
     """Write a run folder and return it.
 
@@ -95,13 +95,11 @@ def write_run(
     gate
         Bound on ``energy_above_hull``, eV/atom; the energies are drawn between -0.01 and 0.2.
     shortlist, atoms
-        Size of the shortlist, and atoms of each structure; the first 1,000 rows by energy have one.
+        Size of the shortlist, and atoms of each structure; the first 3,000 rows by energy have one.
     validated
         Whether the stages elasticity, dynamics and dft ran too.
     change
         What is done to the drawn table before it is written: a test puts its own values in.
-    rank
-        How the survivors are ordered. The run's own order takes quadratic time.
     """
     run = RunFolder(folder)
     run.create()
@@ -127,7 +125,7 @@ def write_run(
         alive = alive[reasons == ""].assign(**{f"pass_{settings.step}": True}).reset_index(drop=True)
     failed_rows = table[table["stability_status"] == "failed"]
     failures = failed_rows[["candidate_id"]].assign(step="stability", error=failed_rows["stability_error"])
-    ranking = rank(alive, campaign)
+    ranking = ranking_rules.rank(alive, campaign.ranking)
     outputs.write_results(run, campaign, ranking, steps, [failures])
     write_stable_phases(folder, ranking, competing_phases())
     write_json(run.progress, {"updated": 0.0, "steps": [vars(step) for step in steps]})
@@ -242,19 +240,20 @@ def _drawn_series(energy: float, bound: bool) -> str:
 
 
 def _with_structures(table: pd.DataFrame, atoms: int, draw: np.random.Generator) -> pd.DataFrame:
-    """Give the first thousand rows by energy a crystal: four species on a jittered grid."""
-    chosen = set(table["energy_above_hull"].nsmallest(1000).index)
+    """Give the first rows by energy a crystal: four species on a jittered grid."""
+    chosen = set(table["energy_above_hull"].nsmallest(_CRYSTALS).index)
     side = int(np.ceil(atoms ** (1 / 3)))
     grid = np.stack(np.meshgrid(*[np.arange(side) / side] * 3, indexing="ij"), axis=-1).reshape(-1, 3)[:atoms]
     lattice = (np.diag([2.7 * side, 2.8 * side, 2.9 * side])).ravel().tolist()
     numbers = [(3, 11, 39, 17)[i % 4] for i in range(atoms)]
     empty: list[object] = [None] * len(table)
-    columns = {name: list(empty) for name in ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")}
+    columns = {name: list(empty) for name in _OF_STRUCTURES}
     for i in chosen:
         columns["lattice"][i] = lattice
         columns["atomic_numbers"][i] = numbers
         columns["frac_coords"][i] = (grid + draw.normal(0.0, 0.01, grid.shape)).ravel().tolist()
         columns["oxidation_states"][i] = []
+        columns["conduction_path_points"][i] = _PATH
     return table.assign(**{name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 

@@ -53,6 +53,10 @@ def test_dimensions_within_the_window_conduct(barriers, dimensionality, hops):
     path = path_of(cosine_landscape(barriers))
     assert path.dimensionality == dimensionality
     assert str(path) == hops
+    # each hop leads from the site at the origin over the middle of an edge to the next cell
+    steps = [[np.zeros(3), axis / 2, axis] for axis in np.eye(3)]
+    conducting = [steps[i] for i in range(3) if barriers[i] <= min(barriers) + 0.1]
+    np.testing.assert_allclose(sorted(np.abs(path.way).tolist()), sorted(np.array(conducting).tolist()))
     wide = path_of(cosine_landscape(barriers), window=1.0)
     assert wide.dimensionality == 3
 
@@ -68,6 +72,7 @@ def test_nothing_percolates_through_walls():
     where.energies[8, :, :] = where.energies[:, 8, :] = where.energies[:, :, 8] = math.inf
     path = path_of(where)
     assert (path.dimensionality, path.volume_fraction, path.hops, str(path)) == (0, 0.0, (), "")
+    assert path.way.shape == (0, 3, 3)
     assert math.isnan(path.bottleneck_radius)
 
 

@@ -148,6 +148,9 @@ def test_a_candidate_opens_and_its_structure_is_drawn(page: Any) -> None:
     share, colours = page.execute_script(READ_PIXELS, anchor)
     assert 0.02 < share < 0.9
     assert colours > 8  # four elements, shaded
+    page.execute_script(f"document.querySelector('{anchor} .path').click()")
+    without_path, _ = page.execute_script(READ_PIXELS, anchor)
+    assert without_path < share
     page.execute_script(f"document.querySelector('{anchor} .supercell').click()")
     supercell, _ = page.execute_script(READ_PIXELS, anchor)
     assert supercell != share
@@ -166,6 +169,21 @@ def test_a_phase_diagram_is_drawn_with_the_candidate_on_it(page: Any) -> None:
     assert drawn[:2] == ["tie lines", "stable competing phase"]
     assert drawn[-1] == "this candidate"
     assert [entry for entry in page.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+def test_a_table_of_phases_begins_with_the_candidate(page: Any) -> None:
+    name, own, rows = page.execute_script(
+        "const [name, figure] = Object.entries(figureBlock.figures).find(([_, figure]) => figure.row);"
+        "openSection(name.replace('-phases', '')); return [name, figure.row, figureBlock.bases[figure.base].rows]"
+    )
+    _until(page, f"return document.querySelector('#figure-{name} tr.own') !== null")
+    lines = page.execute_script(
+        f"const lines = [...document.querySelectorAll('#figure-{name} tbody tr')];"
+        "return lines.map(line => [...line.children].map(cell => cell.textContent.replace('−', '-')))"
+    )
+    assert lines[0] == [*own[:3], "this candidate"]
+    assert lines[1:] == [row for row in rows if row != own]
+    assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_many_open_sections_keep_the_newest_structures(page: Any) -> None:

@@ -244,6 +244,8 @@ def test_stage_adds_its_columns_and_leaves_the_rest(tmp_path):
     assert done["conduction_dimensionality"].tolist() == [3, 3, 2, 3, 2]
     assert done["percolating_volume_fraction"].between(0.0, 0.5, inclusive="neither").all()
     assert done["conduction_path"].str.contains("eV").all()
+    hops = [sum(int(kind.split()[0]) for kind in text.split("; ")) for text in done["conduction_path"]]
+    assert done["conduction_path_points"].map(len).tolist() == [9 * n for n in hops]
     assert done["diffusivity_bond_valence"].isna().all()
     assert list(tmp_path.iterdir()) == []
 
@@ -304,6 +306,7 @@ def test_no_percolation_below_the_cap_is_infinite_and_not_missing(tmp_path):
     assert done["conduction_dimensionality"].tolist() == [0]
     assert done["percolating_volume_fraction"].tolist() == [0.0]
     assert done["conduction_path"].tolist() == [""]
+    assert done["conduction_path_points"].tolist() == [[]]
     assert done["bottleneck_radius"].isna().all()
 
 

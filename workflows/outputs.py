@@ -35,7 +35,6 @@ _FIRST = (
     "migration_barrier_3d",
 )
 _POSITION = {column.name: i for i, column in enumerate(schema.COLUMNS)}
-_IN_CIF_ONLY = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -46,9 +45,13 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def public_columns(table: pd.DataFrame) -> list[str]:
-    """Columns of the ranked table, in order: all declared ones that are there, structures left to the CIFs."""
-    rest = [c for c in table.columns if c not in _FIRST and c not in _IN_CIF_ONLY]
+    """Columns of the ranked table, in order: all declared ones that are there, but for structures and paths."""
+    rest = [c for c in table.columns if c not in _FIRST and not _is_list(c)]
     return [c for c in _FIRST if c in table.columns] + sorted(rest, key=declared_position)
+
+
+def _is_list(name: str) -> bool:
+    return name in _POSITION and schema.column(name).is_list
 
 
 def declared_position(name: str) -> tuple[int, str]:

@@ -44,7 +44,6 @@ _RANKED = (
 )
 _GAP = 2
 _UNBOUNDED = 1_000_000
-_NOT_FOR_READING = ("lattice", "atomic_numbers", "frac_coords", "oxidation_states")
 
 
 def print_table(console: Console, table: RenderableType) -> None:
@@ -134,9 +133,7 @@ def facts(found: dict[str, Any]) -> list[tuple[schema.Column, Any]]:
     """Each column of a candidate that has a value and is no list of coordinates, in the order of declaration."""
     columns = [schema.column(name) for name in sorted(found, key=declared_position)]
     return [
-        (column, found[column.name])
-        for column in columns
-        if column.name not in _NOT_FOR_READING and not _is_missing(found[column.name])
+        (column, found[column.name]) for column in columns if not column.is_list and not _is_missing(found[column.name])
     ]
 
 

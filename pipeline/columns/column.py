@@ -20,6 +20,11 @@ class Column:
     meaning: str
     gate: tuple[float, float] | None = None
 
+    @property
+    def is_list(self) -> bool:
+        """Whether a cell holds many numbers: such columns travel between stages and are in no CSV."""
+        return self.dtype.startswith("list<")
+
 
 def status_columns(stage: str) -> tuple[Column, Column]:
     """Columns in which a stage says what became of each row."""

@@ -120,6 +120,13 @@ CONDUCTION: tuple[Column, ...] = (
         "hops of that way: how often, barriers from both ends, length ('2 x 0.31/0.12 eV 2.9 Å')",
     ),
     Column(
+        "conduction_path_points",
+        "list<float64>",
+        "",
+        "conduction",
+        "nine numbers a hop of that way: fractional coordinates of its start, its pass and its end",
+    ),
+    Column(
         "diffusivity_bond_valence",
         "float64",
         "cm2/s",

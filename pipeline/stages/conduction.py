@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.settings import ConductionSettings
 
 NAME = "conduction"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 class ConductionRefs(Protocol):
@@ -188,6 +188,7 @@ def _columns(
         "percolating_volume_fraction": path.volume_fraction,
         "bottleneck_radius": path.bottleneck_radius,
         "conduction_path": str(path),
+        "conduction_path_points": path.way.round(5).ravel().tolist(),
     }
     if settings.hopping and path.dimensionality:
         level = found.thresholds[path.dimensionality - 1]

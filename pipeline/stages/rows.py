@@ -165,7 +165,8 @@ def with_columns(
             if column.dtype == "string":
                 values = ["" if v is None else v for v in values]
             data = np.empty(len(values), dtype=object)
-            data[:] = values
+            for i, value in enumerate(values):  # lists of one length would be taken for a table
+                data[i] = value
         result[column.name] = pd.Series(data, index=part.index)
     return result
 

@@ -14,7 +14,6 @@ from tests.report_pages import HOSTILE, Page, csv_of
 from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.page import write_report
 from workflows.report.phase_diagrams import candidate_figure, chemical_systems, system_figure
-from workflows.report.wording import subscripted
 from workflows.stable_phases import read_stable_phases
 
 
@@ -30,27 +29,26 @@ def test_arrhenius_points_are_the_csvs_and_the_line_leads_to_300_kelvin(run: Pat
     figures = page.blocks["figure-block"]["figures"]
     seen = set()
     for row in csv_of(run, "shortlist.csv").to_dict("records"):
-        traces = {t["name"]: t for t in figures[f"candidate-{row['rank']}-arrhenius"]["data"]}
+        traces = {t["like"]: t for t in figures[f"candidate-{row['rank']}-arrhenius"]["data"]}
         told = row["md_series"].split("; ")
         bounds = [text for text in told if "<" in text]
         assert traces["measured"]["text"] == [text for text in told if "<" not in text]
-        assert traces.get("upper bound", {"text": []})["text"] == bounds
+        assert traces.get("bound", {"text": []})["text"] == bounds
         seen.add(len(bounds))
         for text, x, y in zip(*(traces["measured"][name] for name in ("text", "x", "y")), strict=True):
             assert text.startswith(f"{1000 / x:.0f} K {y:.1e} (")
         energy = float(row["md_activation_energy"])
-        (name,) = (n for n in traces if n.startswith("fit"))
-        assert name == f"fit, {energy:.3f} eV"
-        inverse = [*traces[name]["x"], traces["extrapolated to 300 K"]["x"][0]]
-        logs = np.log([*traces[name]["y"], *traces["extrapolated to 300 K"]["y"]])
+        assert traces["fit"]["name"] == f"fit, {energy:.3f} eV"
+        inverse = [*traces["fit"]["x"], traces["at 300 K"]["x"][0]]
+        logs = np.log([*traces["fit"]["y"], *traces["at 300 K"]["y"]])
         # six decimals of 1000 / T and five digits of D
         assert np.diff(logs) == pytest.approx(-1e-3 * energy / BOLTZMANN * np.diff(inverse), rel=1e-4)
         # the points were drawn on the line and rounded to two digits
-        assert traces[name]["y"][0] == pytest.approx(1e-3 * np.exp(-energy / (BOLTZMANN * 1000.0)), rel=0.1)
+        assert traces["fit"]["y"][0] == pytest.approx(1e-3 * np.exp(-energy / (BOLTZMANN * 1000.0)), rel=0.1)
         low, high = (
             float(row[f"conductivity_md_300K_{end}"]) / float(row["conductivity_md_300K"]) for end in ("low", "high")
         )
-        room = traces["extrapolated to 300 K"]
+        room = traces["at 300 K"]
         errors = [room["error_y"]["arrayminus"][0], room["error_y"]["array"][0]]
         assert np.array(errors) / room["y"][0] == pytest.approx([1 - low, high - 1], rel=1e-3)
     assert seen == {0, 1}
@@ -72,7 +70,7 @@ def test_a_molten_framework_is_marked_and_without_a_fit_there_is_no_line() -> No
     molten = "600 K <2.0e-08, 0 hops; 900 K 1.0e-04 (9.0e-05 to 1.2e-04), 900 hops, framework diffusing"
     figure = arrhenius_figure({"md_series": molten, "md_activation_energy": ""})
     assert figure is not None
-    assert [t["name"] for t in figure["data"]] == ["upper bound", "framework molten: left out"]
+    assert [t["like"] for t in figure["data"]] == ["bound", "molten"]
     assert arrhenius_figure({"md_series": molten, "md_activation_energy": "0.3"}) == figure
     assert arrhenius_figure({}) is None
 
@@ -103,9 +101,19 @@ def test_phase_diagrams_hold_the_stable_phases_and_the_candidates(run: Path, pag
         assert own["base"] == row["chemsys"]
         told = [[f"{float(row[name]):.3f}" for name in ("formation_energy_per_atom", "energy_above_hull")]]
         assert [t["customdata"] for t in own["data"]] == ([told] if row["chemsys"].count("-") == 2 else [])
-    table = block["bases"]["Cl-Li-Na-Y"]["data"][0]["cells"]["values"]
-    competing = [name for name, kind in zip(table[0], table[3], strict=True) if kind == "competing phase"]
-    assert sorted(competing) == sorted(subscripted(f) for f in ("LiCl", "NaCl", "YCl3", "Li3YCl6", "Na3YCl6"))
+        if row["chemsys"].count("-") == 3:
+            assert own["row"] == [reduced_formula(composition_key(row["formula_pretty"])), *told[0], "candidate"]
+    rows = block["bases"]["Cl-Li-Na-Y"]["rows"]
+    competing = [formula for formula, *_, kind in rows if kind == "competing phase"]
+    assert sorted(competing) == ["Li3YCl6", "LiCl", "Na3YCl6", "NaCl", "YCl3"]
+
+
+def test_what_figures_share_is_in_the_page(page: Page) -> None:
+    block = page.blocks["figure-block"]
+    own = [figure for name, figure in block["figures"].items() if name.startswith("candidate-")]
+    used = {(figure["look"], trace["like"]) for figure in own for trace in figure["data"]}
+    assert {look for look, _ in used} == {"window and profile", "barriers", "arrhenius", "phases"}
+    assert all(like in block["looks"][look]["traces"] for look, like in used)
 
 
 def test_tie_lines_are_between_phases_in_equilibrium() -> None:

@@ -78,7 +78,7 @@ def test_page_loads_nothing_and_holds_each_library_once(run: Path, page: Page) -
         assert tag != "link" or attributes["href"] == "data:,"
     policy = next(a["content"] for t, a in page.tags if t == "meta" and "Content" in a.get("http-equiv", ""))
     assert policy.startswith("default-src 'none'")
-    assert text.count("plotly.js v") == 1
+    assert text.count("plotly.js (cartesian - minified) v") == 1
     viewer = (Path(report_table.__file__).parent / "static" / "3Dmol-2.5.5.min.js").read_text(encoding="utf-8")
     assert text.count(viewer[:500]) == 1
     assert len(text) < 15e6
@@ -91,6 +91,11 @@ def test_structures_are_those_of_the_folder(run: Path, page: Page) -> None:
         cif = (run / "structures" / f"{candidate}.cif").read_text(encoding="utf-8")
         assert structures[f"candidate-{rank}"]["cif"] == cif
         assert set(structures[f"candidate-{rank}"]["colours"]) == {"Li", "Na", "Y", "Cl"}
+        # two hops along the first axis, each over a pass
+        assert structures[f"candidate-{rank}"]["path"] == [
+            [0, 0, 0, 0.25, 0.1, 0, 0.5, 0, 0],
+            [0.5, 0, 0, 0.75, 0.1, 0, 1, 0, 0],
+        ]
 
 
 def test_hostile_text_is_shown_as_text(tmp_path: Path) -> None:
@@ -248,7 +253,7 @@ def test_voltage_profiles_are_read() -> None:
 
 def test_elements_of_a_structure_have_different_colours(run: Path) -> None:
     cif = next((run / "structures").glob("*.cif")).read_text()
-    block = structure_block(cif, ["Li", "Na"])
+    block = structure_block(cif, ["Li", "Na"], [])
     colours = block["colours"]
     assert len(set(colours.values())) == len(colours) == 4
     assert (block["cations"], block["anions"]) == (["Y"], ["Cl"])

@@ -9,9 +9,13 @@ from typing import Any
 
 from pipeline.config import Campaign
 from workflows.report.palette import BLUE, GREY, ORANGE, VERMILION
-from workflows.report.wording import number_in, voltage_profiles
+from workflows.report.wording import VoltageProfile, number_in, voltage_profiles
+
+WINDOW, PROFILED, BARRIERS = "window", "window and profile", "barriers"
+"""Looks."""
 
 _BARRIERS = ("migration_barrier_1d", "migration_barrier_2d", "migration_barrier_3d")
+_OF_PROFILES = ((ORANGE, "solid"), (VERMILION, "dash"), (GREY, "dot"), (BLUE, "dashdot"))
 _MARGIN = 0.5
 """Volts shown beyond the outermost limit or step."""
 
@@ -31,17 +35,37 @@ def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | N
         bars = [("", low, high)]
     profiles = voltage_profiles(row.get("voltage_profile", ""))
     voltages = [v for _, low, high in bars for v in (low, high)] + [v for p in profiles for v in p.voltages]
-    extent = (min(0.0, *voltages) - 0.2, max(voltages) + _MARGIN)
-    data: list[dict[str, Any]] = [
-        {
+    extent = [round(min(0.0, *voltages) - 0.2, 3), round(max(voltages) + _MARGIN, 3)]
+    bar = {
+        "like": "window",
+        "y": [_against(ion) for ion, _, _ in bars],
+        "base": [low for _, low, _ in bars],
+        "x": [round(high - low, 6) for _, low, high in bars],
+        "customdata": [[low, high] for _, low, high in bars],
+    }
+    layout = {"height": 150 + 30 * len(bars) + (170 if profiles else 0), "xaxis": {"range": extent}}
+    lines = [_profile_trace(profile, i, extent) for i, profile in enumerate(profiles[: len(_OF_PROFILES)])]
+    return {"look": PROFILED if profiles else WINDOW, "data": [bar, *lines], "layout": layout}
+
+
+def _profile_trace(profile: VoltageProfile, place: int, extent: list[float]) -> dict[str, Any]:
+    return {
+        "like": f"profile {place}",
+        "x": [extent[0], *profile.voltages, extent[1]],
+        "y": [*profile.contents, profile.contents[-1]],
+        "name": f"{profile.ion} in a formula unit",
+        "hovertemplate": "%{y} " + profile.ion + " from %{x:.2f} V<extra></extra>",
+    }
+
+
+def window_looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
+    """What the windows of a page share, with voltage profiles below them and without."""
+    traces: dict[str, Any] = {
+        "window": {
             "type": "bar",
             "orientation": "h",
-            "y": [_against(ion) for ion, _, _ in bars],
-            "base": [low for _, low, _ in bars],
-            "x": [high - low for _, low, high in bars],
-            "customdata": [[low, high] for _, low, high in bars],
             "hovertemplate": "%{customdata[0]:.3f} to %{customdata[1]:.3f} V<extra></extra>",
-            "text": [f"{low:.2f} – {high:.2f} V" for _, low, high in bars],
+            "texttemplate": "%{customdata[0]:.2f} – %{customdata[1]:.2f} V",
             "textposition": "inside",
             "insidetextanchor": "middle",
             "textfont": {"color": "white"},
@@ -49,38 +73,24 @@ def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | N
             "width": 0.5,
             "showlegend": False,
         }
-    ]
-    for profile, colour, dash in zip(
-        profiles, (ORANGE, VERMILION, GREY, BLUE), ("solid", "dash", "dot", "dashdot"), strict=False
-    ):
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "x": [extent[0], *profile.voltages, extent[1]],
-                "y": [*profile.contents, profile.contents[-1]],
-                "line": {"shape": "hv", "color": colour, "dash": dash, "width": 2.5},
-                "name": f"{profile.ion} in a formula unit",
-                "yaxis": "y2",
-                "hovertemplate": "%{y} " + profile.ion + " from %{x:.2f} V<extra></extra>",
-            }
-        )
-    split = 0.62 if profiles else 0.0
-    layout: dict[str, Any] = {
-        "height": 150 + 30 * len(bars) + (170 if profiles else 0),
-        "margin": {"l": 70, "r": 15, "t": 36, "b": 45},
-        "xaxis": {
-            "title": {"text": "V vs the ion's metal"},
-            "range": list(extent),
-            "anchor": "y2" if profiles else "y",
-        },
-        "yaxis": {"domain": [split + (0.08 if profiles else 0.0), 1.0], "automargin": True},
-        "shapes": _gate_lines(campaign),
-        "legend": {"orientation": "h", "y": split, "yanchor": "bottom", "x": 0},
     }
-    if profiles:
-        layout["yaxis2"] = {"domain": [0.0, split - 0.08], "title": {"text": "ions"}, "rangemode": "tozero"}
-    return {"data": data, "layout": layout}
+    for place, (colour, dash) in enumerate(_OF_PROFILES):
+        line = {"shape": "hv", "color": colour, "dash": dash, "width": 2.5}
+        traces[f"profile {place}"] = {"type": "scatter", "mode": "lines", "line": line, "yaxis": "y2"}
+    layout = {
+        "margin": {"l": 70, "r": 15, "t": 36, "b": 45},
+        "xaxis": {"title": {"text": "V vs the ion's metal"}, "anchor": "y"},
+        "yaxis": {"domain": [0.0, 1.0], "automargin": True},
+        "shapes": _gate_lines(campaign),
+    }
+    with_profiles = {
+        **layout,
+        "xaxis": {**layout["xaxis"], "anchor": "y2"},
+        "yaxis": {"domain": [0.7, 1.0], "automargin": True},
+        "yaxis2": {"domain": [0.0, 0.54], "title": {"text": "ions"}, "rangemode": "tozero"},
+        "legend": {"orientation": "h", "y": 0.62, "yanchor": "bottom", "x": 0},
+    }
+    return {WINDOW: {"traces": traces, "layout": layout}, PROFILED: {"traces": traces, "layout": with_profiles}}
 
 
 def _against(ion: str) -> str:
@@ -103,15 +113,22 @@ def _gate_lines(campaign: Campaign) -> list[dict[str, Any]]:
 
 def barrier_figure(row: dict[str, str]) -> dict[str, Any] | None:
     """Bond-valence percolation barriers in one, two and three dimensions; None without any."""
-    barriers = [(name[-2:].upper(), number_in(row, name)) for name in _BARRIERS]
+    barriers = [(_dimensions(name), number_in(row, name)) for name in _BARRIERS]
     if all(value is None for _, value in barriers):
         return None
+    trace: dict[str, Any] = {"like": "barriers", "x": [value for _, value in barriers]}
+    if None in trace["x"]:
+        trace["y"] = [label if value is not None else f"{label}: none" for label, value in barriers]
+    return {"look": BARRIERS, "data": [trace], "layout": {}}
+
+
+def barrier_look() -> dict[str, Any]:
+    """What the barriers of a page share."""
     trace = {
         "type": "bar",
         "orientation": "h",
-        "y": [label if value is not None else f"{label}: none" for label, value in barriers],
-        "x": [value for _, value in barriers],
-        "text": ["" if value is None else f"{value:.3f} eV" for _, value in barriers],
+        "y": [_dimensions(name) for name in _BARRIERS],
+        "texttemplate": "%{x:.3f} eV",
         "textposition": "auto",
         "marker": {"color": [BLUE, ORANGE, VERMILION]},
         "hovertemplate": "%{y}: %{x:.4f} eV<extra></extra>",
@@ -123,4 +140,8 @@ def barrier_figure(row: dict[str, str]) -> dict[str, Any] | None:
         "xaxis": {"title": {"text": "migration barrier (eV)"}, "rangemode": "tozero"},
         "yaxis": {"autorange": "reversed", "type": "category"},
     }
-    return {"data": [trace], "layout": layout}
+    return {"traces": {"barriers": trace}, "layout": layout}
+
+
+def _dimensions(name: str) -> str:
+    return name[-2:].upper()

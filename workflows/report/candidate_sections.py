@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import schema
+from pipeline.config import Campaign
 from workflows import outputs
-from workflows.report.arrhenius_figure import arrhenius_figure
-from workflows.report.candidate_figures import barrier_figure, window_figure
-from workflows.report.phase_diagrams import ChemicalSystem, candidate_figure
+from workflows.report import arrhenius_figure, candidate_figures, phase_diagrams
+from workflows.report.phase_diagrams import ChemicalSystem
 from workflows.report.run_data import RunData
 from workflows.report.wording import shown, title_of
 
@@ -80,13 +80,13 @@ def section_of(run: RunData, position: int, anchor: str, systems: Mapping[str, C
     """Everything that the page shows of one candidate."""
     row = {str(name): str(value) for name, value in run.ranked.text.loc[position].items()}
     drawn = {
-        "window": window_figure(row, run.campaign),
-        "barrier": barrier_figure(row),
-        "arrhenius": arrhenius_figure(row),
+        "window": candidate_figures.window_figure(row, run.campaign),
+        "barrier": candidate_figures.barrier_figure(row),
+        "arrhenius": arrhenius_figure.arrhenius_figure(row),
     }
     name = row["chemsys"]
     if name in systems:
-        drawn["phases"] = candidate_figure(systems[name], row, name)
+        drawn["phases"] = phase_diagrams.candidate_figure(systems[name], row, name)
     return Section(
         anchor=anchor,
         kind=str(run.ranked.kinds[position]),
@@ -98,11 +98,22 @@ def section_of(run: RunData, position: int, anchor: str, systems: Mapping[str, C
     )
 
 
+def looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
+    """What the figures of all sections share, so that it stands in the page once: traces by name, and a layout."""
+    return {
+        **candidate_figures.window_looks(campaign),
+        candidate_figures.BARRIERS: candidate_figures.barrier_look(),
+        arrhenius_figure.LOOK: arrhenius_figure.look(),
+        phase_diagrams.LOOK: phase_diagrams.look(),
+    }
+
+
 def _groups(row: dict[str, str]) -> list[FactGroup]:
     groups: dict[str, list[Fact]] = {}
+    told = _told_beside_the_plot(row) if row.get("md_series") else frozenset()
     for name in sorted(row, key=outputs.declared_position):
         value, declared = row[name], schema.column(name)
-        if not value or name in _IN_THE_HEADING or declared.stage == "gates":
+        if not value or name in _IN_THE_HEADING or name in told or declared.stage == "gates":
             continue
         if name.endswith("_status") and value == "ok":
             continue
@@ -112,6 +123,16 @@ def _groups(row: dict[str, str]) -> list[FactGroup]:
     order = [*(g for g in leading if g in groups), *(g for g in groups if g not in (*leading, "candidates", "ranking"))]
     order += [g for g in ("ranking", "candidates") if g in groups]
     return [FactGroup({"candidates": "origin"}.get(g, title_of(g)), groups[g]) for g in order]
+
+
+def _told_beside_the_plot(row: dict[str, str]) -> frozenset[str]:
+    """Columns of the dynamics that stand in the text beside its plot."""
+    told = {"md_ions", "md_notes"}
+    for name in ("md_activation_energy", "conductivity_md_300K"):
+        ends = (f"{name}_low", f"{name}_high")
+        if row.get(name):
+            told |= {name, *ends} if all(row.get(end) for end in ends) else {name}
+    return frozenset(told)
 
 
 def _heading_of(name: str, stage: str) -> str:

@@ -15,16 +15,16 @@ from pipeline import schema
 from pipeline.atomic_files import write_text
 from pipeline.config import ConfigError, Problem
 from workflows.report import figures, overview, table
-from workflows.report.candidate_sections import SECTIONS, chosen_positions, section_of
+from workflows.report.candidate_sections import SECTIONS, Section, chosen_positions, looks, section_of
 from workflows.report.elements import element_counts
 from workflows.report.phase_diagrams import chemical_systems, system_figure
 from workflows.report.run_data import RunData, read_run
 from workflows.report.stage_rows import candidates_of, rows_of_stages
-from workflows.report.structures import structure_block
+from workflows.report.structures import paths_of, structure_block
 from workflows.report.wording import shown, subscripted, title_of
 
 _STATIC = Path(__file__).parent / "static"
-_VIEWER = "3Dmol-2.5.5"
+_LIBRARIES = ("plotly-cartesian-4.1.1", "3Dmol-2.5.5")
 _OWN_SCRIPTS = ("figures.js", "table.js", "structures.js")
 _PLAIN_FORMULA = re.compile(r"[A-Za-z0-9().]+")
 
@@ -94,14 +94,23 @@ def report_page(run: RunData) -> str:
                 "template": figures.template(),
                 "figures": {**drawn, **{name: f for s in sections for name, f in s.figures.items()}},
                 "bases": {name: system_figure(system) for name, system in systems.items()},
+                "looks": looks(run.campaign),
             },
-            structure_block={s.anchor: structure_block(s.cif, run.campaign.mobile_ions) for s in sections if s.cif},
+            structure_block=_structures(run, sections),
             style=Markup((_STATIC / "report.css").read_text(encoding="utf-8")),
             scripts=scripts,
             policy=_policy(scripts),
-            licence=(_STATIC / f"{_VIEWER}.LICENSE.txt").read_text(encoding="utf-8"),
+            licences={name: (_STATIC / f"{name}.LICENSE.txt").read_text(encoding="utf-8") for name in _LIBRARIES},
         )
     )
+
+
+def _structures(run: RunData, sections: list[Section]) -> dict[str, dict[str, Any]]:
+    drawn = [section for section in sections if section.cif]
+    paths = paths_of(run, [section.row["candidate_id"] for section in drawn])
+    return {
+        s.anchor: structure_block(s.cif, run.campaign.mobile_ions, paths.get(s.row["candidate_id"], [])) for s in drawn
+    }
 
 
 def _campaign_figures(
@@ -152,10 +161,8 @@ def _cell(row: dict[str, str], name: str) -> Markup:
 
 def _scripts() -> list[Markup]:
     """Every script of the page: plotly, the structure viewer, and our own."""
-    from plotly.offline import get_plotlyjs
-
-    texts = [get_plotlyjs(), (_STATIC / f"{_VIEWER}.min.js").read_text(encoding="utf-8")]
-    texts += [(_STATIC / name).read_text(encoding="utf-8") for name in _OWN_SCRIPTS]
+    names = [*(f"{library}.min.js" for library in _LIBRARIES), *_OWN_SCRIPTS]
+    texts = [(_STATIC / name).read_text(encoding="utf-8") for name in names]
     return [Markup(text.replace("</script", "<\\/script").replace("<!--", "<\\!--")) for text in texts]
 
 

@@ -16,11 +16,18 @@ import pandas as pd
 
 from pipeline.reference.formulas import CompositionKey, composition_key, reduced_formula
 from pipeline.reference.phase_system import atom_fractions
-from workflows.report.palette import BLUE, GREEN, GREY, SKY, VERMILION
+from workflows.report.palette import BLUE, GREY, SKY, VERMILION
 from workflows.report.wording import number_in, subscripted
 
 CANDIDATES_SHOWN = 40
 """Candidates in one diagram, each composition once, the nearest to the hull first."""
+
+LOOK = "phases"
+_MARKS = {
+    "mode": "markers",
+    "cliponaxis": False,
+    "hovertemplate": "%{text}: %{customdata[1]} eV/atom above hull (%{customdata[0]})<extra></extra>",
+}
 
 _Point = tuple[CompositionKey, float, float]
 """Composition, formation energy and energy above hull (eV/atom)."""
@@ -106,9 +113,9 @@ def point_of(row: dict[Any, Any]) -> _Point | None:
 
 
 def system_figure(system: ChemicalSystem) -> dict[str, Any]:
-    """Hull of two elements, triangle of three, table of more."""
+    """Hull of two elements, triangle of three, rows of a table for more."""
     if len(system.elements) > 3:
-        return _table(system)
+        return {"rows": _rows(system)}
     keys = [key for key in system.stable if len(key) > 1]
     ends = [key for pair in system.tie_lines for key in (*pair, pair[0])]
     traces = [
@@ -134,30 +141,34 @@ def system_figure(system: ChemicalSystem) -> dict[str, Any]:
         },
     ]
     if system.candidates:
-        traces.append(_marks(system, system.candidates, "candidates", {"color": SKY, "size": 7, "symbol": "diamond"}))
+        marker = {"color": SKY, "size": 7, "symbol": "diamond"}
+        told = _places_told(system, system.candidates)
+        traces.append({**told, **_MARKS, "name": "candidates", "marker": marker})
     return {"data": traces, "layout": _layout(system)}
 
 
 def candidate_figure(system: ChemicalSystem, row: dict[str, str], base: str) -> dict[str, Any] | None:
-    """The mark of one candidate, to be drawn over the figure ``base``; None without energies."""
+    """The mark of one candidate, to be drawn over the figure ``base``, or its row; None without energies."""
     point = point_of(row)
     if point is None:
         return None
-    own = {"color": VERMILION, "size": 14, "symbol": "star", "line": {"color": "white", "width": 1}}
-    marks = [_marks(system, [point], "this candidate", own)] if len(system.elements) <= 3 else []
-    return {"base": base, "data": marks, "layout": {}}
+    figure: dict[str, Any] = {"look": LOOK, "base": base, "data": [], "layout": {}}
+    if len(system.elements) > 3:
+        return {**figure, "row": _candidate_row(point)}
+    return {**figure, "data": [{"like": "own", **_places_told(system, [point])}]}
 
 
-def _marks(system: ChemicalSystem, points: list[_Point], name: str, marker: dict[str, Any]) -> dict[str, Any]:
+def look() -> dict[str, Any]:
+    """What the marks of single candidates share."""
+    marker = {"color": VERMILION, "size": 14, "symbol": "star", "line": {"color": "white", "width": 1}}
+    return {"traces": {"own": {**_MARKS, "name": "this candidate", "marker": marker}}, "layout": {}}
+
+
+def _places_told(system: ChemicalSystem, points: list[_Point]) -> dict[str, Any]:
     return {
         **_places(system, [(key, formation) for key, formation, _ in points]),
-        "mode": "markers",
-        "name": name,
-        "cliponaxis": False,
         "text": [subscripted(reduced_formula(key)) for key, _, _ in points],
         "customdata": [[f"{formation:.3f}", f"{above:.3f}"] for _, formation, above in points],
-        "hovertemplate": "%{text}: %{customdata[1]} eV/atom above hull (%{customdata[0]})<extra></extra>",
-        "marker": marker,
     }
 
 
@@ -198,30 +209,13 @@ def _layout(system: ChemicalSystem) -> dict[str, Any]:
     }
 
 
-def _table(system: ChemicalSystem) -> dict[str, Any]:
+def _rows(system: ChemicalSystem) -> list[list[str]]:
+    """Formula, formation energy, energy above hull (eV/atom) and kind of each phase."""
     stable = sorted(((energy, key) for key, energy in system.stable.items() if len(key) > 1))
-    rows = [(_name(key), f"{energy:.3f}", "0", "competing phase") for energy, key in stable]
-    rows += [(_name(key), f"{energy:.3f}", f"{above:.3f}", "candidate") for key, energy, above in system.candidates]
-    titles = ["phase", "formation energy<br>eV/atom", "above hull<br>eV/atom", ""]
-    colours = [GREEN if row[3] == "candidate" else "#1f2937" for row in rows]
-    trace = {
-        "type": "table",
-        "columnwidth": [3, 3, 2, 3],
-        "header": {"values": titles, "align": "left", "fill": {"color": "#f5f7fa"}, "line": {"color": "#d7dce2"}},
-        "cells": {
-            "values": [list(column) for column in zip(*rows, strict=True)],
-            "align": ["left", "right", "right", "left"],
-            "height": 24,
-            "fill": {"color": "white"},
-            "line": {"color": "#e8ebef"},
-            "font": {"color": [colours]},
-        },
-    }
-    return {
-        "data": [trace],
-        "layout": {"height": min(130 + 28 * len(rows), 460), "margin": {"l": 5, "r": 5, "t": 40, "b": 10}},
-    }
+    rows = [[reduced_formula(key), f"{energy:.3f}", "0", "competing phase"] for energy, key in stable]
+    return rows + [_candidate_row(point) for point in system.candidates]
 
 
-def _name(key: CompositionKey) -> str:
-    return subscripted(reduced_formula(key))
+def _candidate_row(point: _Point) -> list[str]:
+    key, formation, above = point
+    return [reduced_formula(key), f"{formation:.3f}", f"{above:.3f}", "candidate"]

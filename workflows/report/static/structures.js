@@ -35,6 +35,8 @@ function fillViewer(section, viewer, structure) {
     viewer.setStyle({ elem: element }, { sphere: { scale: 0.4, color: colour } });
   }
   tieFramework(viewer, model.selectedAtoms({}), structure);
+  const path = section.querySelector(".path");
+  if (path && path.checked) layPath(viewer, model.getCrystData().matrix.elements, structure.path);
   layLongestAxisAcross(viewer, model.getCrystData());
   viewer.zoomTo();
   viewer.zoom(1.45);
@@ -51,6 +53,17 @@ function tieFramework(viewer, atoms, structure) {
     for (const [atom, anion, length] of pairs) {
       if (length <= 1.2 * shortest) viewer.addCylinder({ start: atom, end: anion, radius: 0.1, color: "#9aa3af" });
     }
+  }
+}
+
+/* Hops of the mobile ion: a ball where each starts and ends, a bend at its pass. */
+function layPath(viewer, matrix, hops) {
+  const place = ([a, b, c]) => ({ x: matrix[0] * a + matrix[3] * b + matrix[6] * c, y: matrix[1] * a + matrix[4] * b + matrix[7] * c, z: matrix[2] * a + matrix[5] * b + matrix[8] * c });
+  const color = "#111827";
+  for (const hop of hops) {
+    const [start, pass, end] = [hop.slice(0, 3), hop.slice(3, 6), hop.slice(6)].map(place);
+    for (const center of [start, end]) viewer.addSphere({ center, radius: 0.28, color });
+    for (const [from, to] of [[start, pass], [pass, end]]) viewer.addCylinder({ start: from, end: to, radius: 0.13, color, fromCap: 2, toCap: 2 });
   }
 }
 
@@ -88,9 +101,9 @@ document.querySelectorAll("details.candidate").forEach((section) => {
   });
   const structure = structureBlock[section.id];
   if (!structure) return;
-  section.querySelector(".supercell").addEventListener("change", () => {
+  section.querySelectorAll(".supercell, .path").forEach((box) => box.addEventListener("change", () => {
     if (!openViewers.has(section)) drawStructure(section);
     else fillViewer(section, openViewers.get(section), structure);
-  });
+  }));
   section.querySelector(".save-cif").addEventListener("click", () => saveText(structure.cif, `${section.id}.cif`, "chemical/x-cif"));
 });
