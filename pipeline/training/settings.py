@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.problems import ConfigError, placed_problem, read_yaml
 from pipeline.stage_settings import Settings
+from pipeline.surrogates.entries import CATALOGUE
 
 LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
 
@@ -168,6 +169,13 @@ class Training(Settings):
     card: CardSettings
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees one")
     threads: int | None = Field(None, ge=1, le=1024, description="of torch on a CPU; null: torch's own choice")
+
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, value: str) -> str:
+        if value in CATALOGUE:
+            raise ValueError(f"{value} is a model of the catalogue; give a name of your own")
+        return value
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
