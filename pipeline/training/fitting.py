@@ -124,7 +124,7 @@ def fit(
             plugins=[AtomicCheckpoints()],
             default_root_dir=folder,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=True,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
 from pipeline.atomic_files import write_atomically, write_text
 from pipeline.problems import ConfigError, Problem
@@ -45,11 +45,12 @@ class Watcher:
     epoch: Callable[[Epoch], None] = lambda row: None
 
 
-class EpochKeeper(Callback):
+class EpochKeeper(Checkpoint):
     """Writes the learning curve, the best weights and the checkpoint, and ends the training when its time is over.
 
     All of it is written after an epoch, to temporary names that are renamed; the checkpoint comes last, so that a
-    killed training repeats at most the epoch it was in.
+    killed training repeats at most the epoch it was in. It is a ``Checkpoint`` for Lightning, which calls those after
+    ``EarlyStopping``, whose state belongs into the checkpoint.
     """
 
     def __init__(self, folder: Path, max_minutes: float | None, watcher: Watcher) -> None:
