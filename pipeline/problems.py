@@ -28,8 +28,10 @@ class ConfigError(Exception):
         super().__init__("\n".join(str(p) for p in problems))
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """Read a mapping, and the line of each of its keys; ConfigError when it is none."""
+def read_yaml(
+    path: Path, expected: str = "a campaign is a mapping of keys such as name, candidates, stages"
+) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """Read a mapping, and the line of each of its keys; ConfigError, which says what is ``expected``, if it is none."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -52,7 +54,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], i
     except (YAMLError, ValueError) as error:
         raise ConfigError([Problem(str(path), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
     if not isinstance(data, dict):
-        raise ConfigError([Problem(str(path), "a campaign is a mapping of keys such as name, candidates, stages")])
+        raise ConfigError([Problem(str(path), expected)])
     return data, lines
 
 
@@ -70,8 +72,10 @@ def _collect_lines(node: Any, place: tuple[str | int, ...], lines: dict[tuple[st
         _collect_lines(value, (*place, key), lines)
 
 
-def placed_problem(path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str, Any]) -> Problem:
-    """Place one of pydantic's errors in the file, in our words."""
+def placed_problem(
+    path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str, Any], whole: str = "campaign"
+) -> Problem:
+    """Place one of pydantic's errors in the file, in our words; ``whole`` names what the file describes."""
     # The tag of a discriminated union stands in pydantic's location and not in the file: drop what can't be found.
     place: tuple[str | int, ...] = ()
     for part in item["loc"]:
@@ -79,7 +83,7 @@ def placed_problem(path: Path, lines: dict[tuple[str | int, ...], int], item: di
             place = (*place, part)
     place = tuple(p for i, p in enumerate(place) if not (i == 2 and place[0] == "stages" and p in STAGES))
     line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
-    key = ".".join(str(p) for p in place) or "campaign"
+    key = ".".join(str(p) for p in place) or whole
     return Problem(f"{path}:{line}", f"{key}: {_message(item)}")
 
 

@@ -1,0 +1,1 @@
+"""Training of interatomic potentials on labelled crystals. Reading and checking labels imports no torch."""

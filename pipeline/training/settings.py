@@ -1,0 +1,227 @@
+"""Settings of a training: one YAML file, read as strictly as a campaign."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from pipeline.problems import ConfigError, placed_problem, read_yaml
+from pipeline.stage_settings import Settings, check_elements
+from pipeline.surrogates.entries import CATALOGUE
+
+LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
+
+Files = tuple[str, ...]
+
+
+class SplitShares(Settings):
+    """Shares of the groups (not of the crystals) that go to each split."""
+
+    train: float = Field(0.8, gt=0.0, lt=1.0, description="share of the groups that the weights are fitted to")
+    validation: float = Field(0.1, gt=0.0, lt=1.0, description="share that decides when to stop")
+    test: float = Field(0.1, gt=0.0, lt=1.0, description="share that the errors on the model's card are measured on")
+
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1.0) > 1e-6:
+            raise ValueError(f"train, validation and test are shares of the groups and must sum to 1, got {total:g}")
+        return self
+
+
+class DataSettings(Settings):
+    """Labelled crystals, and what they must satisfy."""
+
+    files: Files = Field(
+        (), description="extended XYZ (.xyz, .extxyz), ASE databases (.db) or Parquet files of labels, split by group"
+    )
+    train: Files = Field((), description="instead of files: those of the training split")
+    validation: Files = Field((), description="instead of files: those of the validation split")
+    test: Files = Field((), description="instead of files: those of the test split")
+    label_scheme: LabelScheme = Field(
+        description="what the energies are: mp_raw (PBE and PBE+U totals as the Materials Project computes them), "
+        "mp2020 (the same, corrected), matpes_pbe (PBE without U) or other (no formation energies then)"
+    )
+    group_by: Literal["group", "protostructure", "formula"] = Field(
+        "group",
+        description="what is never divided between splits: the labels' own group, the prototype by symmetry, or the "
+        "reduced formula",
+    )
+    shares: SplitShares = SplitShares()
+    seed: int = Field(0, ge=0, description="of the division into splits, which depends on it and the group alone")
+    min_structures_per_element: int = Field(
+        10, ge=1, le=1_000_000, description="training crystals that every element needs"
+    )
+    shortest_distance: float = Field(0.5, gt=0.0, le=3.0, description="atoms may not be nearer than this, Å")
+    largest_force: float = Field(100.0, gt=0.0, le=1e4, description="of one atom, eV/Å")
+    largest_stress: float = Field(300.0, gt=0.0, le=1e5, description="largest component, GPa")
+    largest_force_sum: float = Field(
+        0.02, gt=0.0, le=10.0, description="norm of the sum of a crystal's forces, eV/Å for each of its atoms"
+    )
+    largest_energy_deviation: float = Field(
+        8.0, gt=0.0, le=100.0, description="from the fitted energies of the elements, eV/atom: more means mixed units"
+    )
+
+    @model_validator(mode="after")
+    def _files_or_splits(self) -> Self:
+        by_split = (self.train, self.validation, self.test)
+        if self.files and any(by_split):
+            raise ValueError("give either files, which are split by group, or train, validation and test")
+        if not self.files and not all(by_split):
+            raise ValueError("needs files, or all of train, validation and test, each with at least one file")
+        return self
+
+
+class NetworkSettings(Settings):
+    """Sizes of an M3GNet that is trained from scratch."""
+
+    units: int = Field(64, ge=4, le=1024, description="neurons of a hidden layer")
+    node_width: int = Field(64, ge=4, le=1024, description="features of an atom")
+    edge_width: int = Field(64, ge=4, le=1024, description="features of a bond")
+    blocks: int = Field(3, ge=1, le=10, description="message-passing blocks")
+    cutoff: float = Field(5.0, ge=2.0, le=10.0, description="neighbours of an atom, Å")
+    three_body_cutoff: float | None = Field(
+        4.0, gt=1.0, le=10.0, description="neighbours that form angles, Å, at most the cutoff; null: no three-body term"
+    )
+    smooth: bool = Field(
+        False, description="radial functions whose slope vanishes at the cutoff too; evaluated more slowly on a CPU"
+    )
+    elements: tuple[str, ...] | None = Field(
+        None, description="elements that the model shall know, all with data; null: those of the training split"
+    )
+
+    @field_validator("elements")
+    @classmethod
+    def _known_elements(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        check_elements(value or ())
+        return value
+
+    @model_validator(mode="after")
+    def _angles_within_cutoff(self) -> Self:
+        if self.three_body_cutoff is not None and self.three_body_cutoff > self.cutoff:
+            raise ValueError(
+                f"three_body_cutoff is {self.three_body_cutoff:g} Å, beyond the cutoff at {self.cutoff:g} Å; "
+                f"write {self.cutoff:g} or less, or null for a model without the three-body term"
+            )
+        return self
+
+
+class FineTuneSettings(Settings):
+    """A model whose weights are the start; its sizes and cutoffs stay."""
+
+    model: str = Field(description="a name of `ionsieve models`, or a checkpoint's folder")
+    convention: Literal["source", "destination"] | None = Field(
+        None, description="message passing of an unknown checkpoint: destination (before matgl 3) or source"
+    )
+
+
+class LossSettings(Settings):
+    """What is minimised: a weighted sum over energies (eV/atom), forces (eV/Å) and stresses (GPa)."""
+
+    energy: float = Field(1.0, ge=0.0, description="weight of the energy for each atom")
+    force: float = Field(1.0, ge=0.0, description="weight of the force components")
+    stress: float = Field(0.1, ge=0.0, description="weight of the stress components; 0 where the data have none")
+    kind: Literal["huber", "mse", "mae"] = Field(
+        "huber", description="of each deviation: Huber's (width 1), square, absolute"
+    )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> Self:
+        if self.energy + self.force <= 0.0:
+            raise ValueError("energy and force are both 0: nothing determines the potential")
+        return self
+
+
+class FittingSettings(Settings):
+    """How the weights are fitted: AdamW with a cosine schedule."""
+
+    batch_size: int = Field(16, ge=1, le=4096, description="crystals for each step")
+    max_epochs: int = Field(100, ge=1, le=100_000, description="epochs; the learning rate's cosine ends with the last")
+    max_minutes: float | None = Field(
+        None, gt=0.0, description="stop cleanly after the epoch in which they are over; the same command goes on"
+    )
+    learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="at the start")
+    final_learning_rate: float = Field(0.01, gt=0.0, le=1.0, description="at the end, as a share of the first")
+    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="of AdamW")
+    gradient_clip: float = Field(10.0, gt=0.0, description="largest norm of the gradient")
+    patience: int | None = Field(
+        None, ge=1, description="stop when so many epochs brought no better validation loss; null: never"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of the first weights and of the order of crystals")
+
+
+class CardSettings(Settings):
+    """What the model's card says about the data."""
+
+    teacher: str | None = Field(None, description="the model that made the labels, where a model did")
+    data_licence: str = Field(min_length=1, description="terms of the labels, such as CC BY 4.0; also the model's")
+    data_citation: str = Field(min_length=1, description="where the labels come from")
+    notes: str = Field("", description="shown on the card")
+
+
+class Training(Settings):
+    """A training, whole."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the model and its folder")]
+    output: str = Field("models", description="folder in which the model's folder is made")
+    data: DataSettings
+    network: NetworkSettings | None = Field(None, description="train from scratch; the default, with its own sizes")
+    fine_tune: FineTuneSettings | None = Field(None, description="instead of network: go on from a model")
+    loss: LossSettings = LossSettings()
+    fitting: FittingSettings = FittingSettings()
+    card: CardSettings
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees one")
+    threads: int | None = Field(None, ge=1, le=1024, description="of torch on a CPU; null: torch's own choice")
+
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, value: str) -> str:
+        if value in CATALOGUE:
+            raise ValueError(f"{value} is a model of the catalogue; give a name of your own")
+        return value
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.network is not None and self.fine_tune is not None:
+            raise ValueError("network and fine_tune exclude each other; a fine-tuned model keeps its sizes")
+        return self
+
+    @property
+    def folder(self) -> Path:
+        """The model's folder."""
+        return Path(self.output) / self.name
+
+    @property
+    def sizes(self) -> NetworkSettings:
+        """Sizes of a network from scratch."""
+        return self.network or NetworkSettings()
+
+    def result_settings(self) -> dict[str, object]:
+        """Settings that change the weights after a given number of epochs, of JSON's types."""
+        fitting = self.fitting.model_dump(mode="json", exclude={"max_minutes"})
+        start = {"fine_tune": self.fine_tune.model_dump()} if self.fine_tune else {"network": self.sizes.model_dump()}
+        return json.loads(json.dumps({**start, "loss": self.loss.model_dump(), "fitting": fitting}))  # type: ignore[no-any-return]
+
+
+def load_training(path: str | Path) -> Training:
+    """Read a training file.
+
+    Raises
+    ------
+    ConfigError
+        With every problem, each placed by file, line and key.
+    """
+    path = Path(path)
+    data, lines = read_yaml(path, "a training is a mapping of keys such as name, data, fitting, card")
+    try:
+        return Training.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError([placed_problem(path, lines, dict(item), "training") for item in error.errors()]) from None
+
+
+def training_schema() -> str:
+    """JSON schema of a training file, for editors; generated from these models."""
+    return json.dumps(Training.model_json_schema(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,148 @@
+"""Training, validation and test split, by group and never by frame."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.surrogates.batch import IntArray
+from pipeline.training.findings import Findings
+from pipeline.training.groups import protostructure_group
+from pipeline.training.labelled import LabelledCrystals
+from pipeline.training.settings import SplitShares
+
+SPLITS = ("train", "validation", "test")
+# Distances between atoms of one crystal in two files agree to this, Å.
+_SAME_DISTANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The three splits; no group is in two of them."""
+
+    train: LabelledCrystals
+    validation: LabelledCrystals
+    test: LabelledCrystals
+
+    def items(self) -> Iterator[tuple[str, LabelledCrystals]]:
+        """Name and crystals of each."""
+        yield from ((name, getattr(self, name)) for name in SPLITS)
+
+
+def split_of(group: str, seed: int, shares: SplitShares) -> str:
+    """The split of a group: a hash of seed and name, so that more data never move it.
+
+    The hash, as a number from 0 to 1, is compared with the shares of validation and test, and what is left trains.
+    """
+    word = hashlib.sha256(f"{seed}:{group}".encode()).digest()[:8]
+    place = int.from_bytes(word, "big") / 2.0**64
+    if place < shares.validation:
+        return "validation"
+    return "test" if place < shares.validation + shares.test else "train"
+
+
+def split_by_group(labels: LabelledCrystals, seed: int, shares: SplitShares, findings: Findings) -> Splits | None:
+    """Divide labels by their groups; None, with the reason in ``findings``, when a split would be empty."""
+    of_group = {group: split_of(group, seed, shares) for group in set(labels.groups)}
+    names = np.array([of_group[group] for group in labels.groups])
+    rows = {name: np.flatnonzero(names == name) for name in SPLITS}
+    empty = [name for name in SPLITS if not len(rows[name])]
+    if empty:
+        findings.add(
+            "split",
+            "data",
+            None,
+            f"{len(of_group)} groups leave no crystal for {' and '.join(empty)}; give more groups, another data.seed, "
+            "larger data.shares, or files for each split",
+        )
+        return None
+    return Splits(*(labels.select(rows[name]) for name in SPLITS))
+
+
+def check_leaks(splits: Splits, findings: Findings, *, prototypes: bool = True) -> None:
+    """Find groups, crystals and (unless the groups are formulas) prototypes that two splits share.
+
+    They would make the errors on the model's card look small.
+    """
+    for k, first in enumerate(SPLITS):
+        for second in SPLITS[k + 1 :]:
+            a, b = getattr(splits, first), getattr(splits, second)
+            _shared_groups(first, a, second, b, findings)
+            _shared_crystals(first, a, second, b, findings)
+            if prototypes:
+                _shared_prototypes(first, a, second, b, findings)
+
+
+def _shared_groups(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
+    first_of_a, first_of_b = _first_places(a), _first_places(b)
+    for group in sorted(first_of_a.keys() & first_of_b.keys()):
+        message = f"group {group!r} is in data.{first} and in data.{second} ({first_of_b[group]})"
+        findings.add(f"leak {first} {second}", "data", first_of_a[group], message)
+
+
+def _first_places(labels: LabelledCrystals) -> dict[str, str]:
+    """Where each group occurs first."""
+    return dict(zip(reversed(labels.groups), reversed(labels.places), strict=True))
+
+
+def _shared_crystals(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
+    """The same crystal under two names: the same atoms at the same distances."""
+    known: dict[bytes, list[int]] = {}
+    for i, key in enumerate(_composition_keys(b)):
+        known.setdefault(key, []).append(i)
+    profiles: dict[int, np.ndarray] = {}
+    for i, key in enumerate(_composition_keys(a)):
+        for j in known.get(key, ()):
+            if j not in profiles:
+                profiles[j] = _distance_profile(b, j)
+            mine = _distance_profile(a, i)
+            if mine.shape == profiles[j].shape and np.abs(mine - profiles[j]).max(initial=0.0) < _SAME_DISTANCE:
+                message = f"the same crystal is in data.{first} and in data.{second} ({b.places[j]})"
+                findings.add(f"same {first} {second}", "data", a.places[i], message)
+                break
+
+
+def _shared_prototypes(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
+    prototypes = {p: b.places[j] for j, p in enumerate(_prototypes(b)) if p}
+    for i, prototype in enumerate(_prototypes(a)):
+        if prototype in prototypes:
+            message = f"prototype {prototype} is in data.{first} and in data.{second} ({prototypes[prototype]})"
+            findings.add(f"prototype {first} {second}", "data", a.places[i], message)
+
+
+def _composition_keys(labels: LabelledCrystals) -> list[bytes]:
+    batch = labels.crystals
+    return [np.sort(batch.numbers[o : o + n]).tobytes() for o, n in zip(batch.offsets, batch.counts, strict=True)]
+
+
+def _distance_profile(labels: LabelledCrystals, b: int) -> np.ndarray:
+    """Sorted distances within 4 Å of one crystal, after its volume: neither origin nor order of atoms matters."""
+    from kernels.neighbors import neighbor_list
+
+    part = labels.crystals.part(b, b + 1)
+    vectors = neighbor_list(part.positions, part.cells, part.counts, 4.0)[2]
+    return np.concatenate([part.volumes, np.sort(np.linalg.norm(vectors, axis=1))])
+
+
+def _prototypes(labels: LabelledCrystals) -> list[str | None]:
+    """Chemical prototype of each crystal that has symmetry."""
+    batch, found = labels.crystals, []
+    for b in range(len(labels)):
+        part = batch.part(b, b + 1)
+        row = {
+            "lattice": part.cells[0],
+            "frac_coords": part.positions @ np.linalg.inv(part.cells[0]),
+            "atomic_numbers": part.numbers,
+        }
+        group = protostructure_group(row)
+        found.append(group if "_" in group else None)
+    return found
+
+
+def rows_of_elements(labels: LabelledCrystals, elements: tuple[str, ...]) -> IntArray:
+    """(K,) number of crystals that each element occurs in."""
+    counts: IntArray = (labels.composition_counts(elements) > 0).sum(axis=0).astype(np.int64)
+    return counts

@@ -1,0 +1,246 @@
+"""Labels from files: three readers that agree, every mistake named, splits that share nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from ase.io import write
+
+from pipeline.problems import ConfigError
+from pipeline.training.baseline import fit_element_energies
+from pipeline.training.findings import Findings
+from pipeline.training.read_parquet import write_parquet
+from pipeline.training.reading import read_training_data
+from pipeline.training.settings import DataSettings, SplitShares
+from pipeline.training.splits import split_by_group, split_of
+from tests.labels import alloys, table
+
+HALVES = {"train": 0.5, "validation": 0.25, "test": 0.25}
+# With this seed the five prototypes reach all three splits.
+SEED = 3
+
+
+def settings(*files: Path, **changes) -> DataSettings:
+    given = {"label_scheme": "other", "shares": HALVES, "seed": SEED, "min_structures_per_element": 2, **changes}
+    return DataSettings(files=[str(f) for f in files], **given)
+
+
+def problems_of(chosen: DataSettings) -> str:
+    with pytest.raises(ConfigError) as caught:
+        read_training_data(chosen)
+    return str(caught.value)
+
+
+def parquet(path: Path, frame: pd.DataFrame) -> Path:
+    write_parquet(path, frame, {})
+    return path
+
+
+@pytest.fixture(scope="module")
+def crystals() -> list[Atoms]:
+    return alloys(30)
+
+
+def test_three_formats_hold_the_same(tmp_path, crystals):
+    parquet(tmp_path / "a.parquet", table(crystals))
+    write(tmp_path / "a.xyz", crystals, format="extxyz")
+    with connect(tmp_path / "a.db") as database:
+        for atoms in crystals:
+            words = dict(atoms.info)
+            database.write(atoms, data={"group": words.pop("group")}, **words)
+    read = {name: read_training_data(settings(tmp_path / f"a.{name}")) for name in ("parquet", "xyz", "db")}
+    for name in ("xyz", "db"):
+        for (_, ours), (_, theirs) in zip(read["parquet"].splits.items(), read[name].splits.items(), strict=True):
+            assert ours.ids == theirs.ids
+            assert ours.groups == theirs.groups
+            np.testing.assert_array_equal(ours.crystals.numbers, theirs.crystals.numbers)
+            # extended XYZ has eight digits
+            np.testing.assert_allclose(ours.crystals.positions, theirs.crystals.positions, atol=2e-8)
+            np.testing.assert_allclose(ours.energies, theirs.energies, atol=1e-7)
+            np.testing.assert_allclose(ours.forces, theirs.forces, atol=1e-7)
+            np.testing.assert_allclose(ours.stresses, theirs.stresses, atol=1e-4)
+    labels = read["parquet"].splits.train
+    assert labels.stresses is not None
+    k = int(labels.ids[0].removeprefix("alloy-"))
+    np.testing.assert_allclose(labels.stresses[0], crystals[k].get_stress(voigt=False) * 160.21766, rtol=1e-6)
+
+
+def test_no_group_is_divided_and_shares_are_kept(tmp_path, crystals):
+    data = read_training_data(settings(parquet(tmp_path / "a.parquet", table(crystals))))
+    groups = {name: set(labels.groups) for name, labels in data.splits.items()}
+    assert sum(len(g) for g in groups.values()) == len(set().union(*groups.values())) == 5
+    assert sum(len(labels) for _, labels in data.splits.items()) == len(crystals)
+    assert data.elements == ("Cu", "Ag", "Au")
+    shares = SplitShares()
+    placed = [split_of(f"group {k}", 0, shares) for k in range(4000)]
+    # Binomial: 400 expected of 4000, standard deviation 19.
+    assert placed.count("test") == pytest.approx(400, abs=80)
+    assert placed.count("validation") == pytest.approx(400, abs=80)
+    assert placed == [split_of(f"group {k}", 0, shares) for k in range(4000)]
+    assert placed != [split_of(f"group {k}", 1, shares) for k in range(4000)]
+
+
+def test_more_data_moves_no_group(tmp_path, crystals):
+    few = read_training_data(settings(parquet(tmp_path / "few.parquet", table(crystals[:20]))))
+    many = read_training_data(settings(parquet(tmp_path / "many.parquet", table(crystals))))
+    for name, labels in few.splits.items():
+        assert set(labels.groups) == set(getattr(many.splits, name).groups)
+
+
+def poisoned(frame: pd.DataFrame, row: int, **values) -> pd.DataFrame:
+    frame = frame.copy()
+    for name, value in values.items():
+        frame.at[row, name] = value
+    return frame
+
+
+def _nan(values, index=0):
+    values = np.array(values, float)
+    values[index] = np.nan
+    return values
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda f: poisoned(f, 2, energy=float("nan")), "a.parquet:row 3: energy missing or not finite"),
+        (lambda f: poisoned(f, 2, forces=_nan(f.forces[2])), "a.parquet:row 3: forces not finite"),
+        (lambda f: poisoned(f, 2, forces=f.forces[2][:-1]), "a.parquet:row 3: forces has 11 numbers instead of 12"),
+        (lambda f: poisoned(f, 2, energy=-2e4), "is no pseudopotential energy"),
+        (lambda f: poisoned(f, 2, energy=f.energy[2] - 60.0), "is it in another unit or scheme?"),
+        (lambda f: poisoned(f, 2, label_scheme="mp_raw"), "labels of several schemes: mp_raw, other"),
+        (lambda f: f.assign(label_scheme="mp2020"), "label_scheme is 'mp2020', but data.label_scheme is 'other'"),
+        (lambda f: f.drop(columns="group"), "has no column group"),
+        (lambda f: f.drop(columns="forces"), "has no column forces"),
+        (lambda f: f.drop(columns="energy"), "has no column energy (or energy_per_atom)"),
+        (lambda f: poisoned(f, 2, structure_id="alloy-0"), "a.parquet:row 3: structure_id 'alloy-0' occurs twice"),
+        (lambda f: poisoned(f, 2, frac_coords=np.zeros(12)), "a.parquet:row 3: atoms 0 and 1 are 0 Å apart"),
+        (lambda f: poisoned(f, 2, forces=f.forces[2] + 0.1), "forces sum up to 0.173 eV/Å for each atom"),
+        (lambda f: poisoned(f, 2, forces=f.forces[2] * 1e4), "more than data.largest_force = 100"),
+        (lambda f: poisoned(f, 2, stress=np.eye(3).ravel() * 1e3), "is it in kbar"),
+        (lambda f: poisoned(f, 2, lattice=np.zeros(9)), "a.parquet:row 3: 4 atoms in a cell of 0 Å3"),
+        (lambda f: f.assign(energy_per_atom=f.energy), "energy_per_atom times 4 atoms"),
+        (lambda f: poisoned(f, 2, atomic_numbers=np.array([29, 47, 79, 8])), "O is in "),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_with_file_and_row(tmp_path, crystals, change, words):
+    path = parquet(tmp_path / "a.parquet", change(table(crystals)))
+    assert words in problems_of(settings(path))
+
+
+def test_all_mistakes_come_at_once(tmp_path, crystals):
+    frame = poisoned(poisoned(table(crystals), 1, energy=float("nan")), 2, frac_coords=np.zeros(12))
+    (tmp_path / "b.parquet").write_bytes(b"no table")
+    (tmp_path / "c.xyz").write_text("2\nno lattice\nCu 0 0 0\n")
+    paths = [parquet(tmp_path / "a.parquet", frame), tmp_path / "b.parquet", tmp_path / "c.xyz", tmp_path / "d.db"]
+    text = problems_of(settings(*paths))
+    for words in ("row 2: energy", "row 3: atoms", "can't be read as Parquet", "as extended XYZ", "as an ASE database"):
+        assert words in text
+
+
+def test_many_bad_rows_are_counted(tmp_path, crystals):
+    frame = table(crystals).assign(energy=float("nan"))
+    text = problems_of(settings(parquet(tmp_path / "a.parquet", frame)))
+    assert "25 more of the last kind" in text
+    assert text.count("energy missing") == 5
+
+
+def test_units_are_declared_and_not_mixed(tmp_path, crystals):
+    frame = table(crystals)
+    in_gpa = read_training_data(settings(parquet(tmp_path / "a.parquet", frame)))
+    whole = pq.read_table(tmp_path / "a.parquet")
+    place = whole.schema.get_field_index("stress")
+    values = pa.array([(s / 160.21766208).tolist() for s in frame.stress], pa.list_(pa.float64()))
+
+    def with_unit(unit: str | None) -> Path:
+        field = pa.field("stress", values.type, metadata={"unit": unit} if unit else None)
+        path = tmp_path / "b.parquet"
+        pq.write_table(whole.set_column(place, field, values), path)
+        return path
+
+    in_ev = read_training_data(settings(with_unit("eV/Å3")))
+    np.testing.assert_allclose(in_ev.splits.train.stresses, in_gpa.splits.train.stresses, rtol=1e-6)
+    assert "column stress declares no unit" in problems_of(settings(with_unit(None)))
+    assert "column stress declares 'kbar'" in problems_of(settings(with_unit("kbar")))
+    energies = pa.field("energy", pa.float64(), metadata={"unit": "Ry"})
+    path = tmp_path / "c.parquet"
+    pq.write_table(whole.set_column(whole.schema.get_field_index("energy"), energies, whole.column("energy")), path)
+    assert "column energy must be in eV, declares Ry" in problems_of(settings(path))
+    frames = alloys(10)
+    frames[4].info["stress_unit"] = "GPa"
+    write(tmp_path / "d.xyz", frames, format="extxyz")
+    text = problems_of(settings(tmp_path / "d.xyz"))
+    assert "stresses in several units: eV/Å3 (first in row 1), GPa (first in row 5)" in text
+
+
+def test_leaks_between_given_splits(tmp_path, crystals):
+    frame = table(crystals)
+    by_group = {name: frame[frame.group == name] for name in ("fcc", "L1_2", "B2")}
+    files = {
+        split: [str(parquet(tmp_path / f"{split}.parquet", by_group[group]))]
+        for split, group in zip(("train", "validation", "test"), by_group, strict=True)
+    }
+    clean = DataSettings(label_scheme="other", min_structures_per_element=1, **files)
+    assert read_training_data(clean).splits.test.groups[0] == "B2"
+    parquet(tmp_path / "test.parquet", pd.concat([by_group["B2"], by_group["fcc"][:1].assign(structure_id="x")]))
+    text = problems_of(clean)
+    assert "train.parquet:row 1: group 'fcc' is in data.train and in data.test" in text
+    assert "the same crystal is in data.train and in data.test" in text
+    renamed = by_group["fcc"][:1].assign(structure_id="x", group="other name")
+    parquet(tmp_path / "test.parquet", pd.concat([by_group["B2"], renamed]))
+    text = problems_of(clean)
+    assert "group" not in text
+    assert "the same crystal is in data.train and in data.test" in text
+
+
+def test_a_shared_prototype_is_a_leak_unless_groups_are_formulas(tmp_path):
+    def rock(symbol: str, size: float, energy: float) -> Atoms:
+        atoms = Atoms(
+            [symbol, "O"], scaled_positions=[[0] * 3, [0.5] * 3], cell=(np.ones((3, 3)) - np.eye(3)) * size / 2
+        )
+        atoms.pbc = True
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((2, 3)), stress=np.zeros(6))
+        atoms.info = {"group": symbol, "label_scheme": "other"}
+        return atoms
+
+    files = {}
+    for split, crystal in zip(("train", "validation", "test"), (rock("Mg", 4.2, -12.0), rock("Ca", 4.8, -12.6), rock("Sr", 5.2, -12.3)), strict=True):  # fmt: skip # noqa: E501
+        write(tmp_path / f"{split}.xyz", crystal, format="extxyz")
+        files[split] = [str(tmp_path / f"{split}.xyz")]
+    text = problems_of(DataSettings(label_scheme="other", min_structures_per_element=1, **files))
+    assert "prototype A1B1_2_225_a_b is in data.train and in data.validation" in text
+    text = problems_of(DataSettings(label_scheme="other", group_by="formula", min_structures_per_element=1, **files))
+    assert "prototype" not in text
+    assert "Ca is in 0 crystals of the training split" in text
+
+
+def test_groups_that_leave_a_split_empty(crystals, tmp_path):
+    path = parquet(tmp_path / "a.parquet", table(crystals[:1]))
+    assert "1 groups leave no crystal for" in problems_of(settings(path))
+
+
+def test_baseline_recovers_the_elements_and_bears_fixed_proportions():
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 5, (40, 3)).astype(float)
+    counts[:, 0] += 1.0
+    energies = counts @ [-3.0, -7.5, -1.2]
+    np.testing.assert_allclose(fit_element_energies(counts, energies), [-3.0, -7.5, -1.2], atol=1e-9)
+    salt = np.array([[1.0, 1.0], [4.0, 4.0]])
+    fitted = fit_element_energies(salt, salt.sum(axis=1) * -3.4)
+    np.testing.assert_allclose(fitted, [-3.4, -3.4], atol=1e-6)  # the ridge shares it evenly
+
+
+def test_stress_may_be_left_out_of_all_files_only(tmp_path, crystals):
+    first = parquet(tmp_path / "a.parquet", table(crystals[:15]).drop(columns="stress"))
+    second = parquet(tmp_path / "b.parquet", table(crystals[15:]))
+    assert read_training_data(settings(first, second)).splits.train.stresses is None
+    findings = Findings()
+    labels = read_training_data(settings(second)).splits.train
+    assert split_by_group(labels, SEED, SplitShares(**HALVES), findings) is None
+    assert findings
