@@ -67,7 +67,9 @@ def energy_scheme(surrogate: str | Surrogate) -> str:
 
     if surrogate not in CATALOGUE:
         raise ValueError(f"the energy scheme of model {surrogate!r} is unknown; known are {', '.join(CATALOGUE)}")
-    return CATALOGUE[surrogate].scheme
+    scheme = CATALOGUE[surrogate].scheme
+    assert scheme is not None, "every model of the catalogue has one"
+    return scheme
 
 
 def default_elemental_references() -> Mapping[str, float]:

@@ -71,7 +71,7 @@ Node = dict[str, Any]
 def configuration_page() -> str:
     """The whole page, as Markdown."""
     root = Campaign.model_json_schema()
-    reference = _Reference(root["$defs"], _campaigns())
+    reference = Reference(root["$defs"], files_in_configs(_SHOWN_BY), EXAMPLES)
     lines = [
         "# Configuration",
         "",
@@ -93,12 +93,12 @@ def configuration_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-class _Reference:
-    """Sections and tables of a JSON schema, with examples out of campaign files."""
+class Reference:
+    """Sections and tables of a JSON schema, with examples out of the files shown, else of our own."""
 
-    def __init__(self, definitions: dict[str, Node], campaigns: list[Node]) -> None:
+    def __init__(self, definitions: dict[str, Node], shown: list[Node], own: dict[str, Any]) -> None:
         self._definitions = definitions
-        self._campaigns = campaigns
+        self._shown, self._own = shown, own
 
     def model_in(self, node: Node) -> Node | None:
         """The model that a key holds, alone or as the items of a list; gates have a section of their own."""
@@ -167,11 +167,11 @@ class _Reference:
         return ", ".join(found + [f"each {bounds}" for below in inside if (bounds := self._bounds(below))])
 
     def example(self, key: str, node: Node) -> str:
-        """A value from a campaign in configs/, else one of ours, else the default where it says something."""
+        """A value from a file in configs/, else one of ours, else the default where it says something."""
         if self.model_in(node) is not None or key in ("stages", "reference"):
             return ""
-        values = [found for campaign in self._campaigns for found in _values_at(campaign, key.split("."))]
-        texts = [_yaml(value) for value in (*values, *(EXAMPLES[k] for k in (key,) if k in EXAMPLES))]
+        values = [found for file in self._shown for found in _values_at(file, key.split("."))]
+        texts = [_yaml(value) for value in (*values, *(self._own[k] for k in (key,) if k in self._own))]
         default = node.get("default")
         if not texts and default not in (None, {}, [], ""):
             texts = [_yaml(default)]
@@ -187,7 +187,7 @@ def _meaning_for_every_stage(key: str) -> str:
     return (field.description or "") if field else ""
 
 
-def _stages(reference: _Reference, node: Node) -> list[str]:
+def _stages(reference: Reference, node: Node) -> list[str]:
     """The steps of the funnel: what all have, then each stage."""
     models = [reference.definition(part["$ref"]) for part in node["items"]["oneOf"]]
     common = {**models[0], "properties": {n: p for n, p in models[0]["properties"].items() if n in _OF_EVERY_STAGE}}
@@ -208,7 +208,7 @@ def _any_stage(model: Node) -> Node:
     return {"properties": {**model["properties"], "stage": stage}, "required": ["stage"]}
 
 
-def _gates(reference: _Reference) -> list[str]:
+def _gates(reference: Reference) -> list[str]:
     """How a gate is written, and every column that may have one."""
     gate = reference.definition("#/$defs/Gate")
     lines = ["", "## gates", "", _paragraph(gate), "", *reference.table("gates", gate)]
@@ -222,9 +222,9 @@ def _gates(reference: _Reference) -> list[str]:
     return lines
 
 
-def _campaigns() -> list[Node]:
+def files_in_configs(paths: tuple[str, ...]) -> list[Node]:
     yaml = YAML(typ="safe", pure=True)
-    return [yaml.load((ROOT / path).read_text(encoding="utf-8")) for path in _SHOWN_BY]
+    return [yaml.load((ROOT / path).read_text(encoding="utf-8")) for path in paths]
 
 
 def _values_at(node: Any, path: list[str]) -> list[Any]:

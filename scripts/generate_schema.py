@@ -1,4 +1,4 @@
-"""Write configs/campaign.schema.json and the generated pages of docs/; --check fails when they are stale."""
+"""Write the JSON schemas in configs/ and the generated pages of docs/; --check fails when they are stale."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 from configuration_reference import configuration_page
+from training_reference import training_page
 
 from pipeline import schema
 from pipeline.config import json_schema
+from pipeline.training.settings import training_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,6 +41,8 @@ def main() -> None:
         (ROOT / "configs" / "campaign.schema.json", json_schema()),
         (ROOT / "docs" / "columns.md", columns_page()),
         (ROOT / "docs" / "configuration.md", configuration_page()),
+        (ROOT / "configs" / "training.schema.json", training_schema()),
+        (ROOT / "docs" / "training_configuration.md", training_page()),
     ):
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue

@@ -182,8 +182,10 @@ def _find_models(
         try:
             located = catalogue.locate(potential.model, environ)
             convention = catalogue.resolve_convention(located, potential.convention)
-            scheme = located.entry.scheme if located.entry else potential.scheme
+            scheme = (located.entry.scheme if located.entry else None) or potential.scheme
             models["potential"] = digest_of([located.sha256, convention, scheme])
+            if located.entry is not None:
+                problems += _outside_domain(campaign, located.entry, where)
         except ValueError as error:
             problems.append(Problem(where, f"potential.convention: {error}"))
     if potential.second_opinion:
@@ -212,6 +214,15 @@ def _find_models(
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models
+
+
+def _outside_domain(campaign: Campaign, entry: catalogue.CatalogueEntry, where: str) -> list[Problem]:
+    """Elements of the campaign that the potential was not trained on."""
+    unknown = sorted(set(campaign.candidates.elements) - set(entry.elements))
+    if not unknown:
+        return []
+    text = f"{entry.name} does not know {', '.join(unknown)}; it knows {', '.join(entry.elements)}"
+    return [Problem(where, f"candidates.elements: {text}")]
 
 
 def _unreadable_data(

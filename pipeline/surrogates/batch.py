@@ -17,6 +17,8 @@ IntArray = NDArray[np.int64]
 MAX_EDGES = 200_000
 # Pair-image tests of a neighbour search for each pair it may find: beyond it the cell is a needle or mostly empty.
 _WORK_PER_EDGE = 500.0
+# A model that knows more elements is not the narrow one that an error had better list them of.
+_LISTED = 30
 # Neighbours of one atom that no crystal has: 2,000 within 6 Å leave half a cubic ångström for each.
 _DENSEST = 2_000.0
 
@@ -176,7 +178,10 @@ def rejection(
         return f"DisorderedStructure: {structure.formula} has partly occupied sites; order it first"
     unknown = sorted({site.specie.symbol for site in structure} - set(elements))
     if unknown:
-        return f"UnknownElement: the model does not know {', '.join(unknown)} (in {structure.formula})"
+        return (
+            f"UnknownElement: the model does not know {', '.join(unknown)} (in {structure.formula}); it knows "
+            f"{', '.join(elements) if len(elements) <= _LISTED else f'{len(elements)} elements'}"
+        )
     cell = np.asarray(structure.lattice.matrix)
     if not (np.isfinite(structure.frac_coords).all() and np.isfinite(cell).all()):
         return f"NonFiniteCoordinates: {structure.formula} has coordinates or a lattice that are not finite"

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from pipeline.cache import user_cache
+from pipeline.surrogates.declared import declared_entry
 from pipeline.surrogates.entries import (
     CATALOGUE,
     CONVENTIONS,
@@ -121,7 +122,7 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
     """Find a model's files and check them against the catalogue.
 
     Looked up in this order: a path, ``$IONSIEVE_DATA/models/<name>``, the user's cache. CHGNet comes from its
-    Python package.
+    Python package. A model that isn't in the catalogue may declare itself (:mod:`pipeline.surrogates.declared`).
 
     Parameters
     ----------
@@ -135,7 +136,9 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
     ModelNotFoundError
         With everything that was tried and the remedy.
     ChecksumError
-        A file of a known model differs from the pinned SHA-256.
+        A file of a known model differs from the pinned SHA-256, or one of a model of one's own from what it declares.
+    BadDeclarationError
+        A model's ``ionsieve.json`` is damaged.
     """
     text = str(name_or_path)
     if text == "CHGNet":
@@ -146,9 +149,10 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
         if not all(path.is_file() for path in files.values()):
             continue
         digest = _sha256(files["state.pt"])
-        entry = _entry_of(folder.resolve().name, digest)
+        entry = _entry_of(folder.resolve().name, digest) or declared_entry(folder)
         if entry is not None:
-            _checked_digest(entry, files["model.json"])
+            for path in files.values():
+                _checked_digest(entry, path)
         return LocatedModel(entry.name if entry else folder.resolve().name, entry, files, digest, what)
     raise _not_found(text, tried, environ)
 
@@ -177,8 +181,8 @@ def resolve_convention(model: LocatedModel, convention: str | None) -> Conventio
         return convention
     if convention is not None and convention != model.entry.convention:
         raise UnknownConventionError(
-            f"model {model.name!r} has the convention {model.entry.convention!r} in the catalogue, "
-            f"got {convention!r}; leave it out"
+            f"model {model.name!r} has the convention {model.entry.convention!r}, by the catalogue or its "
+            f"ionsieve.json, got {convention!r}; leave it out"
         )
     return model.entry.convention
 

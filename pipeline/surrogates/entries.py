@@ -62,10 +62,11 @@ class CatalogueEntry:
     convention : str or None
         Atom on which messages are aggregated: ``destination`` for checkpoints made before matgl 3,
         ``source`` for later ones, None where the question does not arise (CHGNet).
-    scheme : str
-        What its energies are: ``mp_raw`` raw PBE(+U) totals that need MP2020 corrections, ``mp2020`` totals
-        that carry them, ``matpes_pbe`` PBE totals without U, ``mp_legacy_formation`` formation energies of
-        the 2018 Materials Project, ``band_gap`` no energy but a gap in eV.
+    scheme : str or None
+        What its energies are (None where a model of one's own doesn't say): ``mp_raw`` raw PBE(+U) totals that
+        need MP2020 corrections, ``mp2020`` totals that carry them, ``matpes_pbe`` PBE totals without U,
+        ``mp_legacy_formation`` formation energies of the 2018 Materials Project, ``band_gap`` no energy but a gap
+        in eV.
     elements : tuple of str
         Elements it was trained on.
     sha256 : dict
@@ -87,7 +88,7 @@ class CatalogueEntry:
     kind: Kind
     architecture: Architecture
     convention: Convention | None
-    scheme: EnergyScheme
+    scheme: EnergyScheme | None
     elements: tuple[str, ...]
     sha256: Mapping[str, str]
     url: str | None
@@ -104,7 +105,7 @@ class CatalogueEntry:
 
 @dataclass(frozen=True)
 class LocatedModel:
-    """A model found on disk: its entry (None if unknown), its files, and its convention."""
+    """A model found on disk: its entry (the catalogue's, or what it declares of itself; else None) and its files."""
 
     name: str
     entry: CatalogueEntry | None

@@ -63,7 +63,7 @@ def build_potential(
         evaluator = CHGNetEvaluator(next(iter(model.files.values())), where, edges)
     else:
         evaluator = M3GNetEvaluator(load_matgl(model, resolved), where, edges)
-    declared = model.entry.scheme if model.entry is not None else scheme
+    declared = (None if model.entry is None else model.entry.scheme) or scheme
     return Potential(model.name, model.sha256, declared, evaluator, str(where), max_edges=limit, budget=budget)
 
 

@@ -1,4 +1,4 @@
-"""Fitting the weights, by matgl's Lightning module and Lightning's trainer; a killed fit goes on from its checkpoint."""
+"""Fitting the weights by matgl's Lightning module and Lightning's trainer; a killed fit goes on where it was."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from pipeline.atomic_files import write_atomically
+from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates.batch import FloatArray
 from pipeline.training.graphs import CrystalGraphs, loader
 from pipeline.training.network import ArrangedM3GNet
-from pipeline.training.progress import BEST, LAST, Epoch, EpochKeeper, Watcher
+from pipeline.training.progress import BEST, Epoch, EpochKeeper, Watcher
 from pipeline.training.settings import LossSettings, Training
 
 _LOSSES: dict[str, str] = {"huber": "huber_loss", "mse": "mse_loss", "mae": "l1_loss"}
@@ -96,15 +97,15 @@ def fit(
     ------
     KeyboardInterrupt
         Ctrl-C; the checkpoint of the last epoch stays.
-    FloatingPointError
-        The loss is no longer finite.
+    ConfigError
+        The loss is no longer finite, or the checkpoint is damaged.
     """
     with _quiet():
         from lightning.pytorch import Trainer
         from lightning.pytorch.callbacks import EarlyStopping
         from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-        class AtomicCheckpoints(TorchCheckpointIO):  # type: ignore[misc]
+        class AtomicCheckpoints(TorchCheckpointIO):
             """Checkpoints that are old or new after a crash, never half."""
 
             def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
@@ -123,7 +124,7 @@ def fit(
             plugins=[AtomicCheckpoints()],
             default_root_dir=folder,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=True,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -132,16 +133,15 @@ def fit(
         module = _module(settings, start)
         size = settings.fitting.batch_size
         batches = loader(train, size, settings.fitting.seed), loader(validation, size, None)
-        last = folder / LAST
-        _run(trainer, module, *batches, last if last.exists() else None)
-    if not np.isfinite(keeper.rows[-1]["train_loss"]):
-        raise FloatingPointError(
-            f"the loss is not finite after epoch {len(keeper.rows)}; lower fitting.learning_rate, or look for labels that "
-            f"do not fit; delete {folder} to begin anew"
-        )
+        checkpoint = keeper.restore()
+        if not keeper.finished:
+            _run(trainer, module, *batches, checkpoint)
+    if not np.isfinite([keeper.rows[-1]["train_loss"], keeper.rows[-1]["validation_loss"]]).all():
+        message = f"the loss is not finite after epoch {len(keeper.rows)}; delete {folder} and lower the learning rate"
+        raise ConfigError([Problem("fitting.learning_rate", message)])
     best = torch.load(folder / BEST, weights_only=True)
     module.model.load_state_dict(best)
-    return Fit(module.model.model.network.cpu(), keeper.rows, keeper.best_epoch, not keeper.time_over)
+    return Fit(module.model.model.network.cpu(), keeper.rows, keeper.best_epoch, keeper.finished)
 
 
 def _module(settings: Training, start: Start) -> Any:

@@ -61,7 +61,9 @@ def _graphs(labels: LabelledCrystals, rows: np.ndarray, cutoff: float, with_stre
     for b, (atom, count) in enumerate(zip(batch.offsets, batch.counts, strict=True)):
         mine = slice(ends[b] - edges[b], ends[b])
         positions = batch.positions[atom : atom + count]
-        graph = Data(num_nodes=int(count), edge_index=torch.from_numpy(np.stack([source[mine], destination[mine]]) - atom))
+        graph = Data(
+            num_nodes=int(count), edge_index=torch.from_numpy(np.stack([source[mine], destination[mine]]) - atom)
+        )
         graph.pbc_offset = torch.from_numpy(images[mine].astype(np.float32))
         graph.node_type = torch.from_numpy(rows[batch.numbers[atom : atom + count]])
         graph.frac_coords = _tensor(positions @ np.linalg.inv(batch.cells[b]))

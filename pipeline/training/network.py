@@ -38,7 +38,7 @@ class ArrangedM3GNet(nn.Module):
 
     @property
     def network(self) -> Any:
-        """matgl's module with the trained parameters."""
+        """The module of matgl with the trained parameters."""
         return self.arranged.network
 
     @property
@@ -47,7 +47,7 @@ class ArrangedM3GNet(nn.Module):
         return tuple(self.network.element_types)
 
     def forward(self, g: Any, state_attr: Tensor | None = None, l_g: Any = None) -> Tensor:
-        """(B,) outputs of a batch of graphs with ``pos`` and ``pbc_offshift`` in Å; the other arguments are not used."""
+        """(B,) outputs of a batch of graphs with ``pos`` and ``pbc_offshift`` in Å; the rest is not used."""
         self.arranged.prepare()
         source, destination = g.edge_index[0], g.edge_index[1]
         vectors = g.pos.index_select(0, destination) + g.pbc_offshift - g.pos.index_select(0, source)
@@ -58,7 +58,7 @@ class ArrangedM3GNet(nn.Module):
 
 
 def fresh_network(sizes: NetworkSettings, elements: Sequence[str], seed: int) -> Any:
-    """matgl's M3GNet with first weights that depend on the seed alone."""
+    """An M3GNet of matgl with first weights that depend on the seed alone."""
     arguments = {
         "element_types": tuple(elements),
         "dim_node_embedding": sizes.node_width,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Checkpoint
 
 from pipeline.atomic_files import write_atomically, write_text
+from pipeline.problems import ConfigError, Problem
 
 LAST, BEST, CURVE = "last.ckpt", "best.pt", "learning_curve.csv"
 
@@ -32,6 +33,9 @@ CURVE_COLUMNS = (
 
 Epoch = dict[str, float]
 
+# Attributes of the keeper that its state in the checkpoint has.
+_KEPT = ("rows", "best", "best_epoch", "finished")
+
 
 @dataclass(frozen=True)
 class Watcher:
@@ -41,11 +45,12 @@ class Watcher:
     epoch: Callable[[Epoch], None] = lambda row: None
 
 
-class EpochKeeper(Callback):  # type: ignore[misc]
+class EpochKeeper(Checkpoint):
     """Writes the learning curve, the best weights and the checkpoint, and ends the training when its time is over.
 
-    All of it is written after an epoch, to temporary names that are renamed; the checkpoint comes last, so that a killed
-    training repeats at most the epoch it was in.
+    All of it is written after an epoch, to temporary names that are renamed; the checkpoint comes last, so that a
+    killed training repeats at most the epoch it was in. It is a ``Checkpoint`` for Lightning, which calls those after
+    ``EarlyStopping``, whose state belongs into the checkpoint.
     """
 
     def __init__(self, folder: Path, max_minutes: float | None, watcher: Watcher) -> None:
@@ -53,16 +58,17 @@ class EpochKeeper(Callback):  # type: ignore[misc]
         self.rows: list[Epoch] = []
         self.best = float("inf")
         self.best_epoch = -1
-        self.time_over = False
+        self.finished = False
         self._begun = self._epoch_begun = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """Kept in the checkpoint."""
-        return {"rows": self.rows, "best": self.best, "best_epoch": self.best_epoch}
+        return {name: getattr(self, name) for name in _KEPT}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """From the checkpoint."""
-        self.rows, self.best, self.best_epoch = (state_dict[key] for key in ("rows", "best", "best_epoch"))
+        for name in _KEPT:
+            setattr(self, name, state_dict[name])
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Start the epoch's clock."""
@@ -85,11 +91,30 @@ class EpochKeeper(Callback):  # type: ignore[misc]
             self.best, self.best_epoch = row["validation_loss"], trainer.current_epoch + 1
             weights = {key: value.cpu() for key, value in pl_module.model.state_dict().items()}
             write_atomically(self.folder / BEST, lambda stream: torch.save(weights, stream))
+        self.finished = bool(trainer.should_stop) or trainer.current_epoch + 1 == trainer.max_epochs
         if self.max_minutes is not None and now - self._begun + row["seconds"] > 60.0 * self.max_minutes:
-            self.time_over = trainer.should_stop = True
+            trainer.should_stop = True
         write_curve(self.folder / CURVE, self.rows)
         trainer.save_checkpoint(self.folder / LAST)
         self.watcher.epoch(row)
+
+    def restore(self) -> Path | None:
+        """The folder's checkpoint, or None if there is none; the keeper takes over its state.
+
+        Raises
+        ------
+        ConfigError
+            The checkpoint is damaged.
+        """
+        path = self.folder / LAST
+        if not path.exists():
+            return None
+        try:
+            self.load_state_dict(torch.load(path, weights_only=True, map_location="cpu")["callbacks"][self.state_key])
+        except Exception as error:  # torch raises many unrelated types for a broken file
+            message = f"can't be gone on from ({error}); delete {self.folder} to begin anew"
+            raise ConfigError([Problem(str(path), message)]) from None
+        return path
 
     @staticmethod
     def _rate(trainer: Any) -> float:

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.problems import ConfigError, placed_problem, read_yaml
-from pipeline.stage_settings import Settings
+from pipeline.stage_settings import Settings, check_elements
+from pipeline.surrogates.entries import CATALOGUE
 
 LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
 
@@ -92,6 +93,12 @@ class NetworkSettings(Settings):
         None, description="elements that the model shall know, all with data; null: those of the training split"
     )
 
+    @field_validator("elements")
+    @classmethod
+    def _known_elements(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        check_elements(value or ())
+        return value
+
     @model_validator(mode="after")
     def _angles_within_cutoff(self) -> Self:
         if self.three_body_cutoff is not None and self.three_body_cutoff > self.cutoff:
@@ -169,6 +176,13 @@ class Training(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees one")
     threads: int | None = Field(None, ge=1, le=1024, description="of torch on a CPU; null: torch's own choice")
 
+    @field_validator("name")
+    @classmethod
+    def _own_name(cls, value: str) -> str:
+        if value in CATALOGUE:
+            raise ValueError(f"{value} is a model of the catalogue; give a name of your own")
+        return value
+
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if self.network is not None and self.fine_tune is not None:
@@ -187,7 +201,7 @@ class Training(Settings):
 
     def result_settings(self) -> dict[str, object]:
         """Settings that change the weights after a given number of epochs, of JSON's types."""
-        fitting = self.fitting.model_dump(mode="json", exclude={"max_minutes", "patience"})
+        fitting = self.fitting.model_dump(mode="json", exclude={"max_minutes"})
         start = {"fine_tune": self.fine_tune.model_dump()} if self.fine_tune else {"network": self.sizes.model_dump()}
         return json.loads(json.dumps({**start, "loss": self.loss.model_dump(), "fitting": fitting}))  # type: ignore[no-any-return]
 

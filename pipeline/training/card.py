@@ -1,0 +1,107 @@
+"""The card of a trained model: what it was made of, how, and how wrong it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.training.errors import ALL
+from pipeline.training.labelled import LabelledCrystals
+from pipeline.training.reading import TrainingData
+
+Card = dict[str, Any]
+
+
+def data_facts(data: TrainingData) -> dict[str, Any]:
+    """Files with their SHA-256, and what each split holds."""
+    return {
+        "files": data.files,
+        "label_scheme": data.splits.train.scheme,
+        "splits": {name: _split_facts(labels, data.elements) for name, labels in data.splits.items()},
+    }
+
+
+def _split_facts(labels: LabelledCrystals, elements: tuple[str, ...]) -> dict[str, Any]:
+    present = (labels.composition_counts(elements) > 0).sum(axis=0)
+    return {
+        "crystals": len(labels),
+        "atoms": int(labels.crystals.counts.sum()),
+        "groups": len(set(labels.groups)),
+        "crystals_with_element": {symbol: int(n) for symbol, n in zip(elements, present, strict=True)},
+        "sources": dict(Counter(labels.sources).most_common()),
+        "digest": labels.digest(),
+    }
+
+
+def card_page(card: Card) -> str:
+    """The card as Markdown."""
+    data, fit = card["data"], card["fit"]
+    splits = data["splits"]
+    duration = f"{fit['epochs']} epochs in {fit['seconds'] / 3600.0:.2f} h, the best is {fit['best_epoch']}"
+    ended = "" if fit["finished"] else "; max_minutes ended it, the same command goes on"
+    lines = [
+        f"# {card['name']}",
+        "",
+        f"An M3GNet potential of {card['parameters']:,} parameters for {', '.join(card['elements'])}, "
+        f"{card['start']['description']}.",
+        "",
+        *([card["notes"], ""] if card["notes"] else []),
+        "| | |",
+        "|---|---|",
+        f"| energies | {data['label_scheme']} |",
+        f"| labels from | {card['citation']} |",
+        f"| teacher | {card['teacher'] or 'none: labels are computed'} |",
+        f"| terms | {card['licence']} |",
+        "| convention | messages summed on the source atom, as in matgl 3 and 4; `matgl.load_model` reads the folder |",
+        f"| three-body term | {card['three_body']} |",
+        f"| training | {duration}{ended} |",
+        f"| weights | SHA-256 {card['sha256']['state.pt']} |",
+        f"| command | `{card['provenance'].get('command', '')}` |",
+        "",
+        "## Data",
+        "",
+        "Split by prototype: no group is in two splits.",
+        "",
+        "| split | crystals | groups | atoms |",
+        "|---|---|---|---|",
+        *(f"| {name} | {s['crystals']:,} | {s['groups']:,} | {s['atoms']:,} |" for name, s in splits.items()),
+        "",
+        "Crystals of the training split with each element: "
+        + ", ".join(f"{symbol} {n}" for symbol, n in splits["train"]["crystals_with_element"].items())
+        + ".",
+        "",
+        *(f"- `{file}`: SHA-256 {digest}" for file, digest in data["files"].items()),
+        "",
+        "## Errors on the test split",
+        "",
+        "Of prototypes that were not trained on, against the labels. Mean and median of the absolute error; energies "
+        "by crystal, forces and stresses by component.",
+        "",
+        *_error_table(card["errors"]),
+        "",
+        f"Energies by `matgl.load_model` agree to {card['agreement_with_matgl']['largest']:.1e} eV/atom "
+        f"({card['agreement_with_matgl']['crystals']} test crystals).",
+        "",
+        "## Made with",
+        "",
+        *(f"- {name} {version}" for name, version in card["provenance"].get("versions", {}).items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _error_table(errors: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "| class | crystals | energy, meV/atom | median | force, meV/Å | median | stress, GPa | median |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, row in errors.items():
+        numbers = [
+            "–" if row[f"{quantity}_{measure}"] is None else f"{row[f'{quantity}_{measure}']:.3g}"
+            for quantity in ("energy", "force", "stress")
+            for measure in ("mae", "median")
+        ]
+        failed = f" ({row['failed']} failed)" if row["failed"] else ""
+        title = f"**{name}**" if name == ALL else name
+        lines.append(f"| {title} | {row['crystals']}{failed} | {' | '.join(numbers)} |")
+    return lines

@@ -1,0 +1,240 @@
+"""A training from its settings to a model's folder: read, start, fit, export, measure."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.atomic_files import write_json, write_text
+from pipeline.problems import ConfigError, Problem
+from pipeline.surrogates import load_potential
+from pipeline.surrogates.batch import CrystalBatch
+from pipeline.surrogates.catalogue import locate, resolve_convention
+from pipeline.surrogates.loaders import resolve_device
+from pipeline.surrogates.loading import load_matgl
+from pipeline.surrogates.results import Evaluation
+from pipeline.training.baseline import fit_element_energies
+from pipeline.training.card import Card, card_page, data_facts
+from pipeline.training.errors import errors_by_class
+from pipeline.training.export import export_model, matgl_energies
+from pipeline.training.fitting import Fit, Start, fit
+from pipeline.training.graphs import CrystalGraphs
+from pipeline.training.labelled import LabelledCrystals
+from pipeline.training.network import NO_THREE_BODY, fresh_network, network_of
+from pipeline.training.progress import CURVE, Watcher, write_curve
+from pipeline.training.reading import TrainingData, read_training_data
+from pipeline.training.settings import Training
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+WORK = "training"
+_IDENTITY = "identity.json"
+# Test crystals that plain matgl is asked for too, the smallest ones: its line graphs are slow.
+_CHECKED = 4
+# eV/atom; float32 in another order of operations differs by some 1e-6.
+_AGREEMENT = 1e-4
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained model: its folder, its card, whether training has come to its end."""
+
+    folder: Path
+    card: Card
+    finished: bool
+
+
+def train(settings: Training, watcher: Watcher, provenance: Mapping[str, Any]) -> Outcome:
+    """Train a potential, or go on where it was left, and write its folder.
+
+    Parameters
+    ----------
+    settings : Training
+        See :class:`pipeline.training.settings.Training`.
+    watcher : Watcher
+        Told of batches and epochs.
+    provenance : mapping
+        Command, versions and hardware, for the card; of JSON's types.
+
+    Raises
+    ------
+    ConfigError
+        Bad data, a model that can't be gone on from, a folder that holds another training.
+    KeyboardInterrupt
+        Ctrl-C; the last epoch's checkpoint stays.
+    """
+    sizes = None if settings.fine_tune else settings.sizes
+    data = read_training_data(settings.data, sizes.elements if sizes else None)
+    train_labels, validation = data.splits.train, data.splits.validation
+    with_stress = settings.loss.stress > 0.0
+    if with_stress and train_labels.stresses is None:
+        raise _problem("loss.stress", "the data have no stresses; write 0, or add them to every file")
+    device = _device(settings)
+    base = _base_facts(settings)
+    work = settings.folder / WORK
+    _check_identity(work, settings, data, base)
+    start = _start(settings, data)
+    graphs = [
+        CrystalGraphs(labels, data.elements, float(start.network.cutoff), with_stress)
+        for labels in (train_labels, validation)
+    ]
+    done = fit(settings, start, graphs[0], graphs[1], work, device, watcher)
+    write_curve(settings.folder / CURVE, done.rows)
+    return _finish(settings, data, start, done, base, provenance)
+
+
+def _problem(key: str, message: str) -> ConfigError:
+    return ConfigError([Problem(key, message)])
+
+
+def _device(settings: Training) -> torch.device:
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    try:
+        return resolve_device(settings.device)
+    except ValueError as error:
+        raise _problem("device", str(error)) from None
+
+
+def _base_facts(settings: Training) -> dict[str, str]:
+    """Name, digest and terms of the model that is fine-tuned, and how the training starts in words."""
+    if settings.fine_tune is None:
+        return {"description": "trained from scratch"}
+    try:
+        found = locate(settings.fine_tune.model)
+        convention = resolve_convention(found, settings.fine_tune.convention)
+    except ValueError as error:
+        raise _problem("fine_tune.model", str(error)) from None
+    carried = ", its messages carried over to the source atom" if convention == "destination" else ""
+    return {
+        "description": f"fine-tuned from {found.name}{carried}",
+        "model": found.name,
+        "sha256": found.sha256,
+        "licence": found.entry.licence if found.entry else "unknown",
+        "citation": found.entry.citation if found.entry else "unknown",
+    }
+
+
+def _check_identity(work: Path, settings: Training, data: TrainingData, base: Mapping[str, str]) -> None:
+    """Refuse to go on with other data or settings than those of the checkpoint."""
+    identity = {
+        **settings.result_settings(),
+        "data": {name: labels.digest() for name, labels in data.splits.items()},
+        "elements": list(data.elements),
+        "base": base.get("sha256"),
+    }
+    path = work / _IDENTITY
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differing = sorted(key for key in {*identity, *before} if identity.get(key) != before.get(key))
+        if differing:
+            raise _problem(
+                str(work),
+                f"holds a training with another {', '.join(differing)}; go on with the same, take another name, or "
+                "delete the folder to begin anew",
+            )
+        return
+    write_json(path, identity)
+
+
+def _start(settings: Training, data: TrainingData) -> Start:
+    """First weights, the elements' energies, and the scale of the network's outputs."""
+    labels = data.splits.train
+    counts = labels.composition_counts(data.elements)
+    if settings.fine_tune is None:
+        scale = float(np.sqrt(np.mean(labels.forces**2))) or 1.0
+        network = fresh_network(settings.sizes, data.elements, settings.fitting.seed)
+        return Start(network, fit_element_energies(counts, labels.energies), scale)
+    wanted = settings.fine_tune
+    try:
+        found = locate(wanted.model)
+        convention = resolve_convention(found, wanted.convention)
+        if convention is None:
+            raise ValueError(f"{found.name} is no M3GNet; only M3GNet potentials are fine-tuned")
+        model = load_matgl(found, convention)
+        network = network_of(model, data.elements, found.name)
+        if model.element_energies is None:
+            raise ValueError(f"{found.name} is no potential: it has no energies of the elements")
+        # Where the labels are of another scheme than the model, the difference is the elements', as far as it can be.
+        potential = load_potential(wanted.model, "cpu", convention=wanted.convention)
+    except ValueError as error:
+        raise _problem("fine_tune.model", str(error)) from None
+    said = np.array([e.energy for e in potential.evaluate(_structures(labels))])
+    shift = fit_element_energies(counts, labels.energies - said)
+    own = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in data.elements]]
+    return Start(network, own + shift, model.scale)
+
+
+def _structures(labels: LabelledCrystals) -> list[Structure]:
+    from pymatgen.core import Element, Lattice, Structure
+
+    def structure(part: CrystalBatch) -> Structure:
+        species = [Element.from_Z(int(z)) for z in part.numbers]
+        return Structure(Lattice(part.cells[0]), species, part.positions, coords_are_cartesian=True)
+
+    return [structure(labels.crystals.part(b, b + 1)) for b in range(len(labels))]
+
+
+def _finish(
+    settings: Training,
+    data: TrainingData,
+    start: Start,
+    done: Fit,
+    base: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> Outcome:
+    """Export the best weights, measure them as a campaign would load them, and write the card."""
+    entry = export_model(settings, start, done.network)
+    test = _structures(data.splits.test)
+    evaluations = load_potential(settings.folder, "cpu").evaluate(test)
+    cutoff = float(start.network.threebody_cutoff)
+    card: Card = {
+        "name": settings.name,
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "elements": list(entry.elements),
+        "element_energies": dict(zip(entry.elements, start.element_energies.tolist(), strict=True)),
+        "parameters": sum(p.numel() for p in done.network.parameters()),
+        "three_body": f"within {cutoff:g} Å" if cutoff > NO_THREE_BODY else "none",
+        "start": dict(base),
+        "data": data_facts(data),
+        "settings": settings.model_dump(mode="json"),
+        "fit": {
+            "epochs": len(done.rows),
+            "best_epoch": done.best_epoch,
+            "finished": done.finished,
+            "seconds": sum(row["seconds"] for row in done.rows),
+        },
+        "errors": errors_by_class(data.splits.test, evaluations),
+        "agreement_with_matgl": _agreement_with_matgl(settings.folder, test, evaluations),
+        "teacher": settings.card.teacher,
+        "licence": settings.card.data_licence,
+        "citation": settings.card.data_citation,
+        "notes": settings.card.notes,
+        "sha256": dict(entry.sha256),
+        "provenance": dict(provenance),
+    }
+    write_json(settings.folder / "card.json", card)
+    write_text(settings.folder / "card.md", card_page(card))
+    return Outcome(settings.folder, card, done.finished)
+
+
+def _agreement_with_matgl(folder: Path, test: list[Structure], evaluations: list[Evaluation]) -> dict[str, Any]:
+    """Largest difference of plain matgl's energies from ours, eV/atom, over a few test crystals."""
+    smallest = [b for b in np.argsort([len(s) for s in test], kind="stable") if evaluations[b].error is None][:_CHECKED]
+    theirs = matgl_energies(folder, [test[b] for b in smallest])
+    ours = np.array([evaluations[b].energy for b in smallest])
+    atoms = np.array([len(test[b]) for b in smallest])
+    largest = float(np.abs((theirs - ours) / atoms).max(initial=0.0))
+    if not largest <= _AGREEMENT:
+        raise RuntimeError(
+            f"{folder}: matgl.load_model differs by {largest:.2g} eV/atom from our evaluation of its weights"
+        )
+    return {"crystals": len(smallest), "largest": largest}

@@ -1,0 +1,341 @@
+"""Training on small alloys: the loss falls, a resumed training is the undisturbed one, matgl reads what comes out."""
+
+import csv
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Lattice, Structure
+
+from pipeline.problems import ConfigError
+from pipeline.surrogates import ChecksumError, load_potential, locate
+from pipeline.surrogates.declared import BadDeclarationError, write_declaration
+from pipeline.surrogates.entries import CatalogueEntry
+from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
+from pipeline.training.network import ArrangedM3GNet, fresh_network
+from pipeline.training.progress import Watcher
+from pipeline.training.reading import read_training_data
+from pipeline.training.session import train
+from pipeline.training.settings import NetworkSettings, Training
+from tests.labels import write_alloys
+
+SIZES = {"units": 16, "node_width": 16, "edge_width": 16, "blocks": 2, "cutoff": 4.5, "three_body_cutoff": 3.5}
+GPA = 160.21766208
+
+
+def settings(folder: Path, labels: Path, **changes) -> Training:
+    fitting = {"max_epochs": 8, "batch_size": 4, "learning_rate": 0.02, **changes.pop("fitting", {})}
+    start = {} if "fine_tune" in changes else {"network": SIZES}
+    return Training(
+        **{
+            "name": "alloys",
+            "output": str(folder),
+            "data": {
+                "files": [str(labels)],
+                "label_scheme": "other",
+                "shares": {"train": 0.5, "validation": 0.25, "test": 0.25},
+                "seed": 0,  # fcc validates, L1_2 tests
+                "min_structures_per_element": 2,
+            },
+            **start,
+            "loss": {"stress": 0.02},
+            "fitting": fitting,
+            "card": {"teacher": "EMT", "data_licence": "LGPL", "data_citation": "ASE's effective medium theory"},
+            "device": "cpu",
+            "threads": 1,
+            **changes,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory) -> Path:
+    return write_alloys(tmp_path_factory.mktemp("labels") / "alloys.parquet", 40)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, labels):
+    return train(settings(tmp_path_factory.mktemp("models"), labels), Watcher(), {"versions": {"torch": "2"}})
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    with (folder / "learning_curve.csv").open(encoding="utf-8") as stream:
+        return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "state.pt", weights_only=True)
+
+
+def crystals() -> list[Structure]:
+    rng = np.random.default_rng(5)
+    return [
+        Structure(Lattice(np.eye(3) * 4.0 + rng.normal(0.0, 0.1, (3, 3))), species, rng.normal(sites, 0.02))
+        for species, sites in [
+            (["Cu", "Ag"], [[0.0] * 3, [0.5] * 3]),
+            (["Au"], [[0.0] * 3]),
+            (["Cu", "Ag", "Au", "Au"], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]),
+        ]
+    ]
+
+
+def matgl_results(folder: Path, structures: list[Structure]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import matgl
+        from matgl.ext.pymatgen import Structure2Graph
+
+        potential = matgl.load_model(folder).eval()
+    converter = Structure2Graph(potential.model.element_types, potential.model.cutoff)
+    for structure in structures:
+        graph, lattice, _ = converter.get_graph(structure)
+        yield tuple(x.detach().numpy() for x in potential(graph, lattice)[:3])
+
+
+def same_as_matgl(folder: Path) -> None:
+    for ours, (energy, forces, stress) in zip(
+        load_potential(folder).evaluate(crystals()), matgl_results(folder, crystals()), strict=True
+    ):
+        # float32 in another order of operations
+        assert ours.energy == pytest.approx(float(energy), abs=2e-6)
+        np.testing.assert_allclose(ours.forces, forces, atol=2e-6)
+        np.testing.assert_allclose(ours.stress * GPA, stress, atol=2e-5)
+
+
+def test_loss_falls(trained):
+    rows = curve(trained.folder)
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+    assert rows[-1]["train_loss"] < 0.6 * rows[0]["train_loss"]
+    assert rows[-1]["validation_loss"] < rows[0]["validation_loss"]
+    # Cosine from 0.02 to a hundredth of it.
+    assert rows[-1]["learning_rate"] == pytest.approx(2e-4, rel=1e-3)
+    assert trained.finished
+
+
+def test_plain_matgl_gives_the_same(trained):
+    same_as_matgl(trained.folder)
+    assert trained.card["agreement_with_matgl"]["largest"] < 1e-6
+
+
+def test_catalogue_knows_what_the_model_declares(trained):
+    found = locate(trained.folder)
+    assert found.entry.convention == "source"
+    assert found.entry.scheme is None  # EMT's energies are of no scheme of the Materials Project
+    assert found.entry.elements == ("Cu", "Ag", "Au")
+    potential = load_potential(trained.folder, scheme="mp_raw")
+    assert potential.name == "alloys"
+    assert potential.scheme == "mp_raw"
+    (refused,) = potential.evaluate([Structure(Lattice.cubic(4.0), ["Pt"], [[0.0] * 3])])
+    assert refused.error == "UnknownElement: the model does not know Pt (in Pt1); it knows Cu, Ag, Au"
+
+
+def test_other_weights_or_a_damaged_declaration_are_refused(trained, tmp_path):
+    for name in ("model.json", "state.pt", "ionsieve.json"):
+        (tmp_path / name).write_bytes((trained.folder / name).read_bytes())
+    state = weights(tmp_path)
+    state["data_std"] *= 2
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(ChecksumError, match=r"state\.pt has SHA-256"):
+        load_potential(tmp_path)
+    said = json.loads((tmp_path / "ionsieve.json").read_text())
+    (tmp_path / "ionsieve.json").write_text(json.dumps({**said, "convention": "matgl4", "elements": []}))
+    with pytest.raises(BadDeclarationError, match=r"convention must be one of .* got 'matgl4'; elements must list"):
+        load_potential(tmp_path)
+
+
+def test_card_says_what_went_in_and_how_wrong_it_is(trained, labels):
+    card = json.loads((trained.folder / "card.json").read_text())
+    assert card["teacher"] == "EMT"
+    assert card["data"]["splits"]["train"]["crystals_with_element"] == {"Cu": 13, "Ag": 15, "Au": 12}
+    test = read_training_data(settings(labels.parent, labels).data).splits.test
+    structures = [
+        Structure(test.crystals.cells[b], part.numbers, part.positions, coords_are_cartesian=True)
+        for b, part in enumerate(test.crystals.part(b, b + 1) for b in range(len(test)))
+    ]
+    energies = np.array([e.energy for e in load_potential(trained.folder).evaluate(structures)])
+    errors = 1000.0 * np.abs(energies - test.energies) / test.crystals.counts
+    assert card["errors"]["all"]["energy_mae"] == pytest.approx(errors.mean(), abs=1e-3)
+    assert card["errors"]["all"]["energy_median"] == pytest.approx(np.median(errors), abs=1e-3)
+    page = (trained.folder / "card.md").read_text()
+    assert "| no anion | 8 |" in page
+    assert card["data"]["files"][str(labels)] in page
+
+
+def test_resumed_equals_undisturbed(trained, labels, tmp_path):
+    def interrupt(row) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    chosen = settings(tmp_path, labels)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, Watcher(epoch=interrupt), {})
+    assert not (chosen.folder / "state.pt").exists()
+    resumed = []
+    train(chosen, Watcher(epoch=lambda row: resumed.append(row["epoch"])), {})
+    assert resumed == [3, 4, 5, 6, 7, 8]
+    assert curve(chosen.folder) == curve(trained.folder)
+    undisturbed = weights(trained.folder)
+    for key, value in weights(chosen.folder).items():
+        assert torch.equal(value, undisturbed[key]), key
+
+
+def test_finished_training_is_not_trained_again(trained, labels):
+    before = weights(trained.folder)
+    again = train(settings(trained.folder.parent, labels), Watcher(epoch=lambda row: pytest.fail("trained again")), {})
+    assert again.finished
+    assert all(torch.equal(value, before[key]) for key, value in weights(trained.folder).items())
+
+
+def test_time_limit_stops_cleanly_and_goes_on(labels, tmp_path):
+    brief = settings(tmp_path, labels, fitting={"max_epochs": 2, "max_minutes": 1e-6})
+    first = train(brief, Watcher(), {})
+    assert not first.finished
+    assert "max_minutes ended it" in (first.folder / "card.md").read_text()
+    assert load_potential(first.folder).evaluate(crystals())[0].error is None
+    assert train(brief, Watcher(), {}).finished
+    assert [row["epoch"] for row in curve(first.folder)] == [1, 2]
+
+
+def test_early_stopping(labels, tmp_path):
+    # Steps so large that an epoch soon is worse than the one before.
+    hasty = settings(tmp_path, labels, fitting={"patience": 1})
+    assert train(hasty, Watcher(), {}).finished
+    losses = [row["validation_loss"] for row in curve(hasty.folder)]
+    assert len(losses) < 8
+    assert losses[-1] > min(losses[:-1])
+
+
+def test_other_data_under_the_same_name_are_refused(trained, tmp_path):
+    fewer = write_alloys(tmp_path / "alloys.parquet", 30)
+    with pytest.raises(ConfigError, match="holds a training with another data; go on with the same"):
+        train(settings(trained.folder.parent, fewer), Watcher(), {})
+
+
+def test_without_three_body_term(labels, tmp_path):
+    without = settings(tmp_path, labels, network={**SIZES, "three_body_cutoff": None}, fitting={"max_epochs": 1})
+    outcome = train(without, Watcher(), {})
+    assert outcome.card["three_body"] == "none"
+    same_as_matgl(outcome.folder)
+
+
+def test_fine_tuning_goes_on_from_a_model(trained, labels, tmp_path):
+    tuned = settings(
+        tmp_path, labels, fine_tune={"model": str(trained.folder)}, fitting={"max_epochs": 1, "learning_rate": 1e-3}
+    )
+    outcome = train(tuned, Watcher(), {})
+    assert curve(outcome.folder)[0]["validation_loss"] < 1.1 * curve(trained.folder)[-1]["validation_loss"]
+    assert outcome.card["start"]["sha256"] == locate(trained.folder).sha256
+    same_as_matgl(outcome.folder)
+
+
+def old_model(trained, folder: Path, three_body: str) -> Path:
+    """The trained weights as if they had been trained with messages on the destination atom."""
+    folder.mkdir()
+    for name in ("model.json", "state.pt"):
+        (folder / name).write_bytes((trained.folder / name).read_bytes())
+    entry = CatalogueEntry(
+        "old", "potential", "M3GNet", "destination", None, ("Cu", "Ag", "Au"), locate(trained.folder).entry.sha256,
+        None, "none", "none", three_body,
+    )  # fmt: skip
+    write_declaration(folder, entry)
+    return folder
+
+
+def test_an_old_model_is_carried_over_to_the_new_convention(trained, labels, tmp_path):
+    old = old_model(trained, tmp_path / "old", "omitted")
+    still = {"max_epochs": 1, "learning_rate": 1e-30, "weight_decay": 0.0}
+    outcome = train(settings(tmp_path, labels, fine_tune={"model": str(old)}, fitting=still), Watcher(), {})
+    same_as_matgl(outcome.folder)
+    assert "carried over to the source atom" in (outcome.folder / "card.md").read_text()
+    # Steps that change nothing: but for the elements' energies it is the old model.
+    before, after = (load_potential(path).evaluate(crystals()) for path in (old, outcome.folder))
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
+        np.testing.assert_allclose(a.stress, b.stress, atol=1e-7)
+    assert max(np.abs(a.forces - c.forces).max() for a, c in zip(before, load_potential(trained.folder).evaluate(crystals()), strict=True)) > 1e-4  # fmt: skip # noqa: E501
+
+
+def test_an_old_model_with_a_three_body_term_is_refused(trained, labels, tmp_path):
+    old = old_model(trained, tmp_path / "old", "included")
+    with pytest.raises(ConfigError, match="has no equal in matgl 4's convention"):
+        train(settings(tmp_path, labels, fine_tune={"model": str(old)}), Watcher(), {})
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [("nowhere", "not found"), ("CHGNet", "only M3GNet potentials are fine-tuned")],
+)
+def test_models_that_can_not_be_fine_tuned(labels, tmp_path, model, words):
+    with pytest.raises(ConfigError, match=words):
+        train(settings(tmp_path, labels, fine_tune={"model": model}), Watcher(), {})
+
+
+def test_stress_weight_needs_stresses(labels, tmp_path):
+    import pandas as pd
+
+    from pipeline.training.read_parquet import write_parquet
+
+    bare = tmp_path / "bare.parquet"
+    write_parquet(bare, pd.read_parquet(labels).drop(columns="stress"), {})
+    with pytest.raises(ConfigError, match="the data have no stresses; write 0"):
+        train(settings(tmp_path, bare), Watcher(), {})
+    outcome = train(settings(tmp_path, bare, loss={"stress": 0.0}, fitting={"max_epochs": 1}), Watcher(), {})
+    assert outcome.card["errors"]["all"]["stress_mae"] is None
+
+
+def test_graphs_are_those_of_matgl(labels):
+    from matgl.ext.pymatgen import Structure2Graph
+
+    data = read_training_data(settings(labels.parent, labels).data)
+    graphs = CrystalGraphs(data.splits.train, data.elements, 4.5, True)
+    converter = Structure2Graph(data.elements, 4.5)
+    for b in range(len(graphs)):
+        graph, lattice, _, targets = graphs[b]
+        part = data.splits.train.crystals.part(b, b + 1)
+        structure = Structure(part.cells[0], part.numbers, part.positions, coords_are_cartesian=True)
+        theirs, their_lattice, _ = converter.get_graph(structure)
+
+        def bonds(g):
+            return sorted(map(tuple, torch.cat([g.edge_index.T, g.pbc_offset.long()], dim=1).tolist()))
+
+        assert bonds(graph) == bonds(theirs)
+        assert torch.equal(graph.node_type, theirs.node_type)
+        torch.testing.assert_close(graph.frac_coords, theirs.frac_coords, atol=1e-6, rtol=0.0)
+        torch.testing.assert_close(lattice, their_lattice[0])
+        torch.testing.assert_close(
+            targets["stresses"], torch.tensor(data.splits.train.stresses[b], dtype=torch.float32)
+        )
+
+
+def test_gradients_of_the_loss_are_those_of_matgl(labels):
+    """Second derivatives through our arrangement, against matgl's own forward pass with its list of triplets."""
+    from matgl.apps.pes import Potential
+
+    data = read_training_data(settings(labels.parent, labels).data)
+    graphs = CrystalGraphs(data.splits.train, data.elements, 4.5, True)
+    graph, lattices, *_, forces, stresses = next(iter(loader(graphs, 4, None)))
+    network = fresh_network(NetworkSettings(**SIZES), data.elements, 0).double()
+    for block in network.three_body_interactions:
+        block.update_network_bond.layers[0].weight.data *= 300.0  # large enough to be seen
+    gradients = []
+    for model in (ArrangedM3GNet(network), network):
+        network.zero_grad()
+        energies, f, s, _ = Potential(model).double()(graph, lattices)
+        loss = energies.sum() + ((f - forces) ** 2).sum() + 0.01 * ((s - stresses) ** 2).sum()
+        loss.backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    for name, ours in gradients[0].items():
+        torch.testing.assert_close(ours, gradients[1][name], rtol=1e-6, atol=1e-8, msg=name)
+
+
+def test_order_of_an_epoch_depends_on_seed_and_epoch_alone():
+    order = EpochOrder(50, 1)
+    first = list(order)
+    assert sorted(first) == list(range(50))
+    order.set_epoch(1)
+    assert list(order) != first
+    order.set_epoch(0)
+    assert list(order) == first != list(EpochOrder(50, 2))
