@@ -167,6 +167,6 @@ def test_m3gnet_labels_a_crystal_alike_in_every_part():
     assert set(whole["source"]) == {"drawn", "relaxation", "distorted", "dynamics"}
     alone = [label_crystals(starts.iloc[k : k + 1].reset_index(drop=True), settings, teacher).rows for k in range(3)]
     pd.testing.assert_frame_equal(pd.concat(alone, ignore_index=True), whole, check_exact=True)
-    # NaCl in raw PBE: -3.37 eV/atom (docs/science.md).
+    # matgl 1.1.3 with DGL gives rock salt -3.37 eV/atom.
     drawn = whole[(whole["start_id"] == "crystal-0") & (whole["source"] == "drawn")].iloc[0]
     assert drawn["energy"] == pytest.approx(-3.37 * 2, abs=0.06)

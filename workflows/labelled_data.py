@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from pipeline.reference.competing import competing_phases
 from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.references import resolve_path
 from pipeline.surrogates import catalogue
+from pipeline.training.labelled import LABEL_COLUMNS
 from pipeline.training.read_parquet import write_parquet
+from pipeline.training.settings import LABELS, Training
 from pipeline.training.splits import SPLITS
 from workflows.files import digest_of, digest_of_file
 from workflows.labelled_parts import label_parts, read_part
@@ -88,6 +90,23 @@ def generate_labelled_data(
     n_parts = len(label_parts(crystals, settings, inputs.campaign.cluster, home, digest, say))
     rows, left_out = _gathered(home, n_parts, digest)
     return _written(rows, left_out, settings, folder, {**about, "digest": digest}, say)
+
+
+def labels_for(training: Training, config_path: Path, say: Callable[[str], None]) -> None:
+    """Make the labels that a training with ``distil`` reads, unless they are there.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`generate_labelled_data`; a teacher whose energies are not of ``data.label_scheme``.
+    """
+    if training.distil is None:
+        return
+    scheme = _teacher(training.distil)["scheme"] or "other"
+    if scheme != training.data.label_scheme:
+        text = f"is {training.data.label_scheme}, but {training.distil.teacher} gives {scheme}; write {scheme}"
+        raise ConfigError([Problem("data.label_scheme", text)])
+    generate_labelled_data(training.distil, training.folder / LABELS, say, config_path.resolve().parent)
 
 
 def _inputs(settings: DistillationSettings, base: Path) -> Inputs:
@@ -173,6 +192,9 @@ def _drawn(
     reference = reference.model_copy(update={"max_elements": min(reference.max_elements, drawn.reference_elements)})
     phases = competing_phases(elements_of(campaign, library), reference, campaign.candidates.charges, library)
     crystals = draw_crystals(settings, campaign, library, phases)
+    if not len(crystals):
+        text = "no crystal is drawn: no candidate passes the campaign's cheap gates, and no competing phase is wanted"
+        raise ConfigError([Problem("distil.crystals", text)])
     write_atomically(path, lambda stream: crystals.to_parquet(stream))
     return pd.read_parquet(path)
 
@@ -183,7 +205,11 @@ def _gathered(home: Path, n_parts: int, digest: str) -> tuple[pd.DataFrame, dict
     left_out: Counter[str] = Counter()
     for part in parts:
         left_out.update(part.left_out)
-    rows = pd.concat([part.rows for part in parts if len(part.rows)], ignore_index=True)
+    full = [part.rows for part in parts if len(part.rows)]
+    if not full:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(left_out.items()))
+        raise ConfigError([Problem("distil.sanity", f"no frame is kept ({reasons}); widen its bounds")])
+    rows = pd.concat(full, ignore_index=True)
     labels = [label if isinstance(label, str) else None for label in rows["protostructure"]]
     return rows.assign(group=joined_groups(rows["prototype"].tolist(), labels)), dict(sorted(left_out.items()))
 
@@ -208,7 +234,7 @@ def _written(
             f"leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger shares"
         )
         raise ConfigError([Problem("distil", text)])
-    kept = [name for name in _label_columns() if name in rows]
+    kept = [column.name for column in LABEL_COLUMNS if column.name in rows]
     whole = {**about, "groups": len(split), "left_out": dict(left_out), "frames": frames}
     files = {name: folder / f"{name}.parquet" for name in SPLITS}
     for name, path in files.items():
@@ -218,9 +244,3 @@ def _written(
     write_json(folder / "generation.json", {**whole, "sha256": {s: digest_of_file(f) for s, f in files.items()}})
     say(f"{sum(frames.values()):,} labelled frames in {folder} ({', '.join(f'{n:,} {s}' for s, n in frames.items())})")
     return LabelledData(folder, files, frames, str(about["digest"]))
-
-
-def _label_columns() -> Iterator[str]:
-    from pipeline.training.labelled import LABEL_COLUMNS
-
-    return (column.name for column in LABEL_COLUMNS)

@@ -77,7 +77,10 @@ def draw_crystals(
     candidates = draw_candidates(campaign, library, settings)
     small = phases[phases["nsites"] <= drawn.max_sites]
     competing = _share_of_phases(small, settings)
-    rows = pd.concat([candidates, competing], ignore_index=True).drop_duplicates("start_id", ignore_index=True)
+    parts = [part for part in (candidates, competing) if len(part)]
+    if not parts:
+        return pd.DataFrame(columns=list(COLUMNS))
+    rows = pd.concat(parts, ignore_index=True).drop_duplicates("start_id", ignore_index=True)
     chances = {name: [_chance(settings.seed, s, name) for s in rows["start_id"]] for name in ("relaxed", "dynamics")}
     rows["relaxed"] = [c < settings.relaxation.share for c in chances["relaxed"]]
     kelvin = settings.dynamics.temperatures
