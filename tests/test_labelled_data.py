@@ -29,7 +29,7 @@ SMALL = {
     "campaign": "tiny.yaml",
     "teacher": "CHGNet",
     "seed": SEED,
-    "crystals": {"elements": 0.1, "binaries": 0.0, "ternaries": 0.0, "max_sites": 8},
+    "crystals": {"elements": 0.3, "binaries": 0.0, "ternaries": 0.0, "max_sites": 8},
     "distortions": {"copies": 2, "rattles": [0.05, 0.2], "least_sites": 2},
     "relaxation": {"share": 0.5, "frames": 3, "max_steps": 3},
     "dynamics": {"share": 0.2, "steps": 2, "frames": 1},
