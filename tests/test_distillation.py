@@ -24,16 +24,18 @@ from pipeline.distillation.frames import (
 from pipeline.distillation.grouping import joined_groups, splits_of
 from pipeline.distillation.labelling import ROW_COLUMNS, insanity, label_crystals
 from pipeline.distillation.settings import DistillationSettings, Distortions, RelaxationFrames
+from pipeline.problems import ConfigError
 from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.surrogates.results import Evaluation
 from pipeline.training.groups import protostructure_group
+from pipeline.training.settings import load_training
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 from tests.morse import MorseOneByOne, morse_potential
 from tests.potentials import rock_salt, salts
 from tests.small_prototypes import perovskite, prototype_of
 from tests.small_prototypes import rock_salt as layered_rock_salt
 
-QUICKSTART = Path(__file__).resolve().parent.parent / "configs" / "quickstart.yaml"
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 
 def settings(**changes) -> DistillationSettings:
@@ -86,7 +88,7 @@ def library() -> PrototypeLibrary:
 
 @pytest.fixture(scope="module")
 def campaign():
-    whole = load_campaign(QUICKSTART)
+    whole = load_campaign(CONFIGS / "quickstart.yaml")
     changed = {
         "elements": ("Li", "Na", "Al", "Y", "O", "S", "Mg", "F", "Cl"),
         "gates": whole.candidates.gates.model_copy(update={"radius_mismatch": None}),
@@ -391,3 +393,17 @@ def test_contents_count_every_frame():
 def test_hostile_settings_are_refused(changes, words):
     with pytest.raises(ValidationError, match=words.replace("(", r"\(")):
         settings(**changes)
+
+
+def test_a_training_that_distils_reads_what_it_writes(tmp_path):
+    text = (CONFIGS / "train_halides_surrogate.yaml").read_text()
+    training = load_training(CONFIGS / "train_halides_surrogate.yaml")
+    assert training.data.test == (str(training.folder / "labels" / "test.parquet"),)
+    assert not training.data.files
+    own = tmp_path / "own.yaml"
+    own.write_text(text.replace("data:\n", "data:\n  files: [labels.parquet]\n"))
+    with pytest.raises(ConfigError, match=r"leave out data\.files, or distil"):
+        load_training(own)
+    own.write_text(text.replace("    copies: 4\n", "    copies: -1\n"))
+    with pytest.raises(ConfigError, match=r"own.yaml:\d+: distil.distortions.copies"):
+        load_training(own)

@@ -1,12 +1,14 @@
 """Labelled data on disk: a killed generation ends like an undisturbed one, and training reads what comes out."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from pymatgen.core import Lattice, Structure
+from typer.testing import CliRunner
 
 import workflows.labelled_parts
 from pipeline.crystal import row_from_structure
@@ -20,6 +22,7 @@ from pipeline.training.settings import DataSettings
 from pipeline.training.splits import SPLITS
 from tests.campaigns import write_campaign
 from tests.potentials import rock_salt
+from workflows.cli import app
 from workflows.labelled_data import LabelledData, generate_labelled_data
 from workflows.labelled_parts import path_of, read_part
 
@@ -140,6 +143,36 @@ def test_hostile_settings_are_refused_before_any_work(campaign, tmp_path, change
         generated(tmp_path, campaign, **changes)
     assert words in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+TRAINING = """\
+name: tiny
+output: {output}
+distil: {distil}
+data: {{label_scheme: {scheme}, min_structures_per_element: 1}}
+network: {{units: 8, node_width: 8, edge_width: 8, blocks: 1, cutoff: 4.0, three_body_cutoff: null}}
+fitting: {{batch_size: 8, max_epochs: 1}}
+card: {{data_licence: CC BY 4.0, data_citation: a test}}
+device: cpu
+threads: 1
+"""
+
+
+def test_the_command_trains_on_labels_that_it_makes(campaign, undisturbed, tmp_path):
+    path = campaign / "train.yaml"
+    words = {"output": tmp_path, "distil": json.dumps(SMALL), "scheme": "mp2020"}
+    path.write_text(TRAINING.format(**words))
+    # Made before, by the same settings: the command takes them.
+    shutil.copytree(undisturbed.folder, tmp_path / "tiny" / "labels")
+    done = CliRunner().invoke(app, ["train", str(path)])
+    assert done.exit_code == 0, done.output
+    assert "the labels of these settings are there" in done.output
+    card = json.loads((tmp_path / "tiny" / "card.json").read_text())
+    assert card["errors"]
+    path.write_text(TRAINING.format(**{**words, "scheme": "mp_raw"}))
+    done = CliRunner().invoke(app, ["train", str(path)])
+    assert done.exit_code == 2
+    assert "data.label_scheme: is mp_raw, but CHGNet gives mp2020; write mp2020" in done.output.replace("\n", " ")
 
 
 @pytest.mark.data
