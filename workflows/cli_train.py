@@ -26,6 +26,7 @@ def train(
 ) -> None:
     """Train a potential on labelled crystals, or go on where it was left.
 
+    With distil in the file the labels are made first: crystals of a campaign, labelled by a teacher.
     Ctrl-C is safe. The model's folder has its card (card.md) and can be named as a campaign's potential.model.
 
     Example: ionsieve train configs/train_example.yaml
@@ -33,15 +34,18 @@ def train(
     settings = load_training(config)
     from pipeline.training.progress import Watcher
     from pipeline.training.session import train as train_potential
+    from workflows.labelled_data import labels_for
     from workflows.training_view import TrainingView, error_table
 
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console = terminal()
     settings.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with RunLock(settings.folder), TrainingView(console, settings.fitting.max_epochs) as view:
-            watcher = Watcher(batch=view.batch, epoch=view.epoch)
-            outcome = train_potential(settings, watcher, _provenance(config))
+        with RunLock(settings.folder):
+            labels_for(settings, config, lambda line: console.print(line, **plain))
+            with TrainingView(console, settings.fitting.max_epochs) as view:
+                watcher = Watcher(batch=view.batch, epoch=view.epoch)
+                outcome = train_potential(settings, watcher, _provenance(config))
     except RunFolderBusyError:
         raise RunError(f"{settings.folder} is trained by another process; wait for it, or take another name") from None
     console.print()

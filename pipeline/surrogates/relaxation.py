@@ -184,7 +184,8 @@ class BatchedRelaxation:
         """Crystals that the watch gives up; those that failed are not shown to it."""
         hopeless = np.zeros(len(failed), bool)
         if self._watch is not None and not failed.all():
-            point = DescentPoint(state.index[~failed], state.counts[~failed], energies[~failed])
+            sound = state.keep(~failed) if failed.any() else state
+            point = DescentPoint(sound.index, sound.counts, energies[~failed], sound.as_batch())
             hopeless[~failed] = self._watch.hopeless(point)
         return hopeless
 

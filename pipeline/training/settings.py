@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from pipeline.distillation.settings import DistillationSettings
 from pipeline.problems import ConfigError, placed_problem, read_yaml
 from pipeline.stage_settings import Settings, check_elements
 from pipeline.surrogates.entries import CATALOGUE
 
 LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
+
+LABELS = "labels"
+"""Folder, in the model's, of labels that a training makes itself."""
 
 Files = tuple[str, ...]
 
@@ -167,6 +171,9 @@ class Training(Settings):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the model and its folder")]
     output: str = Field("models", description="folder in which the model's folder is made")
+    distil: DistillationSettings | None = Field(
+        None, description="make the labels first, from a campaign and a teacher; data then names no files"
+    )
     data: DataSettings
     network: NetworkSettings | None = Field(None, description="train from scratch; the default, with its own sizes")
     fine_tune: FineTuneSettings | None = Field(None, description="instead of network: go on from a model")
@@ -175,6 +182,19 @@ class Training(Settings):
     card: CardSettings
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: CUDA where torch sees one")
     threads: int | None = Field(None, ge=1, le=1024, description="of torch on a CPU; null: torch's own choice")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_labels(cls, given: Any) -> Any:
+        """With ``distil`` the data are the three files that it writes."""
+        if not isinstance(given, dict) or given.get("distil") is None or not isinstance(given.get("data"), dict):
+            return given
+        named = [key for key in ("files", "train", "validation", "test") if given["data"].get(key)]
+        if named:
+            raise ValueError(f"distil makes the labels itself; leave out data.{' and data.'.join(named)}, or distil")
+        folder = Path(str(given.get("output", "models"))) / str(given.get("name")) / LABELS
+        files = {split: [str(folder / f"{split}.parquet")] for split in ("train", "validation", "test")}
+        return {**given, "data": {**given["data"], **files}}
 
     @field_validator("name")
     @classmethod

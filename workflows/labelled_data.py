@@ -1,0 +1,246 @@
+"""Labelled data on disk: drawn once, labelled part by part (a killed generation goes on), written as three splits.
+
+A folder holds ``generation-<digest>/crystals.parquet`` (what is drawn), ``generation-<digest>/part-00042.parquet``
+(labelled frames of a few of them), and, when all parts are there, ``train.parquet``, ``validation.parquet``,
+``test.parquet``, ``contents.csv`` (what they hold) and ``generation.json`` (what made them).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.atomic_files import write_atomically, write_json, write_text
+from pipeline.config import ConfigError, Problem, ReferenceSettings, load_campaign
+from pipeline.distillation.contents import contents_table
+from pipeline.distillation.drawing import draw_crystals, elements_of
+from pipeline.distillation.grouping import joined_groups, splits_of
+from pipeline.distillation.settings import DistillationSettings
+from pipeline.reference.competing import competing_phases
+from pipeline.reference.prototype_library import PrototypeLibrary
+from pipeline.references import resolve_path
+from pipeline.surrogates import catalogue
+from pipeline.training.labelled import LABEL_COLUMNS
+from pipeline.training.read_parquet import write_parquet
+from pipeline.training.settings import LABELS, Training
+from pipeline.training.splits import SPLITS
+from workflows.files import digest_of, digest_of_file
+from workflows.labelled_parts import label_parts, read_part
+from workflows.library import prototype_library
+from workflows.preflight import Inputs, find_inputs
+from workflows.provenance import arithmetic_facts
+
+GENERATION_VERSION = 1
+"""Of how crystals are drawn and frames are made; another one labels everything anew."""
+
+_ALWAYS_TRAINED = ("element", "binary")
+
+
+@dataclass(frozen=True)
+class LabelledData:
+    """Where the labels lie (``files`` by split), how many frames each split has, and the digest of what made them."""
+
+    folder: Path
+    files: Mapping[str, Path]
+    frames: Mapping[str, int]
+    digest: str
+
+
+def generate_labelled_data(
+    settings: DistillationSettings, folder: Path, say: Callable[[str], None], base: Path = Path()
+) -> LabelledData:
+    """Draw crystals from a campaign, have the teacher label their frames, and write the three splits.
+
+    Parameters
+    ----------
+    settings
+        What is drawn, by what it is labelled.
+    folder
+        Where the data lie. One that holds parts of the same generation is gone on with, and the files that come out
+        are those of an undisturbed generation; a finished one is left as it is.
+    say
+        Takes a line for the user.
+    base
+        Folder that relative paths of the settings start from.
+
+    Raises
+    ------
+    ConfigError
+        A campaign or a teacher that can't be used, with every problem; a split that no group falls into.
+    """
+    inputs = _inputs(settings, base)
+    teacher = _teacher(settings)
+    library = prototype_library(inputs, None, say)[1]
+    _refuse_unknown_elements(settings, inputs, library)
+    about = _about(settings, inputs, library, teacher)
+    digest = digest_of(about)
+    home = folder / f"generation-{digest[:16]}"
+    finished = _finished(folder, digest)
+    if finished is not None:
+        say(f"{folder}: the labels of these settings are there")
+        return finished
+    crystals = _drawn(settings, inputs, library, home, say)
+    n_parts = len(label_parts(crystals, settings, inputs.campaign.cluster, home, digest, say))
+    rows, left_out = _gathered(home, n_parts, digest)
+    return _written(rows, left_out, settings, folder, {**about, "digest": digest}, say)
+
+
+def labels_for(training: Training, config_path: Path, say: Callable[[str], None]) -> None:
+    """Make the labels that a training with ``distil`` reads, unless they are there.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`generate_labelled_data`; a teacher whose energies are not of ``data.label_scheme``.
+    """
+    if training.distil is None:
+        return
+    scheme = _teacher(training.distil)["scheme"] or "other"
+    if scheme != training.data.label_scheme:
+        text = f"is {training.data.label_scheme}, but {training.distil.teacher} gives {scheme}; write {scheme}"
+        raise ConfigError([Problem("data.label_scheme", text)])
+    generate_labelled_data(training.distil, training.folder / LABELS, say, config_path.resolve().parent)
+
+
+def _inputs(settings: DistillationSettings, base: Path) -> Inputs:
+    path = resolve_path(settings.campaign, base, os.environ)
+    if path is None:
+        raise ConfigError([Problem("distil.campaign", f"{settings.campaign} is not there; looked in {base.resolve()}")])
+    return find_inputs(load_campaign(path), path)
+
+
+def _teacher(settings: DistillationSettings) -> dict[str, str | None]:
+    """Name, SHA-256, convention, scheme, licence and source of the teacher."""
+    try:
+        located = catalogue.locate(settings.teacher)
+        convention = catalogue.resolve_convention(located, settings.convention)
+    except (ValueError, OSError) as error:
+        raise ConfigError([Problem("distil.teacher", str(error))]) from None
+    entry = located.entry
+    if entry is not None and entry.kind != "potential":
+        text = f"{settings.teacher} predicts a property; a teacher needs energies, forces and stresses: a potential"
+        raise ConfigError([Problem("distil.teacher", text)])
+    if entry is not None and settings.scheme not in (None, entry.scheme):
+        text = f"energies of {settings.teacher} are {entry.scheme}, got {settings.scheme}; leave it out"
+        raise ConfigError([Problem("distil.scheme", text)])
+    return {
+        "name": located.name,
+        "sha256": located.sha256,
+        "convention": convention,
+        "scheme": entry.scheme if entry else settings.scheme,
+        "licence": entry.licence if entry else None,
+        "citation": entry.citation if entry else None,
+    }
+
+
+def _refuse_unknown_elements(settings: DistillationSettings, inputs: Inputs, library: PrototypeLibrary) -> None:
+    entry = catalogue.locate(settings.teacher).entry
+    unknown = set() if entry is None else set(elements_of(inputs.campaign, library)) - set(entry.elements)
+    if unknown:
+        text = f"{settings.teacher} does not know {', '.join(sorted(unknown))}, which {settings.campaign} places"
+        raise ConfigError([Problem("distil.teacher", f"{text}; exclude them there, or take another teacher")])
+
+
+def _about(
+    settings: DistillationSettings, inputs: Inputs, library: PrototypeLibrary, teacher: Mapping[str, str | None]
+) -> dict[str, Any]:
+    """Everything that the labels depend on, for their digest and the files' metadata."""
+    campaign = inputs.campaign
+    domain = {"candidates": campaign.candidates.model_dump(mode="json"), "mobile_ions": list(campaign.mobile_ions)}
+    return {
+        "generation_version": GENERATION_VERSION,
+        "teacher": dict(teacher),
+        "campaign": {"name": campaign.name, "domain": digest_of(domain), "prototypes": library.digest},
+        "units": {"energy": "eV", "forces": "eV/Å", "stress": "GPa, positive under tension", "lattice": "Å"},
+        "settings": settings.result_settings(),
+        "arithmetic": arithmetic_facts(),
+    }
+
+
+def _finished(folder: Path, digest: str) -> LabelledData | None:
+    """The data of a generation that has ended; None when it has not, or when a file was changed since."""
+    try:
+        written = json.loads((folder / "generation.json").read_text(encoding="utf-8"))
+        files = {split: folder / f"{split}.parquet" for split in SPLITS}
+        sound = written["digest"] == digest and written["sha256"] == {s: digest_of_file(f) for s, f in files.items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return LabelledData(folder, files, written["frames"], digest) if sound else None
+
+
+def _drawn(
+    settings: DistillationSettings, inputs: Inputs, library: PrototypeLibrary, home: Path, say: Callable[[str], None]
+) -> pd.DataFrame:
+    """The drawn crystals, from the folder or drawn now."""
+    path = home / "crystals.parquet"
+    if path.exists():
+        try:
+            return pd.read_parquet(path)
+        except (OSError, ValueError):
+            say(f"{path} is damaged; the crystals are drawn again")
+    campaign, drawn = inputs.campaign, settings.crystals
+    say("drawing crystals")
+    own = campaign.reference.source == "prototypes"
+    reference = campaign.reference if own else ReferenceSettings(source="prototypes")
+    reference = reference.model_copy(update={"max_elements": min(reference.max_elements, drawn.reference_elements)})
+    phases = competing_phases(elements_of(campaign, library), reference, campaign.candidates.charges, library)
+    crystals = draw_crystals(settings, campaign, library, phases)
+    if not len(crystals):
+        text = "no crystal is drawn: no candidate passes the campaign's cheap gates, and no competing phase is wanted"
+        raise ConfigError([Problem("distil.crystals", text)])
+    write_atomically(path, lambda stream: crystals.to_parquet(stream))
+    return pd.read_parquet(path)
+
+
+def _gathered(home: Path, n_parts: int, digest: str) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Rows of all parts in order, with their groups, and the frames left out by reason."""
+    parts = [read_part(home, k, digest) for k in range(n_parts)]
+    left_out: Counter[str] = Counter()
+    for part in parts:
+        left_out.update(part.left_out)
+    full = [part.rows for part in parts if len(part.rows)]
+    if not full:
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(left_out.items()))
+        raise ConfigError([Problem("distil.sanity", f"no frame is kept ({reasons}); widen its bounds")])
+    rows = pd.concat(full, ignore_index=True)
+    labels = [label if isinstance(label, str) else None for label in rows["protostructure"]]
+    return rows.assign(group=joined_groups(rows["prototype"].tolist(), labels)), dict(sorted(left_out.items()))
+
+
+def _written(
+    rows: pd.DataFrame,
+    left_out: Mapping[str, int],
+    settings: DistillationSettings,
+    folder: Path,
+    about: Mapping[str, Any],
+    say: Callable[[str], None],
+) -> LabelledData:
+    """Write the splits, their contents and, last, what made them."""
+    trained = set(rows.loc[rows["kind"].isin(_ALWAYS_TRAINED), "group"])
+    split = splits_of(rows["group"].tolist(), trained, settings.validation, settings.held_out, settings.seed)
+    rows = rows.assign(split=[split[group] for group in rows["group"]])
+    frames = {name: int((rows["split"] == name).sum()) for name in SPLITS}
+    empty = [name for name in SPLITS if not frames[name]]
+    if empty:
+        text = (
+            f"{len(split)} groups of prototypes, {len(trained)} of them elements and salts that are always trained on, "
+            f"leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger shares"
+        )
+        raise ConfigError([Problem("distil", text)])
+    kept = [column.name for column in LABEL_COLUMNS if column.name in rows]
+    whole = {**about, "groups": len(split), "left_out": dict(left_out), "frames": frames}
+    files = {name: folder / f"{name}.parquet" for name in SPLITS}
+    for name, path in files.items():
+        write_parquet(path, rows.loc[rows["split"] == name, kept].reset_index(drop=True), {**whole, "split": name})
+    contents = contents_table(rows, left_out)
+    write_text(folder / "contents.csv", contents.to_csv(index=False))
+    write_json(folder / "generation.json", {**whole, "sha256": {s: digest_of_file(f) for s, f in files.items()}})
+    say(f"{sum(frames.values()):,} labelled frames in {folder} ({', '.join(f'{n:,} {s}' for s, n in frames.items())})")
+    return LabelledData(folder, files, frames, str(about["digest"]))
