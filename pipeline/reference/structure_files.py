@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from pipeline.input_files import read_text
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+    from pymatgen.io.cif import CifBlock, CifParser
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of a structure file."""
@@ -82,10 +84,15 @@ def _from_poscar(text: str) -> list[Structure]:
 
 def _from_cif(text: str) -> list[Structure]:
     from pymatgen.core import Structure
-    from pymatgen.io.cif import CifParser
+    from pymatgen.io.cif import CifFile, CifParser
 
+    blocks = CifFile.from_str(text).data.values()
+    for block in blocks:
+        _check_size(len(_column(block.data, "_atom_site_fract_x")))
+        if (listed := len(_operations(block.data))) > MOST_OPERATIONS:
+            raise ValueError(f"{listed:,} symmetry operations; a space group has 192")
     parser = CifParser.from_str(text)
-    for block in parser._cif.data.values():
+    for block in blocks:
         _check_size(_atoms_of_block(parser, block))
     found = parser.parse_structures(primitive=False)
     if not found:
@@ -95,23 +102,27 @@ def _from_cif(text: str) -> list[Structure]:
     return list(found)
 
 
-def _atoms_of_block(parser: Any, block: Any) -> int:
+def _column(data: Mapping[str, Any], name: str) -> list[str]:
+    found = data.get(name, [])
+    return found if isinstance(found, list) else [found]
+
+
+def _operations(data: Mapping[str, Any]) -> list[str]:
+    return next((_column(data, name) for name in data if "symop" in name or "symmetry_equiv" in name), [])
+
+
+def _atoms_of_block(parser: CifParser, block: CifBlock) -> int:
     """Number of atoms that a CIF block stands for, symmetry applied; 0 for a block that pymatgen will refuse."""
     from pymatgen.io.cif import str2float
 
+    columns = [_column(block.data, f"_atom_site_fract_{axis}") for axis in "xyz"]
     try:
-        columns = [block.data[f"_atom_site_fract_{axis}"] for axis in "xyz"]
         sites = np.array([[str2float(cell) for cell in column] for column in columns], dtype=float).T
-    except (KeyError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return 0
-    _check_size(len(sites))
-    listed = next((v for k, v in block.data.items() if "symop" in k or "symmetry_equiv" in k), [])
-    if isinstance(listed, list) and len(listed) > MOST_OPERATIONS:
-        raise ValueError(f"{len(listed):,} symmetry operations; a space group has 192")
-    operations = parser.get_symops(block)
-    if not np.isfinite(sites).all() or not len(sites):
+    if not sites.size or not np.isfinite(sites).all():
         return 0
-    images = [sites @ op.rotation_matrix.T + op.translation_vector for op in operations]
+    images = [sites @ op.rotation_matrix.T + op.translation_vector for op in parser.get_symops(block)]
     return len(np.unique(np.round(np.concatenate(images) % 1.0, 3) % 1.0, axis=0))
 
 
