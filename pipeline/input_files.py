@@ -7,8 +7,8 @@ import os
 import stat
 import zlib
 from gzip import GzipFile
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 
 class InputFileError(ValueError):
@@ -96,10 +96,12 @@ def decoded(raw: bytes, path: Path, *, errors: str = "strict") -> str:
     return text
 
 
-def _at_most(stream: IO[bytes], most: int, path: Path) -> bytes:
+def _at_most(stream: BufferedIOBase, most: int, path: Path) -> bytes:
     raw = stream.read(most + 1)
     if len(raw) > most:
-        raise InputFileError(f"{path} holds more than {most:,} bytes, which are read at most; split it, or look into it")
+        raise InputFileError(
+            f"{path} holds more than {most:,} bytes, which are read at most; split it, or look into it"
+        )
     return raw
 
 

@@ -106,7 +106,8 @@ def _config_case(rng: random.Random) -> Files:
         where = rng.random()
         text = bomb + text if where < 0.5 else text + "\n" + bomb
         if where > 0.7:
-            text += "filler: " + rng.choice(("x" * 3_000_000, "[" + "a, " * 300_000 + "a]", "'" + "y " * 500_000 + "'")) + "\n"
+            fillers = ("x" * 3_000_000, "[" + "a, " * 300_000 + "a]", "'" + "y " * 500_000 + "'")
+            text += f"filler: {rng.choice(fillers)}\n"
     return {"fuzz.yaml": text.encode("utf-8", "surrogatepass")}
 
 

@@ -14,18 +14,20 @@ from scripts.fuzz_mutations import SYNTAX, changed_text, damaged_bytes
 from scripts.fuzz_sandbox import SPECIAL
 
 CIF_SYNTAX = (
-    *SYNTAX, "loop_", "data_", ";", "?", ".", "save_", "_atom_site_fract_x", "_cell_length_a", "'x**9999, y, z'", "'-x,y'",
-    "'x+1/0, y, z'", "'(x,y,z'", "_symmetry_space_group_name_H-M 'P 99'", "_symmetry_Int_Tables_number 999", "0.3333(9999)",
-    "_space_group_magn.transform_BNS_Pp_abc 'a,b,[__import__(\"os\")];0,0,0'", "Na1+", "D", "Wat", "Na0.5", "X", "1.5(",
+    *SYNTAX, "loop_", "data_", ";", "?", ".", "save_", "_atom_site_fract_x", "_cell_length_a", "'x**9999, y, z'",
+    "'-x,y'", "'x+1/0, y, z'", "'(x,y,z'", "_symmetry_space_group_name_H-M 'P 99'",
+    "_symmetry_Int_Tables_number 999", "0.3333(9999)",
+    "_space_group_magn.transform_BNS_Pp_abc 'a,b,[__import__(\"os\")];0,0,0'", "Na1+", "D", "Wat", "Na0.5", "X",
+    "1.5(",
 )  # fmt: skip
 POSCAR_SYNTAX = (
-    *SYNTAX, "Selective dynamics\n", "Direct\n", "Cartesian\n", "T F", "999999999", "-3", "0", "1 1 1 1 1", "Na Cl", "Na/abc",
-    "Na_pv", "1e9", "***", "-100.0",
+    *SYNTAX, "Selective dynamics\n", "Direct\n", "Cartesian\n", "T F", "999999999", "-3", "0", "1 1 1 1 1", "Na Cl",
+    "Na/abc", "Na_pv", "1e9", "***", "-100.0",
 )  # fmt: skip
 XYZ_SYNTAX = (
-    *SYNTAX, "Lattice=", 'Lattice="1 2 3"', 'pbc="T F T"', "Properties=species:S:1:pos:R:3", "Properties=pos:R:99999999",
-    "Properties=species:S:1:pos:R:-3", "x=_JSON [[[[", "energy=nan", '="', "REF=1e999", "99999999", "-1", "2\n",
-    "Properties=a:Q:1", "Lattice=_JSON " + "[" * 3000,
+    *SYNTAX, "Lattice=", 'Lattice="1 2 3"', 'pbc="T F T"', "Properties=species:S:1:pos:R:3",
+    "Properties=pos:R:99999999", "Properties=species:S:1:pos:R:-3", "x=_JSON [[[[", "energy=nan", '="', "REF=1e999",
+    "99999999", "-1", "2\n", "Properties=a:Q:1", "Lattice=_JSON " + "[" * 3000,
 )  # fmt: skip
 
 
@@ -34,9 +36,7 @@ def _crystals() -> dict[str, object]:
 
     corners = [[0, 0, 0], [0.5, 0.5, 0.5]]
     salt = Structure(Lattice.cubic(3.5), ["Na", "Cl"], corners)
-    layered = Structure(
-        Lattice.tetragonal(3.8, 5.4), ["Li", "Na", "Cl", "Cl"], [*corners, [0.5, 0.5, 0], [0, 0, 0.5]]
-    )
+    layered = Structure(Lattice.tetragonal(3.8, 5.4), ["Li", "Na", "Cl", "Cl"], [*corners, [0.5, 0.5, 0], [0, 0, 0.5]])
     spinel = Structure.from_spacegroup(
         "Fd-3m", Lattice.cubic(8.1), ["Mg", "Al", "O"], [[0.125] * 3, [0.5] * 3, [0.2625] * 3]
     )
@@ -112,7 +112,9 @@ def _bomb(rng: random.Random) -> tuple[str, bytes]:
     edge = rng.choice((6, 14, 40))
     points = "\n".join(f"{x:.4f} {y:.4f} {z:.4f}" for x, y, z in _cubes(edge))
     rows = "\n".join(f"Na{i} Na {x:.4f} {y:.4f} {z:.4f}" for i, (x, y, z) in enumerate(_cubes(edge)))
-    sites = "loop_\n_atom_site_label\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    sites = (
+        "loop_\n_atom_site_label\n_atom_site_type_symbol\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\n"
+    )
     cell = "".join(f"_cell_length_{a} {3 * edge}\n" for a in "abc") + "".join(
         f"_cell_angle_{a} 90\n" for a in ("alpha", "beta", "gamma")
     )
@@ -128,9 +130,15 @@ def _bomb(rng: random.Random) -> tuple[str, bytes]:
         lambda: ("many.cif", f"data_x\n{cell}{sites}{rows}\n".encode()),
         lambda: ("operations.cif", f"data_x\n{cell}{operations}{sites}{rows[:600].rpartition(chr(10))[0]}\n".encode()),
         lambda: ("needle.vasp", needle.encode()),
-        lambda: ("counts.vasp", b"Na\n3\n1 0 0\n0 1 0\n0 0 1\nNa\n" + b"9" * rng.choice((8, 10, 30)) + b"\nDirect\n0 0 0\n"),
+        lambda: (
+            "counts.vasp",
+            b"Na\n3\n1 0 0\n0 1 0\n0 0 1\nNa\n" + b"9" * rng.choice((8, 10, 30)) + b"\nDirect\n0 0 0\n",
+        ),
         lambda: ("blocks.cif", seed_files()[0][1] * rng.choice((50, 3000))),
-        lambda: ("frames.extxyz", next(raw for n, raw in seed_files() if n == "layered.extxyz") * rng.choice((50, 4000))),
+        lambda: (
+            "frames.extxyz",
+            next(raw for n, raw in seed_files() if n == "layered.extxyz") * rng.choice((50, 4000)),
+        ),
         lambda: ("json.extxyz", f'1\nLattice="3 0 0 0 3 0 0 0 3" x=_JSON {"[" * 50_000}\nNa 0 0 0\n'.encode()),
         lambda: ("long.cif", b"data_" + b"x" * 5_000_000),
         lambda: ("lines.extxyz", b"1\n" * 1_000_000),

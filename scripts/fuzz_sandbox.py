@@ -1,4 +1,4 @@
-"""Where fuzzed inputs are read: a folder of its own, an eye on every file that is opened, a limit on time and memory."""
+"""Where fuzzed inputs are read: a folder of its own, an eye on every file that is opened, limits of time and memory."""
 
 from __future__ import annotations
 

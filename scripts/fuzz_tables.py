@@ -1,4 +1,4 @@
-"""Tables to fuzz: competing phases, elemental references, and crystals in Parquet, with mutations of cells and bytes."""
+"""Tables to fuzz: competing phases, elemental references, crystals in Parquet, with mutations of cells and bytes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """A small cut of scripts/fuzz_inputs.py: mutated files are accepted, or refused with a clear error."""
 
-import os
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -71,4 +70,4 @@ def test_what_lies_in_a_files_place(tmp_path: Path) -> None:
         put(tmp_path / what.replace("/", "_"), what)
     assert (tmp_path / "directory").is_dir()
     assert not any(p.is_file() for p in tmp_path.iterdir() if p.name != "unreadable")
-    assert os.stat(tmp_path / "unreadable").st_mode & 0o777 == 0
+    assert (tmp_path / "unreadable").stat().st_mode & 0o777 == 0

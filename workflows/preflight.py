@@ -83,7 +83,9 @@ def find_inputs(
             return None
         found = resolve_path(text, base, environ)
         if found is None:
-            problems.append(Problem(where, f"{key}: {quoted(text)} is neither beside the config nor in {_data(environ)}"))
+            problems.append(
+                Problem(where, f"{key}: {quoted(text)} is neither beside the config nor in {_data(environ)}")
+            )
         elif found.is_dir() != folder:
             problems.append(Problem(where, f"{key}: {found} is {'no' if folder else 'a'} folder"))
         elif not folder and not found.is_file():

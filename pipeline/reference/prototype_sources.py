@@ -91,7 +91,9 @@ def _check_counts(metadata: Any) -> None:
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     values = max((g.column(i).num_values for g in groups for i in range(g.num_columns)), default=0)
     if metadata.num_rows > MOST_ROWS or values > 50 * MOST_ROWS:
-        raise ValueError(f"{metadata.num_rows:,} rows, {values:,} values in a column; {MOST_ROWS:,} rows are read at most")
+        raise ValueError(
+            f"{metadata.num_rows:,} rows, {values:,} values in a column; {MOST_ROWS:,} rows are read at most"
+        )
 
 
 TABLE_COLUMNS = ["material_id", "formula", "n_sites", "cell_parameters", "species", "frac_coords"]
@@ -158,7 +160,7 @@ def cell_fault(lattice: FloatArray, frac_coords: FloatArray) -> str:
         return "a cell beyond 10,000 Å, or a site beyond a million cells"
     volume = abs(np.linalg.det(lattice)) / len(frac_coords)
     if volume < LEAST_VOLUME:
-        return f"{volume:.3g} Å3 per atom, where crystals have more than {LEAST_VOLUME:g}: a cell that is flat or too small"
+        return f"{volume:.3g} Å3 per atom, where crystals have more than {LEAST_VOLUME:g}: a flat cell, or a small one"
     spacing = float((1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)).min())
     if spacing <= LEAST_SPACING:
         return f"lattice planes {spacing:.3g} Å apart, where crystals have more than {LEAST_SPACING:g}"

@@ -128,7 +128,8 @@ def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[int], di
             raise ValueError(f"{path} has more than {MOST_ROWS:,} rows, which are read at most")
     if header is None or not rows:
         raise ValueError(f"{path} holds no rows; columns {', '.join(needed)} are expected")
-    return raw, lines, {name: [cells[i] for cells in rows] for i, name in enumerate(header) if name in (*needed, SCHEME)}
+    wanted = [(i, name) for i, name in enumerate(header) if name in (*needed, SCHEME)]
+    return raw, lines, {name: [cells[i] for cells in rows] for i, name in wanted}
 
 
 def _cells(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:

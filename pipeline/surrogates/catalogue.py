@@ -101,8 +101,8 @@ def _not_found(name_or_path: str, tried: list[tuple[str, Path]], environ: Mappin
     return ModelNotFoundError(
         f"model {quoted(name_or_path)} not found ({' and '.join(MODEL_FILES)} were looked for); tried\n"
         + "\n".join(lines)
-        + f"\n{known}set IONSIEVE_DATA to a folder that has models/{shortened(Path(name_or_path).name)}, or give the path of a "
-        "folder that holds the two files"
+        + f"\n{known}set IONSIEVE_DATA to a folder that has models/{shortened(Path(name_or_path).name)}, or give the "
+        "path of a folder that holds the two files"
     )
 
 
