@@ -31,6 +31,7 @@ from pipeline.settings import (
     WindowSettings,
     check_elements,
 )
+from pipeline.wording import quoted
 
 __all__ = [
     "BandGapSettings",
@@ -80,7 +81,7 @@ class PotentialSettings(Settings):
     def _known_convention(cls, value: str | None) -> str | None:
         if value not in (None, "source", "destination"):
             raise ValueError(
-                f"unknown message-passing convention {value!r}; write 'destination' for checkpoints made before "
+                f"unknown message-passing convention {quoted(value)}; write 'destination' for checkpoints made before "
                 "matgl 3, 'source' for later ones"
             )
         return value
@@ -144,7 +145,7 @@ def _check_numeric(name: str) -> None:
     except KeyError:
         numeric = [c.name for c in schema.COLUMNS if c.dtype in ("float64", "int64")]
         near = difflib.get_close_matches(name, numeric, n=1)
-        raise ValueError(f"unknown column {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")) from None
+        raise ValueError(f"unknown column {quoted(name)}" + (f"; did you mean {near[0]!r}?" if near else "")) from None
     if declared.dtype not in ("float64", "int64"):
         raise ValueError(f"column {name!r} holds {declared.dtype}; a number is needed")
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.input_files import InputFileError, read_text
 from pipeline.settings import STAGES
+from pipeline.wording import quoted, shortened
+from pipeline.yaml_nodes import MOST_BYTES, TOO_DEEP, ExcessError, load
 
 
 @dataclass(frozen=True)
@@ -31,45 +34,47 @@ class ConfigError(Exception):
 def read_yaml(
     path: Path, expected: str = "a campaign is a mapping of keys such as name, candidates, stages"
 ) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """Read a mapping, and the line of each of its keys; ConfigError, which says what is ``expected``, if it is none."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    """Read a mapping, and the line of each of its keys.
 
+    Raises
+    ------
+    ConfigError
+        When it is no mapping (the message says what is ``expected``), or asks for too much.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([Problem(str(path), f"can't be read: {error.strerror}")]) from None
-    except UnicodeDecodeError as error:
-        raise ConfigError([Problem(str(path), f"is not UTF-8 text (byte {error.start})")]) from None
-    try:
-        tree = YAML(typ="rt", pure=True).load(text)
-        data = YAML(typ="safe", pure=True).load(text)
-        lines: dict[tuple[str | int, ...], int] = {}
-        _collect_lines(tree, (), lines)
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError([Problem(f"{path}:{line}", f"not valid YAML: {error.problem}")]) from None
-    except RecursionError:
-        raise ConfigError([Problem(str(path), "an alias (*) refers to itself, or the nesting is too deep")]) from None
-    except (YAMLError, ValueError) as error:
-        raise ConfigError([Problem(str(path), f"not valid YAML: {str(error).splitlines()[0]}")]) from None
+        text = read_text(path, MOST_BYTES)
+    except InputFileError as error:
+        raise ConfigError([Problem(str(path), str(error).removeprefix(f"{path} "))]) from None
+    data, lines = _parsed(path, text)
     if not isinstance(data, dict):
         raise ConfigError([Problem(str(path), expected)])
     return data, lines
 
 
-def _collect_lines(node: Any, place: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
-    position = getattr(node, "lc", None)
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        at = (
-            (position.key(key) if isinstance(node, dict) else position.item(key))
-            if position and position.data
-            else None
-        )
-        if at is not None:
-            lines[(*place, key)] = at[0] + 1
-        _collect_lines(value, (*place, key), lines)
+def _parsed(path: Path, text: str) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+    from ruamel.yaml.reader import ReaderError
+
+    try:
+        return load(text)
+    except ExcessError as error:
+        raise ConfigError([Problem(f"{path}:{error.line}", str(error))]) from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise _not_yaml(f"{path}:{line}", error.problem) from None
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise _not_yaml(f"{path}:{line}", f"the character {quoted(text[error.position])} is not allowed") from None
+    except RecursionError:
+        raise ConfigError([Problem(str(path), TOO_DEEP)]) from None
+    except (YAMLError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # ruamel lets through what int, float, date and its own look-ups raise on a tagged value that is none
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _not_yaml(str(path), reason) from None
+
+
+def _not_yaml(place: str, reason: object) -> ConfigError:
+    return ConfigError([Problem(place, f"not valid YAML: {shortened(str(reason), 200)}")])
 
 
 def placed_problem(
@@ -83,7 +88,7 @@ def placed_problem(
             place = (*place, part)
     place = tuple(p for i, p in enumerate(place) if not (i == 2 and place[0] == "stages" and p in STAGES))
     line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
-    key = ".".join(str(p) for p in place) or whole
+    key = ".".join(shortened(str(p)) for p in place) or whole
     return Problem(f"{path}:{line}", f"{key}: {_message(item)}")
 
 
@@ -93,10 +98,12 @@ def _message(item: dict[str, Any]) -> str:
     if item["type"] == "missing":
         return "is missing"
     if item["type"] == "union_tag_invalid":
-        return f"unknown stage {item['input'].get('stage')!r}; there are {', '.join(STAGES)}"
+        return f"unknown stage {quoted(item['input'].get('stage'))}; there are {', '.join(STAGES)}"
     if item["type"] == "union_tag_not_found":
         return f"a stage needs 'stage', one of {', '.join(STAGES)}"
+    if item["type"] == "invalid_key":
+        return f"the key {quoted(item['loc'][-1])} is no text; write it in quotes, or leave it out"
     text: str = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" or isinstance(item["input"], (dict, list, tuple)):
         return text
-    return f"{text[0].lower()}{text[1:]}, got {item['input']!r}"
+    return f"{text[0].lower()}{text[1:]}, got {quoted(item['input'])}"

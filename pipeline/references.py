@@ -106,11 +106,18 @@ class References:
 
 def resolve_path(text: str, base: Path, environ: Mapping[str, str]) -> Path | None:
     """Find a configured file: absolute, beside the config, or in ``$IONSIEVE_DATA``; None when nowhere."""
-    path = Path(text).expanduser()
+    path = _at_home(Path(text))
     tried = [path] if path.is_absolute() else [base / path]
     if not path.is_absolute() and environ.get("IONSIEVE_DATA"):
         tried.append(Path(environ["IONSIEVE_DATA"]) / path)
     return next((p.resolve() for p in tried if _exists(p)), None)
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # ~name of a user that does not exist
+        return path
 
 
 def _exists(path: Path) -> bool:

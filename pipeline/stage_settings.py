@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline import schema
 from pipeline.gates import Gate
+from pipeline.wording import listed, quoted
 
 
 class Settings(BaseModel):
@@ -23,7 +24,7 @@ def check_elements(symbols: list[str] | tuple[str, ...]) -> None:
 
     unknown = [s for s in symbols if not Element.is_valid_symbol(s)]
     if unknown:
-        raise ValueError(f"unknown element {', '.join(repr(s) for s in unknown)}; use symbols such as Li or Cl")
+        raise ValueError(f"unknown element {listed(unknown)}; use symbols such as Li or Cl")
 
 
 def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
@@ -34,7 +35,7 @@ def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
         try:
             composition_key(formula)
         except ValueError as error:
-            raise ValueError(f"{formula!r} is no formula: {error}") from error
+            raise ValueError(f"{quoted(formula)} is no formula: {error}") from error
     return formulas
 
 
@@ -83,7 +84,7 @@ def _gate_problem(stage: str, name: str, gate: Gate) -> str | None:
     if declared is None or declared.stage != stage or (declared.gate is None and declared.dtype != "bool"):
         near = difflib.get_close_matches(name, own, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else "."
-        return f"stage {stage} has no column {name!r} to gate on{hint} It has: {', '.join(own) or 'none'}"
+        return f"stage {stage} has no column {quoted(name)} to gate on{hint} It has: {', '.join(own) or 'none'}"
     if declared.dtype == "bool":
         return None if gate.equals is not None else f"gate {stage}.{name} is true or false; write {{equals: true}}"
     if gate.equals is not None:

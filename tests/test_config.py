@@ -91,7 +91,8 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
         ("a: [1", "not valid YAML"),
         ("- 1", "mapping"),
         ("name: a\nname: b", "not valid YAML"),
-        ("a: \x00", "not valid YAML"),
+        ("a: \x00", "no text file (NUL in byte 3)"),
+        ("a: \x07", "c.yaml:1: not valid YAML: the character '\\x07'"),
     ],
 )
 def test_broken_yaml(tmp_path: Path, text: str, words: str) -> None:

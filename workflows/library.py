@@ -15,6 +15,7 @@ from pipeline.cache import user_cache
 from pipeline.config import ConfigError, Problem
 from pipeline.reference.prototype_library import LIBRARY_VERSION, PrototypeLibrary
 from pipeline.reference.prototypes import build_library
+from pipeline.reference.structure_files import structure_files
 from workflows.files import digest_of, digest_of_file
 from workflows.preflight import Inputs
 
@@ -31,7 +32,11 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
     """
     settings = inputs.campaign.candidates.prototypes
     keep_all = inputs.campaign.candidates.own_crystals
-    source = _digest_of_source(inputs.prototypes)
+    try:
+        source = _digest_of_source(inputs.prototypes)
+    except OSError as error:
+        text = f"{error.filename} can't be read ({error.strerror}); make it readable, or take it out of the folder"
+        raise ConfigError([Problem("candidates.prototypes.path", text)]) from None
     key = digest_of([LIBRARY_VERSION, settings.model_dump(mode="json", exclude={"path"}), keep_all, source])[:16]
     name = f"prototypes-{key}.parquet"
     cache = user_cache() / "prototypes"
@@ -101,6 +106,13 @@ def _digest_of_source(source: Path | None) -> str:
     if source is None:
         return "aflow:" + metadata.version("pymatgen")
     if source.is_dir():
-        files = sorted(p for p in source.rglob("*") if p.is_file())
-        return digest_of([[str(p.relative_to(source)), digest_of_file(p)] for p in files])
+        return digest_of([[p.name, _digest_if_readable(p)] for p in structure_files(source)])
     return digest_of_file(source)
+
+
+def _digest_if_readable(path: Path) -> str | None:
+    """None for a file that building the library will report."""
+    try:
+        return digest_of_file(path)
+    except OSError:
+        return None

@@ -19,6 +19,7 @@ from pipeline.reference.legacy_shift import legacy_shift
 from pipeline.reference.prototypes import observed_formulas
 from pipeline.references import resolve_path
 from pipeline.surrogates import catalogue
+from pipeline.wording import quoted
 from workflows.files import digest_of, digest_of_file
 from workflows.phase_cache import (
     CachedPhases,
@@ -82,9 +83,13 @@ def find_inputs(
             return None
         found = resolve_path(text, base, environ)
         if found is None:
-            problems.append(Problem(where, f"{key}: {text} is neither beside the config nor in {_data(environ)}"))
+            problems.append(
+                Problem(where, f"{key}: {quoted(text)} is neither beside the config nor in {_data(environ)}")
+            )
         elif found.is_dir() != folder:
             problems.append(Problem(where, f"{key}: {found} is {'no' if folder else 'a'} folder"))
+        elif not folder and not found.is_file():
+            problems.append(Problem(where, f"{key}: {found} is a pipe or a device; give a file"))
         return found
 
     campaign, models = _find_models(campaign, where, environ, problems, notes)

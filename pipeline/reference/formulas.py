@@ -12,15 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.wording import quoted, shortened
+
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 CompositionKey = tuple[tuple[str, int], ...]
 """Element and amount, in alphabetical order, divided by the greatest common divisor."""
 
+LONGEST_FORMULA = 500
+"""Characters."""
+MOST_DIGITS = 9
+"""Of an amount, so that sums and products of amounts stay exact."""
+
 _PLAIN = re.compile(r"(?:[A-Z][a-z]?[0-9]*)+")
-_PLAIN_LINES = re.compile(r"(?:[A-Z][a-z]?[0-9]*)+(?:\n(?:[A-Z][a-z]?[0-9]*)+)*")
+_PLAIN_LINES = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,9})+(?:\n(?:[A-Z][a-z]?[0-9]{0,9})+)*")
 _TERM = re.compile(r"([A-Z][a-z]?)([0-9]*)")
+_DEEPEST_BRACKETS = 10
 _GROUP = re.compile(r"\(((?:[A-Z][a-z]?[0-9]*)+)\)([0-9]*)")
 
 
@@ -59,23 +67,28 @@ def composition_key(formula: str) -> CompositionKey:
     Raises
     ------
     ValueError
-        When it is no formula, holds an unknown element, or its amounts are no ratio of whole numbers.
+        When it is no formula or longer than `LONGEST_FORMULA`, holds an unknown element, or its amounts are no ratio
+        of whole numbers or have more than `MOST_DIGITS`.
     """
     if not isinstance(formula, str) or not formula:
-        raise ValueError(f"{formula!r} is no chemical formula")
+        raise ValueError(f"{quoted(formula)} is no chemical formula")
+    if len(formula) > LONGEST_FORMULA:
+        raise ValueError(f"{quoted(formula)} has {len(formula):,} characters; a formula has {LONGEST_FORMULA} at most")
     amounts: dict[str, int] = {}
     plain = _without_brackets(formula)
     if _PLAIN.fullmatch(plain):
         known = element_symbols()
         for symbol, number in _TERM.findall(plain):
             if symbol not in known:
-                raise ValueError(f"unknown element {symbol!r} in formula {formula!r}")
+                raise ValueError(f"unknown element {symbol!r} in formula {quoted(formula)}")
             amounts[symbol] = amounts.get(symbol, 0) + (int(number) if number else 1)
     else:
         amounts = _amounts_by_pymatgen(formula)
     divisor = gcd(*amounts.values())
     if divisor == 0 or min(amounts.values()) <= 0:
-        raise ValueError(f"formula {formula!r} has an amount of zero")
+        raise ValueError(f"formula {quoted(formula)} has an amount of zero")
+    if max(amounts.values()) >= 10**MOST_DIGITS:
+        raise ValueError(f"formula {quoted(formula)} has an amount of more than {MOST_DIGITS} digits")
     return tuple((symbol, amounts[symbol] // divisor) for symbol in sorted(amounts))
 
 
@@ -99,7 +112,8 @@ def composition_keys(formulas: Sequence[str]) -> list[CompositionKey]:
     ValueError
         As `composition_key`, for the first formula that can't be read.
     """
-    text = "\n".join(formulas) if all(isinstance(f, str) for f in formulas) else ""
+    usual = all(isinstance(f, str) and len(f) <= LONGEST_FORMULA for f in formulas)
+    text = "\n".join(formulas) if usual else ""
     if formulas and text.count("\n") == len(formulas) - 1:
         keys = _plain_keys(_without_brackets(text))
         if keys is not None:
@@ -132,11 +146,10 @@ def _plain_keys(text: str) -> list[CompositionKey] | None:
 
 def _without_brackets(formula: str) -> str:
     """Multiply brackets out, as far as they can be read."""
-    while "(" in formula:
-        expanded = _GROUP.sub(_multiplied, formula)
-        if expanded == formula:
+    for _ in range(_DEEPEST_BRACKETS):
+        if "(" not in formula:
             break
-        formula = expanded
+        formula = _GROUP.sub(_multiplied, formula)
     return formula
 
 
@@ -151,13 +164,13 @@ def _amounts_by_pymatgen(formula: str) -> dict[str, int]:
 
     try:
         composition = Composition(formula, strict=True)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"{formula!r} is no chemical formula ({error})") from None
-    reduced, _ = composition.get_integer_formula_and_factor()
+        reduced, _ = composition.get_integer_formula_and_factor()
+    except (ValueError, LookupError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"{quoted(formula)} is no chemical formula ({shortened(str(error))})") from None
     amounts = {str(e): round(x) for e, x in Composition(reduced).items()}
     total, whole = composition.num_atoms, sum(amounts.values())
     if not amounts or any(abs(composition[e] / total - n / whole) > 1e-6 for e, n in amounts.items()):
-        raise ValueError(f"the amounts of {formula!r} are no ratio of whole numbers; write whole numbers")
+        raise ValueError(f"the amounts of {quoted(formula)} are no ratio of whole numbers; write whole numbers")
     return amounts
 
 

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pipeline.wording import quoted
+
 if TYPE_CHECKING:
     from pipeline.candidate_settings import CandidateSettings
 
@@ -61,7 +63,9 @@ def parse_ion(label: str) -> tuple[str, int]:
 
     found = re.fullmatch(r"([A-Z][a-z]?)([1-8]?)([+-])", label)
     if found is None or not Element.is_valid_symbol(found[1]):
-        raise ValueError(f"{label!r} is no ion; write the element, its charge and the sign, such as Na+, Y3+ or O2-")
+        raise ValueError(
+            f"{quoted(label)} is no ion; write the element, its charge and the sign, such as Na+, Y3+ or O2-"
+        )
     return found[1], int(found[2] or 1) * (1 if found[3] == "+" else -1)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.reference.formulas import CompositionKey, composition_key, composition_keys, named_amounts
 from pipeline.reference.phase_system import Assemblage, PhaseIndex, PhaseSystem, atom_fractions
 from pipeline.reference.tables import PhaseTable, read_elemental_references, read_phase_table
+from pipeline.wording import quoted
 
 if TYPE_CHECKING:
     from pipeline.reference.reaction import MutualReaction
@@ -250,6 +251,6 @@ class PhaseReference:
 def _agreed_scheme(table: PhaseTable, asked: str | None) -> str:
     if asked is not None and table.scheme is not None and asked != table.scheme:
         raise ValueError(
-            f"{table.path} declares scheme {table.scheme!r}, but {asked!r} was asked for; schemes can't be mixed"
+            f"{table.path} declares scheme {quoted(table.scheme)}, but {asked!r} was asked for; schemes can't be mixed"
         )
     return asked or table.scheme or DEFAULT_SCHEME

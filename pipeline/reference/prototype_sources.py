@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.input_files import require_file
 from pipeline.reference.prototype_library import LeftOut
+from pipeline.reference.structure_files import MOST_ATOMS, read_structures, structure_files
 from pipeline.reference.wyckoff import pymatgen_data
+from pipeline.wording import shortened
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -22,14 +24,18 @@ FloatArray = npt.NDArray[np.float64]
 
 SYMBOL = re.compile(r"[A-Z][a-z]?")
 
-LEAST_VOLUME = 1e-3
-"""Å3; a cell of less is flat."""
+LEAST_VOLUME = 1.0
+"""Å3 per atom; the least of the observed crystals is 5.3."""
 
 LEAST_SPACING = 0.1
 """Å, of lattice planes. Below it the cell is a needle, and a search for neighbours would not end."""
 
-POSCAR_NAMES = ("POSCAR", "CONTCAR")
-SUFFIXES = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".extxyz": "extxyz", ".xyz": "extxyz"}
+MOST_ROWS = 1_000_000
+"""Of a Parquet file, and fifty times as many values in a column; the Materials Project has 155,000 crystals."""
+
+
+MOST_NAMED = 6
+"""Broken files that an error names."""
 
 
 class PrototypeError(ValueError):
@@ -66,13 +72,28 @@ def read_table(path: Path, columns: list[str]) -> Any:
     import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path, columns=columns)
-    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError, pa.ArrowNotImplementedError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+        require_file(path)
+        with pq.ParquetFile(path) as file:
+            _check_counts(file.metadata)
+            if missing := [c for c in columns if c not in file.schema_arrow.names]:
+                raise ValueError(f"it lacks {', '.join(missing)}")
+            return file.read(columns=columns)
+    except (OSError, ValueError, pa.ArrowException, KeyError) as error:
+        reason = shortened((str(error).splitlines() or [""])[0], 300)
         raise PrototypeError(
             f"prototype file {path} can't be read ({type(error).__name__}: {reason}); it must be a whole Parquet file "
             f"with the columns {', '.join(columns)}"
         ) from error
+
+
+def _check_counts(metadata: Any) -> None:
+    """Refuse what would not fit into memory: a few bytes can stand for any number of equal values."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    values = max((g.column(i).num_values for g in groups for i in range(g.num_columns)), default=0)
+    if metadata.num_rows > MOST_ROWS or values > 50 * MOST_ROWS:
+        raise ValueError(
+            f"{metadata.num_rows:,} rows, {values:,} values in a column; {MOST_ROWS:,} rows are read at most"
+        )
 
 
 TABLE_COLUMNS = ["material_id", "formula", "n_sites", "cell_parameters", "species", "frac_coords"]
@@ -85,9 +106,6 @@ def from_parquet(path: Path, refused: Callable[[set[str]], str | None]) -> Itera
     crystal is a ``broken_row``.
     """
     table = read_table(path, TABLE_COLUMNS)
-    missing = [c for c in TABLE_COLUMNS if c not in table.column_names]
-    if missing:
-        raise PrototypeError(f"prototype file {path} lacks the columns {', '.join(missing)}")
     first = 0
     for batch in table.to_batches(max_chunksize=1000):
         outcomes = [_first_look(formula, refused) for formula in batch["formula"].to_pylist()]
@@ -118,26 +136,35 @@ def _crystal_of_row(row: dict[str, Any]) -> SourceCrystal | None:
         cell = np.array(row["cell_parameters"], dtype=float)
         coords = np.array(row["frac_coords"], dtype=float)
         elements = tuple(row["species"])
-        whole = len(elements) > 0 and cell.shape == (6,) and coords.shape == (3 * len(elements),) and cell.min() > 0
+        sized = 0 < len(elements) <= MOST_ATOMS and coords.shape == (3 * len(elements),)
+        whole = sized and cell.shape == (6,) and cell.min() > 0
         if not whole or not isinstance(row["material_id"], str) or not all(isinstance(e, str) for e in elements):
             return None
         lattice = np.array(Lattice.from_parameters(*row["cell_parameters"]).matrix)
     except (TypeError, ValueError, ArithmeticError):
         return None
     coords = coords.reshape(-1, 3)
-    if not is_sound(lattice, coords):
+    if cell_fault(lattice, coords):
         return None
     return SourceCrystal(row["material_id"], row["formula"], lattice, coords, elements)
 
 
-def is_sound(lattice: FloatArray, frac_coords: FloatArray) -> bool:
-    """Whether cell and sites can be a crystal's: finite, not flat, coordinates that still have digits to spare."""
+def cell_fault(lattice: FloatArray, frac_coords: FloatArray) -> str:
+    """What keeps cell and sites from being a crystal's; empty when they can be.
+
+    They must be finite, the cell not flat, and the coordinates still have digits to spare.
+    """
     if not (np.isfinite(lattice).all() and np.isfinite(frac_coords).all()):
-        return False
-    if np.abs(lattice).max() > 1e4 or np.abs(frac_coords).max() > 1e6 or abs(np.linalg.det(lattice)) < LEAST_VOLUME:
-        return False
-    spacings = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    return bool(spacings.min() > LEAST_SPACING)
+        return "a cell or coordinates that are no finite numbers"
+    if np.abs(lattice).max() > 1e4 or np.abs(frac_coords).max() > 1e6:
+        return "a cell beyond 10,000 Å, or a site beyond a million cells"
+    volume = abs(np.linalg.det(lattice)) / len(frac_coords)
+    if volume < LEAST_VOLUME:
+        return f"{volume:.3g} Å3 per atom, where crystals have more than {LEAST_VOLUME:g}: a flat cell, or a small one"
+    spacing = float((1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)).min())
+    if spacing <= LEAST_SPACING:
+        return f"lattice planes {spacing:.3g} Å apart, where crystals have more than {LEAST_SPACING:g}"
+    return ""
 
 
 def from_aflow() -> Iterator[SourceCrystal | LeftOut]:
@@ -165,69 +192,36 @@ def from_folder(folder: Path, on_broken_file: str) -> Iterator[SourceCrystal | L
     """
     if not folder.is_dir():
         raise PrototypeError(f"prototype folder {folder} is not a folder")
-    files = [p for p in sorted(folder.iterdir(), key=lambda p: p.name) if p.is_file() and file_format(p)]
+    files = structure_files(folder)
     if not files:
         raise PrototypeError(f"prototype folder {folder} holds no CIF, POSCAR or extxyz file")
     crystals: list[SourceCrystal | LeftOut] = []
     broken: list[str] = []
     for path in files:
         try:
-            structures = _read_structures(path)
-            if not all(is_sound(np.array(s.lattice.matrix), np.array(s.frac_coords)) for s in structures):
-                raise ValueError("a cell that is flat, or coordinates that are no finite numbers")
+            structures = read_structures(path)
+            for structure in structures:
+                if fault := cell_fault(np.array(structure.lattice.matrix), np.array(structure.frac_coords)):
+                    raise ValueError(fault)
+            found = [from_structure(_name(path, structures, i), s) for i, s in enumerate(structures)]
         except Exception as error:  # parsers raise anything on a broken file; each is reported below
             text = str(error).strip().splitlines()
-            trouble = f"{type(error).__name__}: {text[0] if text else 'no message'}"
+            trouble = f"{type(error).__name__}: {shortened(text[0], 200) if text else 'no message'}"
             broken.append(f"{path.name} ({trouble})")
             crystals.append(LeftOut(path.name, "", "broken_file", trouble))
             continue
-        for frame, structure in enumerate(structures):
-            name = path.name if len(structures) == 1 else f"{path.name}:{frame}"
-            crystals.append(from_structure(name, structure))
+        crystals += found
     if broken and on_broken_file != "skip":
+        more = f"; and {len(broken) - MOST_NAMED:,} more" if len(broken) > MOST_NAMED else ""
         raise PrototypeError(
-            f"{len(broken)} of {len(files)} files in {folder} can't be read: {'; '.join(broken)}. Mend or remove them, "
-            "or set prototypes.on_broken_file: skip"
+            f"{len(broken)} of {len(files)} files in {folder} can't be read: {'; '.join(broken[:MOST_NAMED])}{more}. "
+            "Mend or remove them, or set prototypes.on_broken_file: skip"
         )
     yield from crystals
 
 
-def file_format(path: Path) -> str | None:
-    """``cif``, ``poscar`` or ``extxyz`` by the file's name; None for others."""
-    if path.name.upper().startswith(POSCAR_NAMES):
-        return "poscar"
-    return SUFFIXES.get(path.suffix.lower())
-
-
-def _read_structures(path: Path) -> list[Structure]:
-    from pymatgen.core import Structure
-
-    kind = file_format(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and missing symmetry; the result is used
-        if kind == "extxyz":
-            import ase.io
-            from pymatgen.io.ase import AseAtomsAdaptor
-
-            frames = ase.io.read(path, index=":", format="extxyz")
-            if not frames:
-                raise ValueError("no frame in the file")
-            for frame in frames:
-                if not all(frame.pbc) or abs(frame.cell.volume) < 1e-6:
-                    raise ValueError("a frame has no periodic cell (Lattice= and pbc= are needed)")
-            return [AseAtomsAdaptor.get_structure(frame) for frame in frames]
-        if kind == "poscar":
-            from pymatgen.io.vasp import Poscar
-
-            return [Poscar.from_str(path.read_text(encoding="utf-8")).structure]
-        from pymatgen.io.cif import CifParser
-
-        found = CifParser(path).parse_structures(primitive=False)
-    if not found:
-        raise ValueError("no structure in the file")
-    if not all(isinstance(s, Structure) for s in found):
-        raise ValueError("no periodic structure in the file")
-    return list(found)
+def _name(path: Path, structures: list[Structure], frame: int) -> str:
+    return path.name if len(structures) == 1 else f"{path.name}:{frame}"
 
 
 def from_structure(name: str, structure: Structure) -> SourceCrystal | LeftOut:

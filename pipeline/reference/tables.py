@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import math
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.input_files import decoded, read_bytes, unpacked
 from pipeline.reference.formulas import CompositionKey, composition_key, composition_keys, element_symbols
+from pipeline.wording import listed, quoted
+
+MOST_BYTES = 32 * 1024 * 1024
+"""Of a table, unpacked; the whole Materials Project has 5 MB."""
+MOST_ROWS = 1_000_000
+"""Ten times the whole Materials Project."""
+SCHEME = "scheme"
+"""The column that may declare the energies' scheme."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +64,9 @@ def read_phase_table(path: str | Path) -> PhaseTable:
             )
         if energy < energies.get(key, math.inf):
             energies[key] = energy
-    declared = set(columns.get("scheme", [""]))
+    declared = set(columns.get(SCHEME, [""]))
     if len(declared) > 1:
-        raise ValueError(f"{path} mixes energy schemes {sorted(declared)}; one table has one scheme")
+        raise ValueError(f"{path} mixes energy schemes {listed(sorted(declared))}; one table has one scheme")
     return PhaseTable(path, raw, energies, declared.pop() or None)
 
 
@@ -88,7 +96,7 @@ def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]
     for line, cell, text in zip(lines, columns["element"], columns["energy_per_atom"], strict=True):
         symbol = cell.strip()
         if symbol not in element_symbols():
-            raise ValueError(f"{path}, line {line}: {symbol!r} is no element")
+            raise ValueError(f"{path}, line {line}: {quoted(symbol)} is no element")
         if symbol in energies:
             raise ValueError(f"{path}, line {line}: element {symbol} occurs twice")
         energies[symbol] = _number(path, line, "energy_per_atom", text)
@@ -97,36 +105,50 @@ def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]
 
 def _read_csv(path: Path, needed: tuple[str, ...]) -> tuple[bytes, list[int], dict[str, list[str]]]:
     """Raw bytes, the rows' line numbers, and the columns; every cell stays text, so that sodium nitride stays NaN."""
-    try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8")
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path} can't be read, or is truncated: {error}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start})") from None
-    reader = csv.reader(io.StringIO(text))
+    raw = read_bytes(path, MOST_BYTES)
+    text = decoded(unpacked(raw, MOST_BYTES, path), path)
+    reader = csv.reader(io.StringIO(text, newline=""))
     header: list[str] | None = None
     lines: list[int] = []
     rows: list[list[str]] = []
-    for cells in reader:
+    for cells in _cells(reader, path):
         if not cells or (header is None and cells[0].startswith("#")):
             continue
         if header is None:
-            header = [c.strip() for c in cells]
-            missing = [name for name in needed if name not in header]
-            if missing:
-                raise ValueError(f"{path}: column {', '.join(missing)} is missing; found {', '.join(header)}")
+            header = _checked_header(path, [c.strip() for c in cells], needed)
             continue
         if len(cells) != len(header):
             raise ValueError(
                 f"{path}, line {reader.line_num}: {len(cells)} values where {len(header)} are expected: "
-                f"{','.join(cells)!r}; the file may be truncated"
+                f"{quoted(','.join(cells))}; the file may be truncated"
             )
         lines.append(reader.line_num)
         rows.append(cells)
+        if len(rows) > MOST_ROWS:
+            raise ValueError(f"{path} has more than {MOST_ROWS:,} rows, which are read at most")
     if header is None or not rows:
         raise ValueError(f"{path} holds no rows; columns {', '.join(needed)} are expected")
-    return raw, lines, {name: [cells[i] for cells in rows] for i, name in enumerate(header)}
+    wanted = [(i, name) for i, name in enumerate(header) if name in (*needed, SCHEME)]
+    return raw, lines, {name: [cells[i] for cells in rows] for i, name in wanted}
+
+
+def _cells(reader: Iterator[list[str]], path: Path) -> Iterator[list[str]]:
+    """Rows of a table; ValueError where quotation marks or line ends make no table."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        line = getattr(reader, "line_num", 0)
+        raise ValueError(f"{path}, line {line}: no table of comma-separated values: {error}") from None
+
+
+def _checked_header(path: Path, header: list[str], needed: tuple[str, ...]) -> list[str]:
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise ValueError(f"{path}: column {', '.join(missing)} is missing; found {listed(header)}")
+    twice = [name for name in (*needed, SCHEME) if header.count(name) > 1]
+    if twice:
+        raise ValueError(f"{path}: column {', '.join(twice)} occurs twice; leave one")
+    return header
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:
@@ -135,5 +157,5 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
     except ValueError:
         value = float("nan")
     if not math.isfinite(value):
-        raise ValueError(f"{path}, line {line}: {name} must be a finite number in eV/atom, got {text!r}")
+        raise ValueError(f"{path}, line {line}: {name} must be a finite number in eV/atom, got {quoted(text)}")
     return value

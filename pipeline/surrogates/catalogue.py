@@ -23,6 +23,7 @@ from pipeline.surrogates.entries import (
     ModelNotFoundError,
     UnknownConventionError,
 )
+from pipeline.wording import quoted, shortened
 
 __all__ = [
     "CATALOGUE",
@@ -94,15 +95,15 @@ def _checked_digest(entry: CatalogueEntry, path: Path) -> str:
 
 
 def _not_found(name_or_path: str, tried: list[tuple[str, Path]], environ: Mapping[str, str]) -> ModelNotFoundError:
-    lines = [f"  {what}: {folder}" for what, folder in tried]
+    lines = [f"  {what}: {shortened(str(folder), 300)}" for what, folder in tried]
     if not environ.get("IONSIEVE_DATA") and len(tried) > 1:
         lines.append("  $IONSIEVE_DATA/models: IONSIEVE_DATA is not set")
     known = "" if name_or_path in CATALOGUE else f"known models: {', '.join(CATALOGUE)}; "
     return ModelNotFoundError(
-        f"model {name_or_path!r} not found ({' and '.join(MODEL_FILES)} were looked for); tried\n"
+        f"model {quoted(name_or_path)} not found ({' and '.join(MODEL_FILES)} were looked for); tried\n"
         + "\n".join(lines)
-        + f"\n{known}set IONSIEVE_DATA to a folder that has models/{Path(name_or_path).name}, or give the path of a "
-        "folder that holds the two files"
+        + f"\n{known}set IONSIEVE_DATA to a folder that has models/{shortened(Path(name_or_path).name)}, or give the "
+        "path of a folder that holds the two files"
     )
 
 

@@ -1,0 +1,131 @@
+"""The user's structure files: CIF, POSCAR and extxyz, read without trust."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.input_files import read_text
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+    from pymatgen.io.cif import CifBlock, CifParser
+
+MOST_BYTES = 64 * 1024 * 1024
+"""Of a structure file."""
+MOST_ATOMS = 2000
+"""Of one crystal; reading a CIF takes time with the square of it. A prototype has 500 in its primitive cell at most."""
+MOST_OPERATIONS = 1000
+"""Of a CIF; a space group has 192."""
+
+POSCAR_NAMES = ("POSCAR", "CONTCAR")
+SUFFIXES = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".extxyz": "extxyz", ".xyz": "extxyz"}
+
+
+def structure_files(folder: Path) -> list[Path]:
+    """CIF, POSCAR and extxyz files of a folder, by name; OSError when it can't be listed."""
+    return [p for p in sorted(folder.iterdir(), key=lambda p: p.name) if file_format(p) and p.is_file()]
+
+
+def file_format(path: Path) -> str | None:
+    """``cif``, ``poscar`` or ``extxyz`` by the file's name; None for others."""
+    if path.name.upper().startswith(POSCAR_NAMES):
+        return "poscar"
+    return SUFFIXES.get(path.suffix.lower())
+
+
+def read_structures(path: Path) -> list[Structure]:
+    """All crystals of a file, at least one.
+
+    Raises
+    ------
+    ValueError
+        When it holds no periodic crystal, or one of more than MOST_ATOMS atoms; InputFileError when it can't be read.
+    Exception
+        Whatever a parser raises on a broken file.
+    """
+    kind = file_format(path)
+    # CIF files carry names of authors in every encoding
+    text = read_text(path, MOST_BYTES, errors="replace" if kind == "cif" else "strict")
+    readers = {"extxyz": _from_extxyz, "poscar": _from_poscar, "cif": _from_cif}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and missing symmetry; the result is used
+        return readers[kind or "cif"](text)
+
+
+def _from_extxyz(text: str) -> list[Structure]:
+    import ase.io
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    frames = ase.io.read(io.StringIO(text), index=":", format="extxyz")
+    if not frames:
+        raise ValueError("no frame in the file")
+    for frame in frames:
+        _check_size(len(frame))
+        if not all(frame.pbc) or not abs(frame.cell.volume) >= 1e-6:
+            raise ValueError("a frame has no periodic cell (Lattice= and pbc= are needed)")
+    return [AseAtomsAdaptor.get_structure(frame) for frame in frames]
+
+
+def _from_poscar(text: str) -> list[Structure]:
+    from pymatgen.io.vasp import Poscar
+
+    for line in text.splitlines()[5:10]:  # numbers of atoms stand in the sixth or seventh line, or wrapped below it
+        words = line.split()
+        if words and all(word.isdecimal() for word in words):
+            _check_size(sum(min(int(word[:9]), 10**9) for word in words))
+    return [Poscar.from_str(text).structure]
+
+
+def _from_cif(text: str) -> list[Structure]:
+    from pymatgen.core import Structure
+    from pymatgen.io.cif import CifFile, CifParser
+
+    blocks = CifFile.from_str(text).data.values()
+    for block in blocks:
+        _check_size(len(_column(block.data, "_atom_site_fract_x")))
+        if (listed := len(_operations(block.data))) > MOST_OPERATIONS:
+            raise ValueError(f"{listed:,} symmetry operations; a space group has 192")
+    parser = CifParser.from_str(text)
+    for block in blocks:
+        _check_size(_atoms_of_block(parser, block))
+    found = parser.parse_structures(primitive=False)
+    if not found:
+        raise ValueError("no structure in the file")
+    if not all(isinstance(s, Structure) for s in found):
+        raise ValueError("no periodic structure in the file")
+    return list(found)
+
+
+def _column(data: Mapping[str, Any], name: str) -> list[str]:
+    found = data.get(name, [])
+    return found if isinstance(found, list) else [found]
+
+
+def _operations(data: Mapping[str, Any]) -> list[str]:
+    return next((_column(data, name) for name in data if "symop" in name or "symmetry_equiv" in name), [])
+
+
+def _atoms_of_block(parser: CifParser, block: CifBlock) -> int:
+    """Number of atoms that a CIF block stands for, symmetry applied; 0 for a block that pymatgen will refuse."""
+    from pymatgen.io.cif import str2float
+
+    columns = [_column(block.data, f"_atom_site_fract_{axis}") for axis in "xyz"]
+    try:
+        sites = np.array([[str2float(cell) for cell in column] for column in columns], dtype=float).T
+    except (ValueError, TypeError):
+        return 0
+    if not sites.size or not np.isfinite(sites).all():
+        return 0
+    images = [sites @ op.rotation_matrix.T + op.translation_vector for op in parser.get_symops(block)]
+    return len(np.unique(np.round(np.concatenate(images) % 1.0, 3) % 1.0, axis=0))
+
+
+def _check_size(atoms: int) -> None:
+    if atoms > MOST_ATOMS:
+        raise ValueError(f"a crystal of {atoms:,} atoms; {MOST_ATOMS:,} are read at most: give the primitive cell")

@@ -1,0 +1,33 @@
+"""Values in messages: short enough to be read, whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LONGEST = 80
+"""Characters of one value."""
+MOST = 8
+"""Values of one list."""
+
+
+def quoted(value: object) -> str:
+    """Write a value as Python does, its middle left out where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no whole number of more than 4300 digits
+        return f"{type(value).__name__} of too many digits"
+    return shortened(text)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Leave out the middle of a long text, and say how much."""
+    if len(text) <= longest:
+        return text
+    head, tail = longest * 3 // 4, longest // 4
+    return f"{text[:head]}... ({len(text) - head - tail:,} more characters) ...{text[-tail:]}"
+
+
+def listed(values: Sequence[object]) -> str:
+    """Write the first values, and how many there are beyond."""
+    more = f" and {len(values) - MOST:,} more" if len(values) > MOST else ""
+    return ", ".join(quoted(value) for value in values[:MOST]) + more
