@@ -200,11 +200,12 @@ class ClusterSettings(JobSettings, _Kind):
                 )
             if group.resource_spec is not None and self.kind not in ("pbs", "sge"):
                 raise ValueError(f"{where}resource_spec is for pbs and sge; use 'directives'")
+            cores = group.cores or needed
             asks = any(re.match(r"-pe\b", line) for line in group.directives)
-            if self.kind == "sge" and (group.cores or needed) > 1 and not asks:
+            if self.kind == "sge" and cores > 1 and not asks:
                 raise ValueError(
-                    f"{where}{group.cores or needed} cores of a Grid Engine job are asked for by a parallel "
-                    f"environment with a name of your site; add it to directives, e.g. '-pe smp {group.cores or needed}'"
+                    f"{where}{cores} cores of a Grid Engine job are asked for by a parallel "
+                    f"environment with a name of your site; add it to directives, e.g. '-pe smp {cores}'"
                 )
 
 

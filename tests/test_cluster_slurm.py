@@ -25,7 +25,9 @@ PATIENCE = float(os.environ.get("IONSIEVE_SLURM_PATIENCE", "300"))
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[Slurm]:
     if missing := missing_programs():
-        pytest.fail(f"{', '.join(missing)} not installed; `make test-slurm` as root installs Debian's slurm-wlm and munge")
+        pytest.fail(
+            f"{', '.join(missing)} not installed; `make test-slurm` as root installs Debian's slurm-wlm and munge"
+        )
     if os.geteuid() != 0:
         pytest.fail("munge and the nodes need root")
     with running_slurm() as running, pytest.MonkeyPatch.context() as patch:
@@ -98,7 +100,7 @@ def test_jobs_have_the_environment_and_gpu_work_goes_to_gpu_jobs(slurm: Slurm, t
 
 def test_a_partition_that_is_not_there(slurm: Slurm, tmp_path: Path) -> None:
     with (
-        pytest.raises(JobsFailError, match="slurm took no job: .*invalid partition"),
+        pytest.raises(JobsFailError, match=r"slurm took no job: .*invalid partition"),
         connect(settings(queue="nowhere"), run_folder=tmp_path),
     ):
         pass

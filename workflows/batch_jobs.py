@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +150,7 @@ def job_options(
             *asked.prologue,
             *(f"export {variable}={shlex.quote(value)}" for variable, value in exported.items()),
         ],
-        "python": settings.python,
+        "python": settings.python or shlex.quote(sys.executable),
         "interface": settings.interface,
         "local_directory": settings.local_directory,
         "worker_extra_args": _worker_arguments(group, settings.tls),
@@ -175,7 +176,8 @@ def _worker_arguments(group: JobGroup, tls: TlsSettings | None) -> list[str]:
     if group.resources:
         arguments += ["--resources", ",".join(f"{name}={amount}" for name, amount in group.resources.items())]
     if tls is not None:
-        arguments += ["--tls-ca-file", tls.ca_file, "--tls-cert", tls.cert, "--tls-key", tls.key or tls.cert]
+        files = {"--tls-ca-file": tls.ca_file, "--tls-cert": tls.cert, "--tls-key": tls.key or tls.cert}
+        arguments += [text for option, path in files.items() for text in (option, shlex.quote(path))]
     return arguments
 
 

@@ -82,6 +82,25 @@ def log_folder(settings: ClusterSettings, run_folder: Path) -> Path:
     return run_folder.resolve() / (settings.log_folder or "logs")
 
 
+def settings_beside(config: Path, settings: ClusterSettings) -> ClusterSettings:
+    """The settings with absolute paths to certificates, which a campaign names relative to its file.
+
+    Raises
+    ------
+    ClusterError
+        When a certificate is no file.
+    """
+    if settings.tls is None:
+        return settings
+    base = config.resolve().parent
+    named = settings.tls.model_dump(exclude_none=True)
+    paths = {name: str(base / Path(text).expanduser()) for name, text in named.items()}
+    missing = [f"{name} ({path})" for name, path in paths.items() if not Path(path).is_file()]
+    if missing:
+        raise ClusterError(f"cluster.tls: {', '.join(missing)} is no file; docs/cluster.md says how to make them")
+    return settings.model_copy(update={"tls": settings.tls.model_copy(update=paths)})
+
+
 @contextmanager
 def connect(
     settings: ClusterSettings, *, name: str = "ionsieve", run_folder: Path | None = None, say: Say = lambda _: None
@@ -224,9 +243,6 @@ def _security(tls: TlsSettings | None) -> Security | None:
     """Dask's certificates for every role; a plain connection is refused."""
     if tls is None:
         return None
-    missing = [path for path in (tls.ca_file, tls.cert, tls.key) if path is not None and not Path(path).is_file()]
-    if missing:
-        raise ClusterError(f"cluster.tls: {', '.join(missing)} is no file; docs/cluster.md says how to make them")
     roles = {f"tls_{role}_cert": tls.cert for role in ("client", "scheduler", "worker")}
     keys = {f"tls_{role}_key": tls.key or tls.cert for role in ("client", "scheduler", "worker")}
     return Security(require_encryption=True, tls_ca_file=tls.ca_file, **roles, **keys)

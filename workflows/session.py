@@ -19,7 +19,7 @@ from pipeline.cluster_settings import BATCH_KINDS
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.references import References
 from workflows.admission import REFUSED, Requirements, unmet_by_worker
-from workflows.cluster import connect, log_folder
+from workflows.cluster import connect, log_folder, settings_beside
 from workflows.files import digest_of, read_json
 from workflows.funnel import screen
 from workflows.identity import Digests
@@ -130,7 +130,7 @@ def _opened(
         _refuse_another_campaign(run_folder, campaign)
         write_text(run_folder.config, campaign_as_yaml(inputs.campaign))
         manifest = {**manifest_of(inputs, references), "config": str(config_path.resolve())}
-        cluster = inputs.campaign.cluster
+        cluster = settings_beside(config_path, inputs.campaign.cluster)
         if cluster.kind in BATCH_KINDS:
             manifest["job_logs"] = str(log_folder(cluster, folder))
         write_json(run_folder.manifest, {**manifest, "finished": None})
