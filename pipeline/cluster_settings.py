@@ -17,7 +17,7 @@ _WALLTIME = r"^(\d{1,2}-)?\d{1,3}:[0-5]\d:[0-5]\d$"
 _ONE_LINE = r"^[^\n\r\x00]{1,2000}$"
 _PATH = r"^[^\s'\"`;&|<>\x00]{1,1000}$"
 _NAME = r"^[^\s#'\"`;&|<>\x00]{1,200}$"
-_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]{0,100}$"
+_VARIABLE = r"[A-Za-z_][A-Za-z0-9_]{0,100}"
 _SHORTEST_WALLTIME = 300
 """Seconds. A worker needs a minute to start and ends two before its job."""
 
@@ -149,7 +149,7 @@ class ClusterSettings(JobSettings, _Kind):
     lifetime_margin: int | None = Field(
         None, ge=60, le=86_400, description="batch: s before walltime at which workers end; default a tenth, 120 to 600"
     )
-    environment: dict[Annotated[str, Field(pattern=_VARIABLE)], Line] = Field(
+    environment: dict[str, Line] = Field(
         default_factory=dict, description="batch: further variables of the workers; IONSIEVE_DATA is passed on as it is"
     )
     wait: float | None = Field(
@@ -171,6 +171,14 @@ class ClusterSettings(JobSettings, _Kind):
             return value
         kinds = [other for other in _KEYS if name in _keys_of(other)]
         raise ValueError(f"kind: {kind} takes no {name!r}; it is for {', '.join(kinds)}")
+
+    @field_validator("environment")
+    @classmethod
+    def _variables(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = [name for name in value if not re.fullmatch(_VARIABLE, name)]
+        if wrong:
+            raise ValueError(f"{', '.join(map(repr, wrong))} can't be a variable; use letters, digits and _")
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

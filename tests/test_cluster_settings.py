@@ -42,9 +42,9 @@ def line_of(cluster: str, key: str) -> int:
         ("kind: slurm", "kind: sluurm", "kind", "got 'sluurm'"),
         ("04:00:00", "4h", "walltime", "got '4h'"),
         ("04:00:00", "00:02:00", "walltime", "leaves no time for work"),
-        ("16GiB", "16GB", "memory", "got '16GB'"),
+        ("16GiB", "16G", "memory", "got '16G'"),
         ("jobs: 4", "jobs: 4\n  directives: ['a\n\n  b']", "directives", "got 'a\\nb'"),
-        ("jobs: 4", "jobs: 4\n  environment: {A-B: x}", "environment", "pattern"),
+        ("jobs: 4", "jobs: 4\n  environment: {A-B: x}", "environment", "'A-B' can't be a variable"),
         ("jobs: 4", "jobs: 4\n  local_directory: /x; rm", "local_directory", "pattern"),
         ("jobs: 4", "jobs: 4\n  adaptive: {maximum: 3}", "cluster", "not both"),
         ("  jobs: 4\n", "", "cluster", "kind: slurm needs 'jobs' or 'adaptive'"),
@@ -62,9 +62,12 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, old: str, new: str, ke
     changed = BATCH.replace(old, new, 1)
     with pytest.raises(ConfigError) as caught:
         load_campaign(write(tmp_path, changed))
-    (problem,) = caught.value.problems
+    places = {p.message.partition(":")[0]: p for p in caught.value.problems}
+    problem = places[key] if key in places else caught.value.problems[0]
     assert problem.place == f"{tmp_path / 'c.yaml'}:{line_of(changed, key)}"
     assert words in problem.message
+    # Every key that is for batch systems alone is named too when the kind is not one.
+    assert len(caught.value.problems) == (5 if new == "kind: local" else 1)
 
 
 @pytest.mark.parametrize("kind", BATCH_KINDS)

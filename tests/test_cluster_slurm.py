@@ -50,7 +50,9 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], lo
 
 def test_a_campaign_loses_a_node_and_gives_the_bytes_of_the_local_run(slurm: Slurm, tmp_path: Path) -> None:
     local = write_campaign(tmp_path / "local")
-    done = ionsieve(local.parent, "run", local)
+    done = subprocess.run(
+        command("run", local), cwd=local.parent, env=environment(local.parent), timeout=PATIENCE, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
 
     config = write_campaign(tmp_path / "jobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dask.utils import parse_bytes
 
 from pipeline.cluster_settings import AdaptiveSettings, ClusterSettings, JobSettings, TlsSettings, seconds_of
 from workflows.files import RunError
@@ -23,7 +26,6 @@ JOB_STARTED = "IONSIEVE_JOB_STARTED"
 _PASSED_ON = ("IONSIEVE_DATA", "IONSIEVE_CACHE")
 _PBS_NAME = 15
 """Characters that the name of a PBS job may have."""
-_OF_GIB = {"MiB": 1024.0, "GiB": 1.0}
 
 
 class MissingExtraError(RunError):
@@ -202,5 +204,4 @@ def _log_directives(kind: str, stem: Path) -> list[str]:
 
 
 def _pbs_resources(cores: int, memory: str) -> str:
-    amount = float(memory[:-3]) * 1024 / _OF_GIB[memory[-3:]] if memory else 0.0
-    return f"select=1:ncpus={cores}:mem={amount:.0f}mb"
+    return f"select=1:ncpus={cores}:mem={math.ceil(parse_bytes(memory) / 2**20)}mb"
