@@ -17,7 +17,7 @@ from workflows.cluster import connect, worker_environment
 
 pytestmark = pytest.mark.slurm
 
-CLUSTER = "cluster: {kind: slurm, queue: cpu, walltime: '00:30:00', cores: 2, processes: 1, memory: 4GiB, jobs: 2}"
+CLUSTER = "cluster: {kind: slurm, queue: cpu, walltime: '00:30:00', cores: 2, processes: 1, memory: 4GiB, jobs: 2, interface: lo}"
 PATIENCE = float(os.environ.get("IONSIEVE_SLURM_PATIENCE", "300"))
 """Seconds for a campaign that takes half a minute on a free machine."""
 
@@ -48,15 +48,42 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], lo
         time.sleep(0.1)
 
 
-def test_a_campaign_loses_a_node_and_gives_the_bytes_of_the_local_run(slurm: Slurm, tmp_path: Path) -> None:
-    local = write_campaign(tmp_path / "local")
+RELAXATION = """\
+  - stage: stability
+    max_steps: 60
+    chunk_size: 1
+    gates: {energy_above_hull: {below: 0.12}}
+  - stage: window
+"""
+BARRIERS_ALONE = """\
+ranking:
+  score: [{column: migration_barrier_3d, best: 0.2, worst: 1.0}]
+  pareto: [{column: migration_barrier_3d, goal: min}]
+"""
+
+
+def campaign(folder: Path, stages: str, cluster: str) -> Path:
+    """The tests' small campaign; of bond-valence barriers alone it takes seconds, on a fine grid and row by row."""
+    config = write_campaign(folder)
+    text = config.read_text()
+    if stages == "barriers":
+        assert RELAXATION in text
+        text = text.replace(RELAXATION, "").replace("spacing: 0.4", "spacing: 0.12\n    chunk_size: 1") + BARRIERS_ALONE
+    config.write_text(text.replace("cluster: {workers: 1}", cluster))
+    return config
+
+
+@pytest.mark.parametrize("stages", ["barriers", "relaxations"])
+def test_a_campaign_loses_a_node_and_gives_the_bytes_of_the_local_run(
+    slurm: Slurm, tmp_path: Path, stages: str
+) -> None:
+    local = campaign(tmp_path / "local", stages, "cluster: {workers: 1}")
     done = subprocess.run(
         command("run", local), cwd=local.parent, env=environment(local.parent), timeout=PATIENCE, capture_output=True
     )
     assert done.returncode == 0, done.stderr
 
-    config = write_campaign(tmp_path / "jobs")
-    config.write_text(config.read_text().replace("cluster: {workers: 1}", CLUSTER.replace("}", ", interface: lo}")))
+    config = campaign(tmp_path / "jobs", stages, CLUSTER)
     run, log = config.parent / "runs" / "tiny", config.parent / "terminal.txt"
     with log.open("w") as out:
         process = subprocess.Popen(

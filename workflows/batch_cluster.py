@@ -29,6 +29,8 @@ QUEUE_SECONDS = 30.0
 """How often the queue is asked about jobs that have not shown themselves yet."""
 FEWEST_FAILED_STARTS = 3
 """Jobs that ended, one after another, without a worker: then something is wrong with the job itself."""
+SOUND_SECONDS = 60.0
+"""A job whose workers stay this long is sound; one that ends earlier counts as a failed start."""
 LONGEST_PAUSE = 600.0
 """Seconds between two tries at most, when jobs keep failing."""
 _BUSY = frozenset({"processing", "queued", "no-worker"})
@@ -40,10 +42,10 @@ class JobsFailError(RunError):
 
 @dataclass
 class _Watched:
-    """What is known of a job: whether workers of it came, whether they work, and since when it has none."""
+    """What is known of a job: when workers of it came, whether they work, and since when it has none."""
 
     group: JobGroup
-    came: bool = False
+    came_at: float | None = None
     busy: bool = False
     without_since: float | None = None
 
@@ -122,7 +124,7 @@ class BatchCluster(SpecCluster):
                 silence_logs=logging.ERROR,
                 name="ionsieve",
             )
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ValueError) as error:
             raise JobsFailError(_not_submitted(groups[0].kind, error)) from None
 
     def _new_job(self, group: JobGroup) -> tuple[str, dict[str, Any]]:
@@ -166,7 +168,7 @@ class BatchCluster(SpecCluster):
                 await self._look_at_jobs()
                 await self._fit()
                 await self._correct_state()
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, ValueError) as error:
                 await self._forget_unsubmitted()
                 self._pause(_not_submitted(self.groups[0].kind, error))
 
@@ -178,13 +180,13 @@ class BatchCluster(SpecCluster):
             states = [there[worker] for worker in watched.group.worker_names(name) if worker in there]
             watched.busy = any(state.processing for state in states)
             if states:
-                if not watched.came:
+                watched.came_at, watched.without_since = watched.came_at or now, None
+                if now - watched.came_at > SOUND_SECONDS:
                     self._failed_starts = 0
-                watched.came, watched.without_since = True, None
                 continue
             watched.without_since = watched.without_since or now
-            if watched.came and now - watched.without_since > LOST_SECONDS:
-                await self._let_go(name)
+            if watched.came_at is not None and now - watched.without_since > LOST_SECONDS:
+                await self._replace(name, "has no workers any more", watched.without_since - watched.came_at)
         if now - self._asked_queue > QUEUE_SECONDS:
             self._asked_queue = now
             await self._ask_queue()
@@ -198,10 +200,18 @@ class BatchCluster(SpecCluster):
         for name, number in ids.items():
             watched = self._watched.get(name)
             waited = watched and watched.without_since and time.monotonic() - watched.without_since > LOST_SECONDS
-            if watched and waited and not watched.came and number not in self._states:
-                await self._let_go(name)
-                self._failed_starts += 1
-                self._pause(f"job {number} ended before a worker came; see the logs in {self.logs}")
+            if watched and waited and watched.came_at is None and number not in self._states:
+                await self._replace(name, "ended before a worker came", 0.0)
+
+    async def _replace(self, name: str, what: str, lived: float) -> None:
+        """Let go of a job that is over, whose workers lived so many s; :meth:`_fit` asks for another."""
+        text = f"job {self.workers[name].job_id} {what}; its log is in {self.logs}" if name in self.workers else what
+        await self._let_go(name)
+        if lived < SOUND_SECONDS:
+            self._failed_starts += 1
+            self._pause(text)
+        else:
+            self._say(text)
 
     def _pause(self, text: str) -> None:
         """Wait before the next job is asked for: longer each time."""
@@ -253,7 +263,7 @@ class BatchCluster(SpecCluster):
             task.state in _BUSY and bool(task.resource_restrictions) == bool(group.resources)
             for task in self.scheduler.tasks.values()
         )
-        came = sum(watched.came for watched in self._watched.values() if watched.group is group)
+        came = sum(watched.came_at is not None for watched in self._watched.values() if watched.group is group)
         enough = math.ceil(tasks / group.processes)
         return min(max(2 * came if enough > came else enough, min(tasks, 1), group.minimum), group.maximum)
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 JOB_STARTED = "IONSIEVE_JOB_STARTED"
 """Variable of a job: when it started, s since 1970. A worker that its nanny starts anew has less of the job left."""
 
+DEATH_TIMEOUT = 300
+"""Seconds a worker waits for a scheduler, and its nanny for a worker: imports from a shared file system are slow."""
+
 _PASSED_ON = ("IONSIEVE_DATA", "IONSIEVE_CACHE")
 _PBS_NAME = 15
 """Characters that the name of a PBS job may have."""
@@ -155,6 +158,7 @@ def job_options(
         "python": settings.python or shlex.quote(sys.executable),
         "interface": settings.interface,
         "local_directory": settings.local_directory,
+        "death_timeout": DEATH_TIMEOUT,
         "worker_extra_args": _worker_arguments(group, settings.tls),
     }
     if group.kind == "slurm":

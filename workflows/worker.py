@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from distributed import Worker, WorkerPlugin, get_worker
+from distributed.core import Status
 
 from pipeline import schema
 from pipeline.references import References
@@ -61,11 +62,17 @@ class ReferencesPlugin(WorkerPlugin):
 
 
 async def _refuse(worker: Worker, unmet: list[str]) -> None:
-    """Close a worker that must not compute; no task is blamed for it."""
+    """Close a worker that must not compute.
+
+    The scheduler lets go of it first, so that no task is blamed, and what it has sent already is not begun. The nanny
+    answers only when this worker has started, so closing must not be awaited here.
+    """
     text = "; ".join(unmet)
     _log.error("ionsieve refuses this worker (%s): %s", worker.address, text)
     await worker.scheduler.log_event(topic=REFUSED, msg={"worker": worker.address, "unmet": text})
-    await worker.close_gracefully(restart=False, reason="ionsieve-refused")
+    await worker.scheduler.retire_workers(workers=[worker.address], close_workers=False, remove=True)
+    worker.status = Status.paused
+    worker.io_loop.add_callback(worker.close, nanny=True, reason="ionsieve-refused")
 
 
 def _end_with_job(worker: Worker) -> None:
