@@ -17,7 +17,9 @@ from workflows.cluster import connect, worker_environment
 
 pytestmark = pytest.mark.slurm
 
-CLUSTER = "cluster: {kind: slurm, queue: cpu, walltime: '00:30:00', cores: 2, processes: 1, memory: 4GiB, jobs: 2, interface: lo}"
+CLUSTER = """\
+cluster:
+  {kind: slurm, queue: cpu, walltime: 00:30:00, cores: 2, processes: 1, memory: 4GiB, jobs: 2, interface: lo}"""
 PATIENCE = float(os.environ.get("IONSIEVE_SLURM_PATIENCE", "300"))
 """Seconds for a campaign that takes half a minute on a free machine."""
 

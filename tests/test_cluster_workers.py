@@ -1,26 +1,32 @@
-"""Who may compute: a worker that comes late with other versions is closed before its first task, and blames none."""
+"""Workers that come late: one of other versions is closed before its first task, one with a GPU gets what needs it."""
 
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from distributed import Client, get_worker
 
-from pipeline.cluster_settings import ClusterSettings
-from pipeline.config import load_campaign
+from pipeline import schema
+from pipeline.cluster_settings import ClusterSettings, GpuJobs
+from pipeline.config import PracticalitySettings, load_campaign
 from pipeline.references import References
+from pipeline.settings import NETWORK_STAGES, StageSettings
 from tests.test_config import GOOD
+from workflows import engine
 from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.batch_jobs import JOB_STARTED
 from workflows.cluster import connect
+from workflows.gpu_workers import resources_of_stage
 from workflows.provenance import model_digests, worker_facts
-from workflows.worker import PLUGIN, ReferencesPlugin
+from workflows.store import RunFolder
+from workflows.worker import PLUGIN, ReferencesPlugin, UnitResult, result_columns
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +120,39 @@ def test_what_is_unmet_is_said_with_its_remedy(client: Client, plugin: Reference
     ]
     # With a group of GPU workers, only those need CUDA.
     assert replace(fits, cuda=True, gpu_workers=True).unmet({}) == []
+
+
+def where_it_ran() -> Callable[[StageSettings, pd.DataFrame, str], UnitResult]:
+    """A stage that leaves its worker's name as its error; defined inside, so that it travels by value."""
+
+    def run(settings: StageSettings, part: pd.DataFrame, workspace: str) -> UnitResult:
+        frame = part.assign(**dict.fromkeys(c.name for c in schema.columns_of("practicality")))
+        frame = frame.assign(practicality_status="ok", practicality_error=str(get_worker().name))
+        columns = result_columns("practicality", frame)
+        return UnitResult(schema.to_arrow(frame, columns), {"seconds": 0.1, "rows": len(part)})
+
+    return run
+
+
+def test_networks_go_to_workers_with_gpus_where_there_are_some(
+    client: Client, plugin: ReferencesPlugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = plugin.references.campaign
+    assert resources_of_stage(campaign, "stability", client) is None
+    gpu = campaign.cluster.model_copy(update={"gpu": GpuJobs(jobs=1)})
+    assert resources_of_stage(campaign.model_copy(update={"cluster": gpu}), "stability", client) == {"GPU": 1.0}
+    monkeypatch.setattr(engine, "run_stage_unit", where_it_ran())
+    store = RunFolder(tmp_path).stage("practicality", "e" * 64)
+    with late_worker(client, tmp_path / "late.log", "--resources", "GPU=1"):
+        client.wait_for_workers(2, timeout=240)
+        for stage in NETWORK_STAGES:
+            assert resources_of_stage(campaign, stage, client) == {"GPU": 1.0}
+        assert resources_of_stage(campaign, "window", client) is None
+        assert resources_of_stage(campaign.model_copy(update={"device": "cpu"}), "stability", client) is None
+        units = store.plan([[name] for name in "abcdefg"])
+        parts = [(unit, pd.DataFrame({"candidate_id": unit.work})) for unit in units]
+        resources = resources_of_stage(campaign, "stability", client)
+        engine.compute_rows(client, store, PracticalitySettings(), parts, lambda unit, result: None, resources)
+    table = store.results()
+    assert table["candidate_id"].tolist() == list("abcdefg")
+    assert set(table["practicality_error"]) == {"late"}
