@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow test-gpu test-browser test-dft check schema clean
+.PHONY: quickstart test test-slow test-gpu test-browser test-dft test-slurm check schema clean
 
 # One Python environment for everything; a stamp file for each set of extras.
 $(BIN)/python:
@@ -52,6 +52,14 @@ test-browser: $(VENV)/.browser
 # Real DFT on small crystals: about a minute on one core.
 test-dft: $(VENV)/.dft
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m dft
+
+# A real Slurm on this machine, whose nodes are processes here: needs root, and Debian's slurm-wlm and munge.
+test-slurm: $(VENV)/.test
+	@if [ ! -x /usr/sbin/slurmctld ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -o Acquire::Retries=3 update -qq && \
+		apt-get -o Acquire::Retries=3 install -y -qq --no-install-recommends slurm-wlm munge >/dev/null; \
+	fi
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -11,9 +11,10 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline import schema
 from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
+from pipeline.cluster_settings import ClusterSettings
 from pipeline.consistency import inconsistencies
 from pipeline.problems import ConfigError, Problem, placed_problem, read_yaml
-from pipeline.run_settings import ClusterSettings, PlanSettings, RunSettings
+from pipeline.run_settings import PlanSettings, RunSettings
 from pipeline.settings import (
     AnyStage,
     BandGapSettings,

@@ -19,6 +19,7 @@ def inconsistencies(campaign: Campaign) -> list[str]:
         *_ion_problems(campaign),
         *_choice_problems(campaign),
         *_ranking_problems(campaign),
+        *_cluster_problems(campaign),
     ]
 
 
@@ -103,6 +104,12 @@ def _choice_problems(campaign: Campaign) -> Iterator[str]:
                 f"ranking.score ({', '.join(terms)}); move it behind one that does"
             )
         known |= {column.name for column in schema.columns_of(stage.stage)}
+
+
+def _cluster_problems(campaign: Campaign) -> Iterator[str]:
+    has_gpus = campaign.cluster.kind == "cuda" or campaign.cluster.gpu is not None
+    if has_gpus and campaign.device == "cpu":
+        yield "cluster asks for GPUs, but device is cpu; write device: cuda, or leave them out"
 
 
 def _ranking_problems(campaign: Campaign) -> Iterator[str]:

@@ -1,34 +1,12 @@
-"""Settings of the cluster, the run and the plan: none of them changes a result."""
+"""Settings of the run and the plan: none of them changes a result."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from pipeline.stage_settings import Settings
-
-
-class ClusterSettings(Settings):
-    """Where the work is done."""
-
-    kind: Literal["local", "address"] = Field(
-        "local", description="local: worker processes on this machine; address: a Dask scheduler that is already there"
-    )
-    address: str | None = Field(None, description="scheduler address such as tcp://node1:8786, for kind: address")
-    workers: int | None = Field(None, ge=1, le=4096, description="local: worker processes; default one a core")
-    threads_per_worker: int = Field(1, ge=1, le=64, description="local: threads torch and Numba may use in one worker")
-    memory_limit: str = Field(
-        "auto",
-        pattern=r"^(auto|\d{3,6} ?Mi?B|\d{1,4}(\.\d+)? ?Gi?B)$",
-        description="local: memory of one worker, e.g. 4GiB or 800MB",
-    )
-
-    @model_validator(mode="after")
-    def _address_given(self) -> Self:
-        if (self.kind == "address") != (self.address is not None):
-            raise ValueError("kind: address needs 'address', and only it takes one")
-        return self
 
 
 class PlannedCluster(Settings):

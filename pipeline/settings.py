@@ -12,6 +12,7 @@ from pipeline.elasticity_settings import ElasticitySettings
 from pipeline.stage_settings import Settings, StageSettings, check_elements, check_formulas
 
 __all__ = [
+    "NETWORK_STAGES",
     "STAGES",
     "AnyStage",
     "BandGapSettings",
@@ -215,6 +216,9 @@ AnyStage = Annotated[
     | PracticalitySettings,
     Field(discriminator="stage"),
 ]
+
+NETWORK_STAGES = frozenset({"estimate", "band_gap", "stability", "competing_phases", "elasticity", "dynamics"})
+"""Stages that run a network, on a GPU where there is one."""
 
 STAGES = tuple(get_args(c.model_fields["stage"].annotation)[0] for c in get_args(get_args(AnyStage)[0]))
 """Names of the stages a config may list."""

@@ -40,6 +40,7 @@ def run(
     workers: Workers = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="compute failed rows again")] = False,
     top: Annotated[int, typer.Option(help="rows of the ranked table to print at the end")] = 20,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the job scripts, start nothing")] = False,
 ) -> None:
     """Run a campaign, or go on where it was left. Ctrl-C is safe.
 
@@ -55,6 +56,12 @@ def run(
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console = terminal()
     where = run_folder_of(campaign, folder)
+    if dry_run:
+        from workflows.cluster import settings_beside
+        from workflows.dry_run import what_would_start
+
+        typer.echo(what_would_start(campaign, settings_beside(config, campaign.cluster), where))
+        return
     outcome = run_campaign(campaign, config, where, ProgressView(console), retry_failed=retry_failed)
     console.print()
     print_table(console, funnel_view(views.read_steps(where)))

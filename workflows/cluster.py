@@ -1,22 +1,33 @@
-"""Where the work runs: a local Dask cluster or a scheduler that is already there."""
+"""Where the work runs: a local Dask cluster, its GPUs, jobs of a batch system, or a scheduler that is already there."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import dask
 import psutil
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Security
 
-from pipeline.config import ClusterSettings
+from pipeline.cluster_settings import BATCH_KINDS, ClusterSettings, TlsSettings
+from workflows.batch_jobs import MissingExtraError, job_groups, job_options
 from workflows.files import RunError
+from workflows.gpu_workers import GPU
 
 KEEP_SECONDS = 3.0
 """How often the number of local workers is looked at. Dask forgets a lost one after 15 s."""
+SAY_SECONDS = 60.0
+"""How often a user who waits for workers hears what the queue says."""
+
+_LOOPBACK = "127.0.0.1"
+
+Say = Callable[[str], None]
 
 
 class ClusterError(RunError):
@@ -40,59 +51,205 @@ def worker_environment(threads: int) -> dict[str, str]:
     }
 
 
+def scheduler_rules(kind: str) -> dict[str, Any]:
+    """Dask's settings for scheduler and client."""
+    return {
+        # A dying worker blames every task it held: hold one, steal none, and bisect ourselves.
+        "distributed.scheduler.worker-saturation": 1.0,
+        "distributed.scheduler.work-stealing": False,
+        # Where jobs are killed for reasons of their own, a task may see several workers die before it is blamed.
+        "distributed.scheduler.allowed-failures": 5 if kind in BATCH_KINDS else 2,
+    }
+
+
 def worker_count(settings: ClusterSettings) -> int:
     """Local worker processes: as configured, else one for each core this process may use."""
     return settings.workers or max(1, len(os.sched_getaffinity(0)) // settings.threads_per_worker)
 
 
-@contextmanager
-def connect(settings: ClusterSettings) -> Iterator[Client]:
-    """Yield a Dask client.
+def memory_of_worker(settings: ClusterSettings, workers: int) -> str:
+    """Memory limit of a local worker.
+
+    By default nine tenths of the memory, shared by the workers: the rest is room for the client and the system.
+    """
+    if settings.memory_limit != "auto":
+        return settings.memory_limit
+    return str(int(psutil.virtual_memory().total * 0.9 / workers))
+
+
+def log_folder(settings: ClusterSettings, run_folder: Path) -> Path:
+    """Where the logs of a run's jobs lie."""
+    return run_folder.resolve() / (settings.log_folder or "logs")
+
+
+def settings_beside(config: Path, settings: ClusterSettings) -> ClusterSettings:
+    """The settings with absolute paths to certificates, which a campaign names relative to its file.
 
     Raises
     ------
     ClusterError
-        When a configured address does not answer within 10 s.
+        When a certificate is no file.
     """
-    with dask.config.set(
-        {
-            "distributed.nanny.pre-spawn-environ": worker_environment(settings.threads_per_worker),
-            # A dying worker blames every task it held: hold one, steal none, and bisect ourselves.
-            "distributed.scheduler.worker-saturation": 1.0,
-            "distributed.scheduler.work-stealing": False,
-            "distributed.scheduler.allowed-failures": 2,
-            "distributed.worker.daemon": True,
-            "distributed.comm.timeouts.connect": "30s",
-        }
-    ):
+    if settings.tls is None:
+        return settings
+    base = config.resolve().parent
+    named = settings.tls.model_dump(exclude_none=True)
+    paths = {name: str(base / Path(text).expanduser()) for name, text in named.items()}
+    missing = [f"{name} ({path})" for name, path in paths.items() if not Path(path).is_file()]
+    if missing:
+        raise ClusterError(f"cluster.tls: {', '.join(missing)} is no file; docs/cluster.md says how to make them")
+    return settings.model_copy(update={"tls": settings.tls.model_copy(update=paths)})
+
+
+@contextmanager
+def connect(
+    settings: ClusterSettings, *, name: str = "ionsieve", run_folder: Path | None = None, say: Say = lambda _: None
+) -> Iterator[Client]:
+    """Yield a Dask client of a cluster that has a worker.
+
+    Parameters
+    ----------
+    settings
+        With absolute paths to certificates.
+    name
+        Of the jobs, in the queue.
+    run_folder
+        Where the jobs' logs go, for batch systems; default the current folder.
+    say
+        Takes lines for the user, such as what the queue says of jobs that wait.
+
+    Raises
+    ------
+    ClusterError
+        When a configured address does not answer within 10 s, or no worker came within ``settings.wait``.
+    JobsFailError
+        When the batch system takes no jobs, or they end at once.
+    MissingExtraError
+        When packages for this kind of cluster are not installed.
+    """
+    rules = {
+        **scheduler_rules(settings.kind),
+        "distributed.nanny.pre-spawn-environ": worker_environment(settings.threads_per_worker),
+        "distributed.worker.daemon": True,
+        "distributed.comm.timeouts.connect": "30s",
+    }
+    with dask.config.set(rules):
         if settings.kind == "address":
-            try:
-                client = Client(settings.address, timeout=10)
-            except (OSError, TimeoutError, ValueError) as error:
-                raise ClusterError(f"no Dask scheduler answers at {settings.address}: {error}") from None
-            with client:
+            with _client_of(settings) as client:
+                _wait_for_worker(client, settings.wait or 0.0, say, lambda: f"none at {settings.address} yet")
                 yield client
-            return
-        logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)
-        workers = worker_count(settings)
-        limit = settings.memory_limit
-        if limit == "auto":
-            # Room for the client and the system: nine tenths of the memory, shared by the workers.
-            limit = str(int(psutil.virtual_memory().total * 0.9 / workers))
-        with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=limit,
-                silence_logs=logging.ERROR,
-            ) as cluster,
-            _kept_at(cluster, workers),
-            Client(cluster) as client,
-        ):
-            yield client
+        elif settings.kind in BATCH_KINDS:
+            with _jobs(settings, name, log_folder(settings, run_folder or Path()), say) as client:
+                yield client
+        else:
+            with _workers_here(settings) as client:
+                yield client
+
+
+@contextmanager
+def _client_of(settings: ClusterSettings) -> Iterator[Client]:
+    try:
+        client = Client(settings.address, timeout=10, security=_security(settings.tls))
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(f"no Dask scheduler answers at {settings.address}: {error}") from None
+    with client:
+        yield client
+
+
+@contextmanager
+def _workers_here(settings: ClusterSettings) -> Iterator[Client]:
+    """Worker processes on this machine; its scheduler and dashboard are open to no other."""
+    logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)
+    workers = settings.workers if settings.kind == "cuda" else worker_count(settings)
+    options: dict[str, Any] = {
+        "n_workers": workers,
+        "threads_per_worker": 1,
+        "processes": True,
+        "host": _LOOPBACK,
+        "dashboard_address": f"{_LOOPBACK}:0",
+        "silence_logs": logging.ERROR,
+        **_secured(settings.tls),
+    }
+    if settings.kind == "cuda":
+        cluster = _cuda_cluster()(**options, memory_limit=settings.memory_limit, resources={GPU: 1})
+        workers = len(cluster.worker_spec)
+    else:
+        cluster = LocalCluster(**options, memory_limit=memory_of_worker(settings, workers or 1))
+    with cluster, _kept_at(cluster, workers or 1), Client(cluster) as client:
+        yield client
+
+
+def _cuda_cluster() -> type[LocalCluster]:
+    try:
+        from dask_cuda import LocalCUDACluster
+    except ImportError as error:
+        raise MissingExtraError(
+            f"cluster.kind: cuda needs dask-cuda, which can't be imported ({error}); pip install 'ionsieve[cuda]'"
+        ) from None
+    return LocalCUDACluster  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _jobs(settings: ClusterSettings, name: str, logs: Path, say: Say) -> Iterator[Client]:
+    """Jobs of a batch system, and a scheduler in this process that they find."""
+    from workflows.batch_cluster import BatchCluster
+
+    groups = job_groups(settings)
+    variables = worker_environment(settings.threads_per_worker)
+    options = {group.name: job_options(group, settings, name=name, logs=logs, variables=variables) for group in groups}
+    scheduler = {
+        **_secured(settings.tls),
+        "interface": settings.scheduler_interface or settings.interface,
+        "port": settings.scheduler_port or 0,
+        "dashboard_address": f"{_LOOPBACK}:0",
+    }
+    with (
+        BatchCluster(
+            groups, options, scheduler=scheduler, security=_security(settings.tls), logs=logs, say=say
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        say(f"scheduler: {cluster.scheduler_address}; logs of the jobs: {logs}")
+        if settings.tls is None:
+            say("whoever reaches the scheduler can run code as you; set cluster.tls on a network that others use")
+        hours = float("inf") if settings.wait is None else settings.wait
+        _wait_for_worker(client, hours, say, cluster.queue, cluster.failure)
+        yield client
+
+
+def _wait_for_worker(
+    client: Client,
+    hours: float,
+    say: Say,
+    news: Callable[[], str],
+    failure: Callable[[], RunError | None] = lambda: None,
+) -> None:
+    """Wait until there is a worker, and tell what is waited for."""
+    started = said = time.monotonic()
+    while not client.scheduler_info(n_workers=-1)["workers"]:
+        now = time.monotonic()
+        if (error := failure()) is not None:
+            raise error
+        if now - started >= hours * 3600.0:
+            asked = f"within {hours:g} h (cluster.wait)" if hours else "there"
+            raise ClusterError(f"no worker {asked}: {news()}; start some, then run the same command again")
+        if now - said >= SAY_SECONDS or said == started:
+            said = now
+            say(f"waiting for the first worker: {news()}")
+        time.sleep(0.5)
+
+
+def _security(tls: TlsSettings | None) -> Security | None:
+    """Dask's certificates for every role; a plain connection is refused."""
+    if tls is None:
+        return None
+    roles = {f"tls_{role}_cert": tls.cert for role in ("client", "scheduler", "worker")}
+    keys = {f"tls_{role}_key": tls.key or tls.cert for role in ("client", "scheduler", "worker")}
+    return Security(require_encryption=True, tls_ca_file=tls.ca_file, **roles, **keys)
+
+
+def _secured(tls: TlsSettings | None) -> dict[str, Any]:
+    return {} if tls is None else {"security": _security(tls), "protocol": "tls://"}
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from distributed.scheduler import KilledWorker
 
 from pipeline import schema
 from pipeline.settings import StageSettings
+from workflows.gpu_workers import workers_with
 from workflows.store import StageStore, Unit
 from workflows.worker import UnitResult, result_columns, run_stage_unit
 
@@ -63,8 +64,9 @@ def compute_rows(
     settings: StageSettings,
     units: Iterable[tuple[Unit, pd.DataFrame]],
     committed: Committed,
+    resources: dict[str, float] | None = None,
 ) -> None:
-    """Compute units of a stage.
+    """Compute units of a stage, on workers that have the resources.
 
     A unit whose task raises, or whose worker dies, is cut in halves until the guilty row stands alone; that row
     comes back failed, the others as if it had not been there. The unit is still committed as one part.
@@ -75,12 +77,12 @@ def compute_rows(
     queue = as_completed()
     workspace = str(store.workspace())
     while waiting or pieces or pending:
-        while (waiting or pieces) and len(pending) < _window(client):
+        while (waiting or pieces) and len(pending) < _window(client, resources):
             if not pieces:
                 unit, part = waiting.popleft()
                 pieces.append((_Job(unit, waiting=1), 0, part))
             job, start, part = pieces.popleft()
-            future = client.submit(run_stage_unit, settings, part, workspace, pure=False)
+            future = client.submit(run_stage_unit, settings, part, workspace, pure=False, resources=resources)
             pending[future] = (job, start, part)
             queue.add(future)
         future = next(queue)
@@ -101,8 +103,14 @@ def compute_rows(
             committed(job.unit, whole)
 
 
-def _window(client: Client) -> int:
-    return WINDOW_PER_WORKER * max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+def _window(client: Client, resources: dict[str, float] | None = None) -> int:
+    """Futures to keep with the scheduler.
+
+    Tasks that ask for resources are not held back by its worker-saturation: one more than there are workers keeps all
+    of them busy, with hardly a task waiting inside of one.
+    """
+    workers = workers_with(client, resources)
+    return workers + 1 if resources else WINDOW_PER_WORKER * max(1, workers)
 
 
 def _failed(settings: StageSettings, part: pd.DataFrame, error: BaseException) -> UnitResult:

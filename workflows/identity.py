@@ -8,7 +8,7 @@ from pipeline import schema
 from pipeline.config import Campaign
 from pipeline.reference import descent_bounds, surrogate_errors
 from pipeline.reference.prototype_library import LIBRARY_VERSION
-from pipeline.settings import CompetingPhasesSettings, StageSettings
+from pipeline.settings import NETWORK_STAGES, CompetingPhasesSettings, StageSettings
 from pipeline.stages import candidates, starting_volume
 from workflows.files import digest_of
 from workflows.worker import stage_module
@@ -127,7 +127,7 @@ class Digests:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
         if settings.stage in ("estimate", "band_gap"):
             uses["model"] = self._models[f"stages.{place}.model"]
-        if settings.stage in ("estimate", "band_gap", "stability", "elasticity", "dynamics"):
+        if settings.stage in NETWORK_STAGES:
             uses["arithmetic"] = self._arithmetic
         if settings.stage in ("window", "conduction", "dynamics"):
             uses["mobile_ions"] = list(self._campaign.mobile_ions)

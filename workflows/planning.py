@@ -138,7 +138,7 @@ def plan_campaign(inputs: Inputs, view: ProgressView, *, measure: bool = True) -
         counts = candidates.count(campaign.candidates, library)
         sample = sample_candidates(campaign.candidates, library, campaign.mobile_ions)
         rows = sample.rows.sample(min(campaign.plan.sample, len(sample.rows)), random_state=0, ignore_index=True)
-        one = campaign.cluster.model_copy(update={"kind": "local", "address": None, "workers": 1})
+        one = ClusterSettings(workers=1, threads_per_worker=campaign.cluster.threads_per_worker)
         with _worker(one, references, measure=measure) as client:
             rates = _Rates(client, digests, Path(name), rows)
             steps = list(_steps(campaign, library, counts, sample, rates))

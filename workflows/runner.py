@@ -26,6 +26,7 @@ from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
 from workflows.files import digest_of, digest_of_file
 from workflows.gating import cheap_gates_text, gated
+from workflows.gpu_workers import resources_of_stage
 from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
@@ -82,11 +83,7 @@ class Run:
         todo = [unit for unit in units if not store.is_done(unit)]
         self.view.start("candidates", len(units), len(units) - len(todo))
         compute_units(
-            self.client,
-            store,
-            todo,
-            lambda unit: (run_candidates_unit, (unit.work,)),
-            self._committed("candidates", 1),
+            self.client, store, todo, lambda unit: (run_candidates_unit, (unit.work,)), self._committed("candidates", 1)
         )
         counts: Counter[str] = Counter()
         for note in store.notes():
@@ -205,7 +202,8 @@ class Run:
             committed = self._kept(
                 shared, {unit.number: part for unit, part in parts if unit.number in first}, committed
             )
-        compute_rows(self.client, store, settings, parts, committed)
+        resources = resources_of_stage(self.campaign, settings.stage, self.client)
+        compute_rows(self.client, store, settings, parts, committed, resources)
         results = store.results()
         if not len(results):
             return rows.assign(**{c.name: pd.Series(dtype=object) for c in schema.columns_of(settings.stage)})

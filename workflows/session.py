@@ -15,9 +15,11 @@ import pandas as pd
 from distributed import Client
 
 from pipeline.atomic_files import write_atomically, write_json, write_text
+from pipeline.cluster_settings import BATCH_KINDS
 from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.references import References
-from workflows.cluster import connect
+from workflows.admission import REFUSED, Requirements, unmet_by_worker
+from workflows.cluster import connect, log_folder, settings_beside
 from workflows.files import digest_of, read_json
 from workflows.funnel import screen
 from workflows.identity import Digests
@@ -128,12 +130,16 @@ def _opened(
         _refuse_another_campaign(run_folder, campaign)
         write_text(run_folder.config, campaign_as_yaml(inputs.campaign))
         manifest = {**manifest_of(inputs, references), "config": str(config_path.resolve())}
+        cluster = settings_beside(config_path, inputs.campaign.cluster)
+        if cluster.kind in BATCH_KINDS:
+            manifest["job_logs"] = str(log_folder(cluster, folder))
         write_json(run_folder.manifest, {**manifest, "finished": None})
         run_folder.log("run started", notes=list(inputs.notes))
-        with connect(inputs.campaign.cluster) as client, view:
+        name = f"ionsieve-{campaign.name}"
+        with connect(cluster, name=name, run_folder=folder, say=view.say) as client, view:
             if client.dashboard_link:
                 view.say(f"dashboard: {client.dashboard_link}")
-            _prepare_workers(client, references, inputs)
+            _prepare_workers(client, references, inputs, view)
             yield (
                 Run(
                     inputs.campaign,
@@ -194,50 +200,29 @@ def _copied(path: Path, folder: Path) -> Path:
     return target
 
 
-def _prepare_workers(client: Client, references: References, inputs: Inputs) -> None:
+def _prepare_workers(client: Client, references: References, inputs: Inputs, view: ProgressView) -> None:
     """Register the references, and make sure that every worker runs the same code with the same models."""
-    client.register_plugin(ReferencesPlugin(references, inputs.campaign.cluster.threads_per_worker))
-    here = worker_facts()
-    there = client.run(worker_facts)
-    problems = [
-        Problem(
-            str(worker),
-            f"has {name} {facts.get(name)}, this process has {here[name]}; install the same versions",
-        )
-        for worker, facts in there.items()
-        for name in here
-        if facts.get(name) != here[name]
-    ]
-    digests = client.run(model_digests, sorted(model_names(inputs.campaign)))
-    expected = model_digests(sorted(model_names(inputs.campaign)))
-    problems += [
-        Problem(str(worker), f"sees model {name} with SHA-256 {found.get(name)}, this process {expected[name]}")
-        for worker, found in digests.items()
-        for name in expected
-        if found.get(name) != expected[name]
-    ]
-    if inputs.campaign.device == "cuda":
-        seen = client.run(_has_cuda)
-        problems += [
-            Problem(str(w), "device: cuda was asked for, but torch sees none there") for w, ok in seen.items() if not ok
-        ]
-    blind = client.run(_sees, str(references.library_path))
-    text = f"does not see {references.library_path}; workers need the run folder on a shared file system"
-    problems += [Problem(str(worker), text) for worker, sees in blind.items() if not sees]
-    if not there:
-        problems.append(Problem("cluster", "the scheduler has no workers; start some, then run the same command again"))
+    campaign = inputs.campaign
+    requirements = Requirements(
+        worker_facts(),
+        model_digests(sorted(model_names(campaign))),
+        references.library_path,
+        cuda=campaign.device == "cuda",
+        gpu_workers=campaign.cluster.gpu is not None,
+    )
+    problems = []
+    for worker, unmet in client.run(unmet_by_worker, requirements, on_error="return").items():
+        if isinstance(unmet, BaseException):
+            unmet = [f"can't tell what it has ({type(unmet).__name__}: {unmet}); install ionsieve there"]
+        problems += [Problem(str(worker), text) for text in unmet]
     if problems:
         raise ConfigError(problems)
 
+    def refused(event: tuple[float, dict[str, str]]) -> None:
+        view.say(f"worker {event[1]['worker']} was refused: {event[1]['unmet']}")
 
-def _sees(path: str) -> bool:
-    return Path(path).exists()
-
-
-def _has_cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+    client.subscribe_topic(REFUSED, refused)
+    client.register_plugin(ReferencesPlugin(references, campaign.cluster.threads_per_worker, requirements))
 
 
 @contextmanager

@@ -26,13 +26,15 @@ class Status:
     """A run as its folder shows it.
 
     ``unfinished`` holds the step under way as (step, units done, units planned), if it has units that are not on disk;
-    ``seconds_left`` is an estimate for that step alone, None where nothing was timed.
+    ``seconds_left`` is an estimate for that step alone, None where nothing was timed. ``job_logs`` is the folder of the
+    jobs' logs, where the run's workers are jobs of a batch system.
     """
 
     running: bool
     steps: list[dict[str, Any]]
     unfinished: list[tuple[str, int, int]]
     seconds_left: float | None
+    job_logs: Path | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -41,6 +43,7 @@ class Status:
             "steps": self.steps,
             "unfinished": self.unfinished,
             "seconds_left": self.seconds_left,
+            "job_logs": None if self.job_logs is None else str(self.job_logs),
         }
 
     def funnel(self) -> list[dict[str, Any]]:
@@ -68,7 +71,9 @@ def read_status(folder: Path) -> Status:
     steps = [] if running and not (folder / "progress.json").exists() else read_steps(folder)
     unfinished = unfinished_work(folder)
     left = seconds_left(folder, *unfinished[0]) if running and unfinished else None
-    return Status(running, steps, unfinished, left)
+    manifest = folder / "manifest.json"
+    logs = read_json(manifest).get("job_logs") if manifest.exists() else None
+    return Status(running, steps, unfinished, left, Path(logs) if logs else None)
 
 
 def unfinished_work(folder: Path) -> list[tuple[str, int, int]]:
@@ -118,5 +123,8 @@ def status_view(status: Status) -> Group:
     for step, done, planned in status.unfinished:
         left = f", about {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
         lines.append(Text(f"{step}: {done} of {planned} units done{left}"))
+    if status.job_logs is not None:
+        number = len(list(status.job_logs.glob("*")))
+        lines.append(Text(f"logs of the jobs: {status.job_logs} ({number} file{'s' if number != 1 else ''})"))
     lines.append(Text("running" if status.running else "not running"))
     return Group(funnel_view(status.steps), *lines)

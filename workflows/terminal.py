@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from pipeline.config import Campaign, ConfigError
+from pipeline.config import Campaign, ConfigError, Problem
 from workflows.files import RunError
 
 _ORDER = (
@@ -112,6 +112,12 @@ def on_workers(campaign: Campaign, workers: int | None) -> Campaign:
     """The campaign with another number of local workers, if one is given."""
     if workers is None:
         return campaign
+    kind = campaign.cluster.kind
+    if kind not in ("local", "cuda"):
+        remedy = "set cluster.jobs or cluster.adaptive" if kind != "address" else "the scheduler there has its own"
+        raise ConfigError(
+            [Problem("--workers", f"is for workers on this machine, not for cluster kind {kind}; {remedy}")]
+        )
     return campaign.model_copy(update={"cluster": campaign.cluster.model_copy(update={"workers": workers})})
 
 

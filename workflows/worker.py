@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
+import logging
+import os
 import signal
 import sys
 import threading
@@ -15,27 +18,70 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 from distributed import Worker, WorkerPlugin, get_worker
+from distributed.core import Status
 
 from pipeline import schema
 from pipeline.references import References
 from pipeline.settings import StageSettings
+from workflows.admission import REFUSED, Requirements
+from workflows.batch_jobs import JOB_STARTED
+from workflows.gpu_workers import take_own_gpu
+
+_log = logging.getLogger(__name__)
 
 PLUGIN = "ionsieve-references"
 
 
 class ReferencesPlugin(WorkerPlugin):
-    """Give every worker the campaign's references; models and tables load on first use and stay."""
+    """Give every worker the campaign's references; models and tables load on first use and stay.
+
+    A worker that does not meet the requirements is closed before it gets a task, whenever it comes.
+    """
 
     name = PLUGIN
 
-    def __init__(self, references: References, threads: int) -> None:
+    def __init__(self, references: References, threads: int, requirements: Requirements | None = None) -> None:
         self.references = references
         self.threads = threads
+        self.requirements = requirements
 
-    def setup(self, worker: Worker) -> None:
-        """Leave Ctrl-C to the client: the terminal sends it to the workers too. Dask calls this once a worker."""
+    async def setup(self, worker: Worker) -> None:
+        """Prepare a worker. Dask awaits this before it hands out the first task.
+
+        Ctrl-C is left to the client: the terminal sends it to the workers too.
+        """
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end_with_job(worker)
+        own_gpu = take_own_gpu(str(worker.name))
+        unmet = [own_gpu] if own_gpu else []
+        if self.requirements is not None:
+            unmet += await asyncio.to_thread(self.requirements.unmet, worker.state.total_resources)
+        if unmet:
+            await _refuse(worker, unmet)
+
+
+async def _refuse(worker: Worker, unmet: list[str]) -> None:
+    """Close a worker that must not compute.
+
+    The scheduler lets go of it first, so that no task is blamed, and what it has sent already is not begun. The nanny
+    answers only when this worker has started, so closing must not be awaited here.
+    """
+    text = "; ".join(unmet)
+    _log.error("ionsieve refuses this worker (%s): %s", worker.address, text)
+    await worker.scheduler.log_event(topic=REFUSED, msg={"worker": worker.address, "unmet": text})
+    await worker.scheduler.retire_workers(workers=[worker.address], close_workers=False, remove=True)
+    worker.status = Status.paused
+    worker.io_loop.add_callback(worker.close, nanny=True, reason="ionsieve-refused")
+
+
+def _end_with_job(worker: Worker) -> None:
+    """End before the job does: a worker that its nanny started anew would live a whole lifetime from now."""
+    started = os.environ.get(JOB_STARTED)
+    if started is None or not worker.lifetime:
+        return
+    left = max(float(started) + worker.lifetime - time.time(), 1.0)
+    worker.io_loop.call_later(left, worker.close_gracefully, reason="worker-lifetime-reached")
 
 
 def worker_references() -> References:
