@@ -62,6 +62,10 @@ def connect(settings: ClusterSettings) -> Iterator[Client]:
             "distributed.scheduler.work-stealing": False,
             "distributed.scheduler.allowed-failures": 2,
             "distributed.worker.daemon": True,
+            # Results are small, so there is nothing to spill; a worker whose freed blocks glibc keeps stays paused.
+            "distributed.worker.memory.target": False,
+            "distributed.worker.memory.spill": False,
+            "distributed.worker.memory.pause": False,
             "distributed.comm.timeouts.connect": "30s",
         }
     ):
