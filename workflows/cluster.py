@@ -11,12 +11,13 @@ from contextlib import contextmanager
 import dask
 import psutil
 from distributed import Client, LocalCluster
+from distributed.core import Status
 
 from pipeline.config import ClusterSettings
 from workflows.files import RunError
 
 KEEP_SECONDS = 3.0
-"""How often the number of local workers is looked at. Dask forgets a lost one after 15 s."""
+"""How often the number of local workers is looked at."""
 
 
 class ClusterError(RunError):
@@ -67,6 +68,8 @@ def connect(settings: ClusterSettings) -> Iterator[Client]:
             "distributed.worker.memory.spill": False,
             "distributed.worker.memory.pause": False,
             "distributed.comm.timeouts.connect": "30s",
+            # After Dask's 15 s a busy machine's worker is still starting; ending it would blame the task it gets first.
+            "distributed.deploy.lost-worker-timeout": "120s",
         }
     ):
         if settings.kind == "address":
@@ -108,8 +111,14 @@ def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
     """
     ended = threading.Event()
 
+    async def forget_closed() -> None:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.closed, Status.failed):
+                del cluster.workers[name]
+
     def keep() -> None:
         while not ended.wait(KEEP_SECONDS):
+            cluster.sync(forget_closed)
             cluster.scale(workers)
 
     keeper = threading.Thread(target=keep, name="ionsieve-workers", daemon=True)

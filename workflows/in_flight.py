@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -86,8 +87,13 @@ class InFlight(Generic[T]):
         if future.cancelled():
             raise SchedulerLostError(_lost(self._address))
         item = self._pending.pop(future)
-        error = future.exception()
-        return item, None if error is not None else future.result(), error
+        try:
+            # A worker that dies takes finished results along; Dask then computes the task again, which may fail.
+            return item, future.result(), None
+        except CancelledError:
+            raise SchedulerLostError(_lost(self._address)) from None
+        except Exception as error:  # the task's own
+            return item, None, error
 
     def _ask_scheduler(self) -> dict[str, Any]:
         try:
