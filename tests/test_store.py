@@ -1,13 +1,14 @@
 """The run folder: plans are never cut anew, damage is found, digests are not mixed."""
 
 import json
+import resource
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.atomic_files import write_atomically
+from pipeline.atomic_files import is_storage_trouble, write_atomically
 from workflows.sealed_parquet import SealError, sealed, unsealed
 from workflows.store import DamagedPartError, RunFolder, StoreError
 
@@ -114,6 +115,26 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, fails)
     assert json.loads(path.read_text()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_full_disk_leaves_no_half_part(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    first, second = store.plan([["a"], ["b"]])
+    store.commit(first, part("a"), {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # the kernel then refuses longer files
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            store.commit(second, part("b"), {})
+        with pytest.raises(OSError, match="File too large"):
+            store.plan([[f"c{i}" for i in range(100)]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert is_storage_trouble(raised.value)
+    assert sorted(path.name for path in store.folder.iterdir()) == ["part-00000.parquet", "plan.json"]
+    assert store.plan_is_sound()
+    store.commit(second, part("b"), {})
+    assert store.results()["candidate_id"].tolist() == ["a", "b"]
 
 
 def test_leftovers_of_killed_writers_are_deleted(tmp_path: Path) -> None:
