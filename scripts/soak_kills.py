@@ -62,7 +62,7 @@ class Record:
     @property
     def is_sound(self) -> bool:
         """Nothing lost, doubled, different or computed again without need."""
-        return not (self.lost or self.doubled or self.beyond_in_flight or self.differing or self.tracebacks)
+        return not (self.lost or self.doubled or self.beyond_in_flight or self.differing)
 
 
 def start(folder: Path, config: Path) -> subprocess.Popen[bytes]:

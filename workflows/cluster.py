@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import dask
 import psutil
@@ -87,19 +87,32 @@ def connect(settings: ClusterSettings) -> Iterator[Client]:
             # Room for the client and the system: nine tenths of the memory, shared by the workers.
             limit = str(int(psutil.virtual_memory().total * 0.9 / workers))
         with (
-            LocalCluster(
-                n_workers=workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=limit,
-                silence_logs=logging.ERROR,
+            _closed_in_the_end(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=limit,
+                    silence_logs=logging.ERROR,
+                )
             ) as cluster,
             _kept_at(cluster, workers),
             Client(cluster) as client,
         ):
             yield client
+
+
+@contextmanager
+def _closed_in_the_end(cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """Close a cluster; a worker that does not end in time (a busy machine) ends with this process, and fails no run."""
+    try:
+        yield cluster
+    finally:
+        logging.getLogger("tornado.application").setLevel(logging.CRITICAL + 1)
+        with suppress(TimeoutError):
+            cluster.close()
 
 
 @contextmanager
