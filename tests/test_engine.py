@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import signal
 import time
 from collections import Counter
@@ -14,13 +15,15 @@ from distributed import Client, Scheduler
 
 from pipeline import schema
 from pipeline.atomic_files import is_storage_trouble
-from pipeline.config import ClusterSettings, PracticalitySettings
+from pipeline.config import ClusterSettings, PracticalitySettings, load_campaign
+from pipeline.references import References
 from pipeline.settings import StageSettings
+from scripts.small_campaign import write_small_campaign
 from workflows import engine
 from workflows.cluster import connect
 from workflows.store import RunFolder, StageStore
 from workflows.watchdog import TimeLimit, UnitTimeoutError, watched
-from workflows.worker import UnitResult, result_columns
+from workflows.worker import ReferencesPlugin, UnitResult, result_columns, run_stage_unit, worker_references
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +168,27 @@ def test_workers_have_the_allocator_settings_before_they_start(client: Client) -
     client.wait_for_workers(1, timeout=60)  # another test may just have killed it
     seen = client.run(lambda: {k: os.environ.get(k) for k in ("MALLOC_TRIM_THRESHOLD_", "OMP_NUM_THREADS")})
     assert list(seen.values()) == [{"MALLOC_TRIM_THRESHOLD_": str(8 << 30), "OMP_NUM_THREADS": "1"}]
+
+
+def test_models_stay_in_their_worker_and_travel_in_no_task(client: Client, tmp_path: Path) -> None:
+    campaign = load_campaign(write_small_campaign(tmp_path))
+    references = References(campaign, tmp_path / "library", tmp_path / "phases.csv", tmp_path / "elements.csv")
+    references.__dict__["potential"] = b"\x01" * 10_000_000  # as if a model were loaded here
+    plugin = ReferencesPlugin(references, 1)
+    assert len(pickle.dumps(plugin)) < 10_000
+    task = (watched, 60.0, "hanging", run_stage_unit, campaign.stages[0], pd.DataFrame({"candidate_id": ["a"]}), "here")
+    assert len(pickle.dumps(task)) < 10_000
+    client.wait_for_workers(1, timeout=60)
+    client.register_plugin(plugin)
+
+    def loaded() -> tuple[int, int, bool]:
+        here = worker_references()
+        return os.getpid(), id(here.phases), "potential" in vars(here)
+
+    first, second = (client.submit(loaded, pure=False).result() for _ in range(2))
+    client.unregister_worker_plugin(plugin.name)
+    assert first == second  # one process, one table, read once
+    assert first[2] is False
 
 
 def test_a_worker_whose_nanny_gave_up_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
