@@ -40,6 +40,8 @@ VICTIMS = ("client", "worker")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 # What a kill may cost: all that is with the scheduler, or what a worker computes and has not yet handed over.
 MAY_REPEAT = {"client": 3 * WORKERS, "worker": 2}
+STOPPED = (3, 130, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of a run that was stopped: 3, or the signal itself, and 130 for Ctrl-C, before the run has begun."""
 LONGEST_RUN = 1200.0
 """Seconds after which a run counts as hanging."""
 
@@ -128,7 +130,7 @@ def soak(folder: Path, number: int, seed: int, kills: int, seconds: float) -> Re
         record.exit_codes.append(code)
         if code == 0:
             return record
-        if code not in (3, -signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
+        if code not in STOPPED:
             raise RuntimeError(f"campaign {number} ended with exit code {code}; see {folder / 'run.out'}")
         record.resumes += 1
         client = start(folder, config)

@@ -113,8 +113,8 @@ def harm_the_client(folder: Path, undisturbed: Path, harm: Harm, *, relax: bool)
     config = write_small_campaign(folder, relax=relax, workers=WORKERS)
     stopped = run(folder, config, harm)
     assert stopped.returncode == CLIENT_KINDS[harm.kind], stopped.stderr
-    assert "Traceback" not in stopped.stderr
-    if stopped.returncode == 3:
+    if stopped.returncode == 3:  # else its workers say on their own that they lost it
+        assert "Traceback" not in stopped.stderr
         assert "the same command goes on where it stopped" in stopped.stderr
     if harm.kind == "no space":
         assert "File too large" in stopped.stderr
