@@ -37,3 +37,11 @@ class RunSettings(Settings):
     allowed_failed_share: float = Field(
         0.05, ge=0.0, le=1.0, description="share of failed rows above which the exit code is 1"
     )
+    unit_timeout: float | None = Field(
+        None,
+        ge=1.0,
+        le=30 * 86400.0,
+        description="seconds a work unit may take before its worker is ended and the unit is cut to find what hangs; "
+        "default: 20 times what the step's slowest unit so far took a row, at least an hour, and a day (dynamics, dft: "
+        "a week) before any is known",
+    )

@@ -1,13 +1,16 @@
 """The run folder: plans are never cut anew, damage is found, digests are not mixed."""
 
 import json
+import resource
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
-from pipeline.atomic_files import write_atomically
-from workflows.store import RunFolder, StoreError
+from pipeline.atomic_files import is_storage_trouble, write_atomically
+from workflows.sealed_parquet import SealError, sealed, unsealed
+from workflows.store import DamagedPartError, RunFolder, StoreError
 
 
 def part(*ids: str) -> pa.Table:
@@ -33,6 +36,35 @@ def test_a_retry_replaces_the_earlier_row(tmp_path: Path) -> None:
     store.commit(first, pa.table({"candidate_id": ["a"], "energy_above_hull": [None]}), {})
     store.commit(again, part("a"), {})
     assert store.results()["energy_above_hull"].tolist() == [0.01]
+
+
+def test_every_single_flipped_bit_is_found() -> None:
+    content = sealed(part("a", "b").replace_schema_metadata({b"ionsieve": b'{"rows": 2}'}))
+    assert unsealed(content).column("candidate_id").to_pylist() == ["a", "b"]
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        with pytest.raises(SealError):
+            unsealed(bytes(flipped))
+
+
+def test_a_part_is_an_ordinary_parquet_file(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    (unit,) = store.plan([["a", "b"]])
+    store.commit(unit, part("a", "b"), {})
+    assert pd.read_parquet(store.part_path(unit))["candidate_id"].tolist() == ["a", "b"]
+
+
+def test_damage_during_a_run_stops_it_and_is_mended_by_the_next(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    (unit,) = store.plan([["a"]])
+    store.commit(unit, part("a"), {})
+    path = store.part_path(unit)
+    path.write_bytes(path.read_bytes()[:-9])
+    for reading in (store.results, lambda: list(store.notes())):
+        with pytest.raises(DamagedPartError, match="has to be computed again"):
+            reading()
+    assert store.discard_damaged(unit)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
@@ -85,7 +117,56 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
 
 
-@pytest.mark.parametrize("damage", ["missing", "torn"])
+def test_a_full_disk_leaves_no_half_part(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    first, second = store.plan([["a"], ["b"]])
+    store.commit(first, part("a"), {})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # the kernel then refuses longer files
+    try:
+        with pytest.raises(OSError, match="File too large") as raised:
+            store.commit(second, part("b"), {})
+        with pytest.raises(OSError, match="File too large"):
+            store.plan([[f"c{i}" for i in range(100)]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert is_storage_trouble(raised.value)
+    assert sorted(path.name for path in store.folder.iterdir()) == ["part-00000.parquet", "plan.json"]
+    assert store.plan_is_sound()
+    store.commit(second, part("b"), {})
+    assert store.results()["candidate_id"].tolist() == ["a", "b"]
+
+
+def test_leftovers_of_killed_writers_are_deleted(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    store = folder.stage("stability", "d" * 64)
+    (unit,) = store.plan([["a"]])
+    store.commit(unit, part("a"), {})
+    store.hanging().mkdir()
+    torn = [tmp_path / ".manifest.json.7.tmp", store.folder / ".part-00001.parquet.7.tmp", store.hanging() / "x.txt"]
+    for path in torn:
+        path.touch()
+    hung = store.hanging() / "stability-1.txt"
+    hung.write_text("Timeout (0:00:05)!\n")
+    folder.remove_leftovers()
+    assert not any(path.exists() for path in torn)
+    assert hung.exists()
+    assert store.is_done(unit)
+
+
+def test_an_event_after_a_torn_line_has_a_line_of_its_own(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.log("run started")
+    with folder.log_file.open("a") as stream:
+        stream.write('{"time": "2026-')
+    folder.log("unit", unit=1)
+    lines = folder.log_file.read_text().splitlines()
+    assert json.loads(lines[0])["event"] == "run started"
+    assert json.loads(lines[-1])["unit"] == 1
+    assert len(lines) == 3
+
+
+@pytest.mark.parametrize("damage", ["missing", "torn", "flip"])
 def test_lost_plan_is_rebuilt_from_the_parts(tmp_path: Path, damage: str) -> None:
     store = RunFolder(tmp_path).stage("stability", "d" * 64)
     first, second, third = store.plan([["a", "b"], ["c"], ["d"]])
@@ -94,6 +175,8 @@ def test_lost_plan_is_rebuilt_from_the_parts(tmp_path: Path, damage: str) -> Non
     plan = store.folder / "plan.json"
     if damage == "missing":
         plan.unlink()
+    elif damage == "flip":
+        plan.write_text(plan.read_text().replace('"b"', '"r"'))
     else:
         plan.write_text(plan.read_text()[:20])
     assert not store.plan_is_sound()

@@ -1,5 +1,6 @@
 """The terminal: nothing is cut off, piped text is plain, help fits a screen, `status --watch` ends cleanly."""
 
+import errno
 import io
 import json
 import os
@@ -25,8 +26,10 @@ from pipeline.atomic_files import write_json
 from scripts.synthetic_run import write_run
 from workflows import views
 from workflows.cli import app
+from workflows.files import RunError, RunStoppedError
 from workflows.lock import RunLock
 from workflows.status import read_status, seconds_left, status_view
+from workflows.terminal import clear_errors
 from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table
 
 HEAVY = {"torch", "matgl", "chgnet", "pymatgen", "distributed", "dask", "ase"}
@@ -250,3 +253,38 @@ def test_interrupted_watch_is_silent_and_leaves_the_run_alone(tmp_path: Path) ->
         watcher.process.send_signal(signal.SIGINT)
         assert watcher.end() == ""
         assert read_status(run).running
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (KeyboardInterrupt(), 3, "interrupted; the same command goes on where it stopped"),
+        (RunStoppedError("the Dask scheduler ended"), 3, "the Dask scheduler ended; the same command goes on"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/runs/a"),
+            3,
+            "No space left on device (/runs/a); free some",
+        ),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 3, "Disk quota exceeded; free some space"),
+        (RunError("held by process 7"), 2, "held by process 7"),
+    ],
+    ids=["Ctrl-C", "stopped", "disk full", "over quota", "held"],
+)
+def test_what_ends_a_command(capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str) -> None:
+    @clear_errors
+    def command() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as ended:
+        command()
+    assert ended.value.exit_code == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_program_is_not_taken_for_a_full_disk() -> None:
+    @clear_errors
+    def command() -> None:
+        Path("/nowhere/at/all").read_text()
+
+    with pytest.raises(FileNotFoundError):
+        command()

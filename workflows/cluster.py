@@ -7,13 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dask
 import psutil
 from distributed import Client, LocalCluster, Security
+from distributed.core import Status
 
 from pipeline.cluster_settings import BATCH_KINDS, ClusterSettings, TlsSettings
 from workflows.batch_jobs import MissingExtraError, job_groups, job_options
@@ -21,7 +22,7 @@ from workflows.files import RunError
 from workflows.gpu_workers import GPU
 
 KEEP_SECONDS = 3.0
-"""How often the number of local workers is looked at. Dask forgets a lost one after 15 s."""
+"""How often the number of local workers is looked at."""
 SAY_SECONDS = 60.0
 """How often a user who waits for workers hears what the queue says."""
 
@@ -131,7 +132,13 @@ def connect(
         **scheduler_rules(settings.kind),
         "distributed.nanny.pre-spawn-environ": worker_environment(settings.threads_per_worker),
         "distributed.worker.daemon": True,
+        # Results are small, so there is nothing to spill; a worker whose freed blocks glibc keeps stays paused.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
         "distributed.comm.timeouts.connect": "30s",
+        # After Dask's 15 s a busy machine's worker is still starting; ending it would blame the task it gets first.
+        "distributed.deploy.lost-worker-timeout": "120s",
     }
     with dask.config.set(rules):
         if settings.kind == "address":
@@ -175,7 +182,7 @@ def _workers_here(settings: ClusterSettings) -> Iterator[Client]:
         workers = len(cluster.worker_spec)
     else:
         cluster = LocalCluster(**options, memory_limit=memory_of_worker(settings, workers or 1))
-    with cluster, _kept_at(cluster, workers or 1), Client(cluster) as client:
+    with _closed_in_the_end(cluster), _kept_at(cluster, workers or 1), Client(cluster) as client:
         yield client
 
 
@@ -253,6 +260,17 @@ def _secured(tls: TlsSettings | None) -> dict[str, Any]:
 
 
 @contextmanager
+def _closed_in_the_end(cluster: LocalCluster) -> Iterator[LocalCluster]:
+    """Close a cluster; a worker that does not end in time (a busy machine) ends with this process, and fails no run."""
+    try:
+        yield cluster
+    finally:
+        logging.getLogger("tornado.application").setLevel(logging.CRITICAL + 1)
+        with suppress(TimeoutError):
+            cluster.close()
+
+
+@contextmanager
 def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
     """Start workers anew whose nanny gave up.
 
@@ -261,8 +279,14 @@ def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
     """
     ended = threading.Event()
 
+    async def forget_closed() -> None:
+        for name, nanny in list(cluster.workers.items()):
+            if nanny.status in (Status.closed, Status.failed):
+                del cluster.workers[name]
+
     def keep() -> None:
         while not ended.wait(KEEP_SECONDS):
+            cluster.sync(forget_closed)
             cluster.scale(workers)
 
     keeper = threading.Thread(target=keep, name="ionsieve-workers", daemon=True)

@@ -9,19 +9,24 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from distributed import Client, Future, as_completed
+from distributed import Client
 from distributed.scheduler import KilledWorker
 
 from pipeline import schema
+from pipeline.atomic_files import is_storage_trouble
 from pipeline.settings import StageSettings
-from workflows.gpu_workers import workers_with
+from workflows.files import RunStoppedError
+from workflows.in_flight import InFlight
 from workflows.store import StageStore, Unit
+from workflows.watchdog import TimeLimit, UnitTimeoutError
 from workflows.worker import UnitResult, result_columns, run_stage_unit
 
-# Futures kept with the scheduler for each worker: one runs, the others wait, so that no worker idles.
-WINDOW_PER_WORKER = 3
+TRIES_OF_A_ROW = 2
+"""Times that a row may hang alone; a row whose worker dies has had three workers by then."""
 
 Committed = Callable[[Unit, UnitResult], None]
+StageTask = Callable[[StageSettings, pd.DataFrame, str], UnitResult]
+"""What a worker runs for a piece of a unit: settings, rows, and the stage's workspace."""
 
 
 @dataclass
@@ -29,8 +34,25 @@ class _Job:
     """A unit on its way: the pieces still to be computed, and those that came back."""
 
     unit: Unit
-    waiting: int = 0
+    waiting: int = 1
     results: list[tuple[int, UnitResult]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows of a unit, from ``start`` on, and how often they have hung."""
+
+    job: _Job
+    start: int
+    part: pd.DataFrame
+    hung: int = 0
+
+    def halves(self) -> tuple[_Piece, _Piece]:
+        half = len(self.part) // 2
+        return (
+            _Piece(self.job, self.start, self.part.iloc[:half]),
+            _Piece(self.job, self.start + half, self.part.iloc[half:]),
+        )
 
 
 def compute_units(
@@ -39,22 +61,32 @@ def compute_units(
     units: Iterable[Unit],
     submit: Callable[[Unit], tuple[Callable[..., UnitResult], tuple[Any, ...]]],
     committed: Committed,
+    limit: TimeLimit,
 ) -> None:
-    """Compute units of a source (the candidates): an exception there is the run's, not a row's."""
+    """Compute units of a source (the candidates): an exception there is the run's, not a row's.
+
+    Raises
+    ------
+    RunStoppedError
+        When the unit's workers die, or hang, or the scheduler is lost.
+    """
     waiting = deque(units)
-    pending: dict[Future, Unit] = {}
-    queue = as_completed()
-    while waiting or pending:
-        while waiting and len(pending) < _window(client):
+    under_way: InFlight[Unit] = InFlight(client, str(store.hanging()))
+    while waiting or under_way:
+        while waiting and under_way.has_room():
             unit = waiting.popleft()
             function, arguments = submit(unit)
-            future = client.submit(function, *arguments, pure=False)
-            pending[future] = unit
-            queue.add(future)
-        future = next(queue)
-        unit = pending.pop(future)
-        result: UnitResult = future.result()
+            under_way.submit(unit, store.step, limit.seconds(1), function, *arguments)
+        unit, result, error = under_way.next()
+        if isinstance(error, KilledWorker | UnitTimeoutError):
+            raise RunStoppedError(
+                f"unit {unit.number} of {store.step} ended its workers ({error}); give them more memory "
+                "(cluster.memory_limit), or more time (run.unit_timeout)"
+            )
+        if error is not None:
+            raise error
         store.commit(unit, result.table, result.note)
+        limit.learn({**result.note, "rows": 1})
         committed(unit, result)
 
 
@@ -64,38 +96,47 @@ def compute_rows(
     settings: StageSettings,
     units: Iterable[tuple[Unit, pd.DataFrame]],
     committed: Committed,
+    limit: TimeLimit,
+    *,
     resources: dict[str, float] | None = None,
+    run: StageTask | None = None,
 ) -> None:
     """Compute units of a stage, on workers that have the resources.
 
-    A unit whose task raises, or whose worker dies, is cut in halves until the guilty row stands alone; that row
-    comes back failed, the others as if it had not been there. The unit is still committed as one part.
+    A unit whose task raises or hangs, or whose worker dies, is cut in halves until the guilty row stands alone; that
+    row comes back failed, the others as if it had not been there. The unit is still committed as one part.
+    ``run`` computes a piece; by default the stage itself.
+
+    Raises
+    ------
+    SchedulerLostError
+        When the scheduler is gone; what is under way then is computed again by the next run.
+    OSError
+        When a disk is full or broken, here or at a worker: no row is to blame for it.
     """
     waiting = deque(units)
-    pieces: deque[tuple[_Job, int, pd.DataFrame]] = deque()
-    pending: dict[Future, tuple[_Job, int, pd.DataFrame]] = {}
-    queue = as_completed()
+    pieces: deque[_Piece] = deque()
+    under_way: InFlight[_Piece] = InFlight(client, str(store.hanging()), resources)
     workspace = str(store.workspace())
-    while waiting or pieces or pending:
-        while (waiting or pieces) and len(pending) < _window(client, resources):
+    while waiting or pieces or under_way:
+        while (waiting or pieces) and under_way.has_room():
             if not pieces:
                 unit, part = waiting.popleft()
-                pieces.append((_Job(unit, waiting=1), 0, part))
-            job, start, part = pieces.popleft()
-            future = client.submit(run_stage_unit, settings, part, workspace, pure=False, resources=resources)
-            pending[future] = (job, start, part)
-            queue.add(future)
-        future = next(queue)
-        job, start, part = pending.pop(future)
-        error = future.exception()
-        if error is not None and len(part) > 1:
-            half = len(part) // 2
-            pieces.append((job, start, part.iloc[:half]))
-            pieces.append((job, start + half, part.iloc[half:]))
-            job.waiting += 1
-            continue
-        result = future.result() if error is None else _failed(settings, part, error)
-        job.results.append((start, result))
+                pieces.append(_Piece(_Job(unit), 0, part))
+            piece = pieces.popleft()
+            seconds = limit.seconds(len(piece.part))
+            under_way.submit(piece, store.step, seconds, run or run_stage_unit, settings, piece.part, workspace)
+        piece, result, error = under_way.next()
+        job = piece.job
+        if error is not None:
+            again = _tried_again(piece, error)
+            if again:
+                pieces.extend(again)
+                job.waiting += len(again) - 1
+                continue
+            result = _failed(settings, piece.part, error)
+        limit.learn(result.note)
+        job.results.append((piece.start, result))
         job.waiting -= 1
         if job.waiting == 0:
             whole = _joined(job)
@@ -103,20 +144,24 @@ def compute_rows(
             committed(job.unit, whole)
 
 
-def _window(client: Client, resources: dict[str, float] | None = None) -> int:
-    """Futures to keep with the scheduler.
-
-    Tasks that ask for resources are not held back by its worker-saturation: one more than there are workers keeps all
-    of them busy, with hardly a task waiting inside of one.
-    """
-    workers = workers_with(client, resources)
-    return workers + 1 if resources else WINDOW_PER_WORKER * max(1, workers)
+def _tried_again(piece: _Piece, error: BaseException) -> tuple[_Piece, ...]:
+    """What to compute after an error: the halves of several rows; one row that hung once; nothing more."""
+    if is_storage_trouble(error):
+        raise error
+    if len(piece.part) > 1:
+        return piece.halves()
+    if isinstance(error, UnitTimeoutError) and piece.hung + 1 < TRIES_OF_A_ROW:
+        return (_Piece(piece.job, piece.start, piece.part, piece.hung + 1),)
+    return ()
 
 
 def _failed(settings: StageSettings, part: pd.DataFrame, error: BaseException) -> UnitResult:
     """One row that could not be computed, as data."""
     if isinstance(error, KilledWorker):
         text = "WorkerDied: the worker process died each time it computed this candidate (out of memory?)"
+    elif isinstance(error, UnitTimeoutError):
+        # Without the number of seconds, which depends on the machine: a failed row has the same bytes in every run.
+        text = f"Timeout: not finished in time, tried {TRIES_OF_A_ROW} times; run.unit_timeout gives a unit more"
     else:
         text = f"{type(error).__name__}: {error}"
     row: dict[str, Any] = {"candidate_id": part["candidate_id"].iloc[0]}

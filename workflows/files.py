@@ -14,6 +14,10 @@ class RunError(Exception):
     """Something outside the campaign file that stops a run: the folder is held, damaged, or the cluster is away."""
 
 
+class RunStoppedError(RunError):
+    """What stops a run under way for reasons outside it (disk, network, scheduler): the same command goes on."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that a run wrote.
 

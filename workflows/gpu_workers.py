@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import MutableMapping
+from typing import Any
 
 from distributed import Client
 
@@ -24,17 +25,15 @@ def resources_of_stage(campaign: Campaign, stage: str, client: Client) -> dict[s
     """
     if stage not in NETWORK_STAGES or campaign.device == "cpu":
         return None
-    if campaign.cluster.gpu is not None or workers_with(client, {GPU: 1.0}):
+    if campaign.cluster.gpu is not None or able(client.scheduler_info(n_workers=-1)["workers"], {GPU: 1.0}):
         return {GPU: 1.0}
     return None
 
 
-def workers_with(client: Client, resources: dict[str, float] | None) -> int:
-    """Number of workers that have resources, or of all workers."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return sum(
-        all(w["resources"].get(name, 0) >= amount for name, amount in (resources or {}).items()) for w in workers
-    )
+def able(workers: dict[str, dict[str, Any]], resources: dict[str, float] | None) -> int:
+    """Number of workers, of what a scheduler says of them, that have resources; of all workers where None."""
+    needed = (resources or {}).items()
+    return sum(all(w["resources"].get(name, 0) >= amount for name, amount in needed) for w in workers.values())
 
 
 def take_own_gpu(worker: str, environ: MutableMapping[str, str] = os.environ) -> str | None:

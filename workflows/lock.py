@@ -17,6 +17,10 @@ from workflows.files import RunError
 
 HEARTBEAT_SECONDS = 10.0
 STALE_AFTER_SECONDS = 300.0
+WATCHED_SECONDS = 35.0
+"""How long a heartbeat is watched before it is believed to have stopped: three beats, and a network disk's delay."""
+_WIDTH = 512
+"""Bytes of a heartbeat: of one length, it is overwritten in place and never seen half, also on a full disk."""
 
 
 class RunFolderBusyError(RunError):
@@ -32,7 +36,8 @@ class RunLock:
     """Hold a run folder: an advisory file lock, and a heartbeat for hosts that do not see each other's locks.
 
     The kernel drops the lock when the process dies, however it dies, so a killed run never leaves a folder
-    locked on its own host. From another host the folder is free once the heartbeat is 300 s old.
+    locked on its own host. From another host the folder is free once the heartbeat is 300 s old, by clocks that may
+    disagree or jump, and has also been seen to stand still.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -41,7 +46,8 @@ class RunLock:
         self._stop = threading.Event()
 
     def __enter__(self) -> Self:
-        self._stream = self.path.open("a+", encoding="utf-8")
+        self.path.touch()
+        self._stream = self.path.open("r+b", buffering=0)
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,11 +55,7 @@ class RunLock:
             self._stream.close()
             raise RunFolderBusyError(_busy(self.path.parent, holder)) from None
         holder = read_holder(self.path)
-        if (
-            holder
-            and holder["host"] != socket.gethostname()
-            and time.time() - holder["heartbeat"] < STALE_AFTER_SECONDS
-        ):
+        if holder and holder["host"] != socket.gethostname() and (_is_fresh(holder) or _beats(self.path)):
             self._stream.close()
             raise RunFolderBusyError(_busy(self.path.parent, holder))
         self._beat()
@@ -64,8 +66,8 @@ class RunLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._stream.seek(0)
-        self._stream.truncate()
+        with contextlib.suppress(OSError):  # an empty file says that nobody holds the folder; so does no lock
+            self._stream.truncate(0)
         self._stream.close()
 
     def _beat(self) -> None:
@@ -75,15 +77,29 @@ class RunLock:
             "boot_id": _boot_id(),
             "heartbeat": time.time(),
         }
-        self._stream.seek(0)
-        self._stream.truncate()
-        self._stream.write(json.dumps(holder))
-        self._stream.flush()
+        os.pwrite(self._stream.fileno(), json.dumps(holder).ljust(_WIDTH).encode("utf-8"), 0)
 
     def _keep_beating(self) -> None:
         while not self._stop.wait(HEARTBEAT_SECONDS):
-            with contextlib.suppress(ValueError):  # the stream was closed between wait and write
+            # ValueError: the stream was closed between wait and write. A disk in trouble may recover by the next beat.
+            with contextlib.suppress(ValueError, OSError):
                 self._beat()
+
+
+def _is_fresh(holder: dict[str, Any]) -> bool:
+    """Tell whether a heartbeat is young; one from the future is of a clock that was set back since."""
+    return 0.0 <= time.time() - holder["heartbeat"] < STALE_AFTER_SECONDS
+
+
+def _beats(path: Path) -> bool:
+    """Tell whether a heartbeat moves while it is watched, whatever its clock says."""
+    first = read_holder(path)
+    deadline = time.monotonic() + WATCHED_SECONDS
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, WATCHED_SECONDS / 10))
+        if read_holder(path) != first:
+            return True
+    return False
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
@@ -107,9 +123,7 @@ def is_held(folder: Path) -> bool:
             return True
         fcntl.flock(stream, fcntl.LOCK_UN)
     holder = read_holder(path)
-    return bool(
-        holder and holder["host"] != socket.gethostname() and time.time() - holder["heartbeat"] < STALE_AFTER_SECONDS
-    )
+    return bool(holder and holder["host"] != socket.gethostname() and _is_fresh(holder))
 
 
 def _busy(folder: Path, holder: dict[str, Any]) -> str:

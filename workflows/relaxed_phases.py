@@ -8,7 +8,7 @@ run that finds units here ends like one that relaxes them itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from pipeline.cache import user_cache
 from pipeline.config import Campaign
 from pipeline.crystal import STRUCTURE_COLUMNS
 from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings
+from workflows.engine import Committed
 from workflows.files import digest_of
-from workflows.store import Unit
+from workflows.store import StageStore, Unit
 from workflows.worker import UnitResult
 
 _METADATA_KEY = b"ionsieve"
@@ -122,6 +123,34 @@ def first_tries(units: Iterable[Unit]) -> set[int]:
             first.add(unit.number)
         seen.update(unit.work)
     return first
+
+
+def not_in_cache(
+    store: StageStore,
+    parts: Iterable[tuple[Unit, pd.DataFrame]],
+    shared: RelaxedPhases,
+    first: set[int],
+    found: Callable[[Unit, int], None],
+) -> Iterator[tuple[Unit, pd.DataFrame]]:
+    """Commit the units that the cache holds, and pass on the others; ``found`` hears of each with its rows."""
+    for unit, part in parts:
+        table = shared.find(part) if unit.number in first else None
+        if table is None:
+            yield unit, part
+            continue
+        store.commit(unit, table, {"seconds": 0.0, "rows": len(part), "from_cache": True})
+        found(unit, len(part))
+
+
+def keeping(shared: RelaxedPhases, parts: dict[int, pd.DataFrame], committed: Committed) -> Committed:
+    """Keep each unit in the cache when it has been committed."""
+
+    def committed_and_kept(unit: Unit, result: UnitResult) -> None:
+        committed(unit, result)
+        if unit.number in parts:
+            shared.keep(parts[unit.number], result)
+
+    return committed_and_kept
 
 
 def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 
 import pandas as pd
 from distributed import Client
@@ -30,10 +30,18 @@ from workflows.gpu_workers import resources_of_stage
 from workflows.identity import Digests
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
-from workflows.relaxed_phases import RelaxedPhases, competing_phases_settings, cut_by_system, first_tries
+from workflows.relaxed_phases import (
+    RelaxedPhases,
+    competing_phases_settings,
+    cut_by_system,
+    first_tries,
+    keeping,
+    not_in_cache,
+)
 from workflows.stable_phases import write_stable_phases
 from workflows.steps import Step, step_line
 from workflows.store import RunFolder, StageStore, Unit
+from workflows.watchdog import TimeLimit
 from workflows.worker import UnitResult, run_candidates_unit
 
 
@@ -83,7 +91,12 @@ class Run:
         todo = [unit for unit in units if not store.is_done(unit)]
         self.view.start("candidates", len(units), len(units) - len(todo))
         compute_units(
-            self.client, store, todo, lambda unit: (run_candidates_unit, (unit.work,)), self._committed("candidates", 1)
+            self.client,
+            store,
+            todo,
+            lambda unit: (run_candidates_unit, (unit.work,)),
+            self._committed("candidates", 1),
+            TimeLimit(self.campaign.run.unit_timeout, "candidates"),
         )
         counts: Counter[str] = Counter()
         for note in store.notes():
@@ -198,43 +211,17 @@ class Run:
         committed = self._committed(step)
         if shared is not None:
             first = first_tries((*planned, *new))
-            parts = list(self._not_in_cache(store, parts, shared, first))
-            committed = self._kept(
-                shared, {unit.number: part for unit, part in parts if unit.number in first}, committed
-            )
+            parts = list(not_in_cache(store, parts, shared, first, self._found(step)))
+            committed = keeping(shared, {unit.number: part for unit, part in parts if unit.number in first}, committed)
+        limit = TimeLimit(self.campaign.run.unit_timeout, settings.stage, store.notes())
         resources = resources_of_stage(self.campaign, settings.stage, self.client)
-        compute_rows(self.client, store, settings, parts, committed, resources)
+        compute_rows(self.client, store, settings, parts, committed, limit, resources=resources)
         results = store.results()
         if not len(results):
             return rows.assign(**{c.name: pd.Series(dtype=object) for c in schema.columns_of(settings.stage)})
         results = results[results["candidate_id"].isin(needed)]
         kept = [c for c in rows.columns if c == "candidate_id" or c not in results.columns]
         return rows[kept].merge(results, on="candidate_id", how="left", validate="one_to_one")
-
-    def _not_in_cache(
-        self, store: StageStore, parts: Iterable[tuple[Unit, pd.DataFrame]], shared: RelaxedPhases, first: set[int]
-    ) -> Iterator[tuple[Unit, pd.DataFrame]]:
-        """Commit the units that the cache holds, and pass on the others."""
-        for unit, part in parts:
-            table = shared.find(part) if unit.number in first else None
-            if table is None:
-                yield unit, part
-                continue
-            note = {"seconds": 0.0, "rows": len(part), "from_cache": True}
-            store.commit(unit, table, note)
-            self.view.advance(len(part))
-            self.folder.log("unit from the cache", step=store.step, unit=unit.number, rows=len(part))
-
-    @staticmethod
-    def _kept(shared: RelaxedPhases, parts: dict[int, pd.DataFrame], committed: Committed) -> Committed:
-        """Keep each unit in the cache when it has been committed."""
-
-        def committed_and_kept(unit: Unit, result: UnitResult) -> None:
-            committed(unit, result)
-            if unit.number in parts:
-                shared.keep(parts[unit.number], result)
-
-        return committed_and_kept
 
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
@@ -285,6 +272,13 @@ class Run:
             self.folder.log("unit", step=step, unit=unit.number, **result.note)
 
         return committed
+
+    def _found(self, step: str) -> Callable[[Unit, int], None]:
+        def found(unit: Unit, rows: int) -> None:
+            self.view.advance(rows)
+            self.folder.log("unit from the cache", step=step, unit=unit.number, rows=rows)
+
+        return found
 
     def _record(self, step: Step, store: StageStore) -> None:
         step.computed_now = self._fresh[step.step]

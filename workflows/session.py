@@ -23,6 +23,7 @@ from workflows.cluster import connect, log_folder, settings_beside
 from workflows.files import digest_of, read_json
 from workflows.funnel import screen
 from workflows.identity import Digests
+from workflows.in_flight import told_when_lost
 from workflows.library import prototype_library
 from workflows.lock import RunLock
 from workflows.preflight import Inputs, find_inputs
@@ -65,7 +66,7 @@ def run_campaign(
     KeyboardInterrupt
         On Ctrl-C or SIGTERM; what was committed stays, and the same command goes on from there.
     """
-    started = time.time()
+    started = time.monotonic()
     with _opened(campaign, config_path, folder, view, retry_failed=retry_failed, collect=collect) as (
         run,
         manifest,
@@ -76,7 +77,7 @@ def run_campaign(
         {
             **manifest,
             "finished": now(),
-            "wall_seconds_of_this_call": round(time.time() - started, 1),
+            "wall_seconds_of_this_call": round(time.monotonic() - started, 1),
             "core_seconds": {step.step: step.seconds for step in run.steps},
             "digests": {step.step: step.digest for step in run.steps},
         },
@@ -123,6 +124,7 @@ def _opened(
         text = f"the run folder can't be written ({error}); choose another with --folder"
         raise ConfigError([Problem(str(folder), text)]) from None
     with RunLock(folder), _interruptible():
+        run_folder.remove_leftovers()
         view.say(f"{campaign.name}: {campaign.description}" if campaign.description else campaign.name)
         for note in inputs.notes:
             view.say(note)
@@ -139,9 +141,9 @@ def _opened(
         with connect(cluster, name=name, run_folder=folder, say=view.say) as client, view:
             if client.dashboard_link:
                 view.say(f"dashboard: {client.dashboard_link}")
-            _prepare_workers(client, references, inputs, view)
-            yield (
-                Run(
+            with told_when_lost(client):
+                _prepare_workers(client, references, inputs, view)
+                run = Run(
                     inputs.campaign,
                     run_folder,
                     client,
@@ -150,9 +152,8 @@ def _opened(
                     view,
                     retry_failed=retry_failed,
                     collect=collect,
-                ),
-                manifest,
-            )
+                )
+                yield run, manifest
 
 
 def _refuse_another_campaign(run_folder: RunFolder, campaign: Campaign) -> None:
@@ -227,14 +228,17 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs, vie
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C (schedulers send it before they kill), and let neither print a traceback."""
+    """Treat SIGTERM (schedulers send it before they kill) and SIGHUP (the terminal is gone) as Ctrl-C."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         # A call into Dask that is cut short logs an error of its own clean-up, which says nothing to a user.
         logging.getLogger("tornado.application").setLevel(logging.CRITICAL + 1)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    caught = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+        caught.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in caught}
     try:
         yield
     finally:

@@ -14,15 +14,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.atomic_files import write_atomically, write_json
+from pipeline.atomic_files import remove_leftovers, write_atomically, write_json
 from pipeline.config import Campaign
-from workflows.files import RunError
+from workflows.files import RunError, RunStoppedError, digest_of
+from workflows.sealed_parquet import SealError, sealed, unsealed
 
 _METADATA_KEY = b"ionsieve"
 
 
 class StoreError(RunError):
     """The run folder holds something that must not be mixed with this run."""
+
+
+class DamagedPartError(RunStoppedError):
+    """A part that was sound when the run began has been damaged since."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,18 @@ class StageStore:
         known = self.units()
         new = [Unit(len(known) + i, work) for i, work in enumerate(works)]
         if new or not self._plan.exists():
-            write_json(
-                self._plan,
-                {"step": self.step, "digest": self.digest, "units": [u.work for u in (*known, *new)]},
-            )
+            self._write_plan([u.work for u in (*known, *new)])
         return new
 
+    def _write_plan(self, works: list[Any]) -> None:
+        plan = {"step": self.step, "digest": self.digest, "units_sha256": digest_of(works), "units": works}
+        write_json(self._plan, plan)
+
     def plan_is_sound(self) -> bool:
-        """Tell whether the plan can be read; a folder without plan and parts is sound too."""
+        """Tell whether the plan is as it was written; a folder without plan and parts is sound too."""
         try:
-            return isinstance(json.loads(self._plan.read_text(encoding="utf-8"))["units"], list)
+            plan = json.loads(self._plan.read_text(encoding="utf-8"))
+            return isinstance(plan["units"], list) and plan["units_sha256"] == digest_of(plan["units"])
         except FileNotFoundError:
             return not any(self.folder.glob("part-*.parquet"))
         except (ValueError, KeyError, TypeError):
@@ -78,11 +85,13 @@ class StageStore:
         """Rebuild a lost plan from the parts, each of which says what it was made of."""
         works: dict[int, Any] = {}
         for path in sorted(self.folder.glob("part-*.parquet")):
-            note = _note_of(path)
+            try:
+                note = _note_in(unsealed(path.read_bytes()).schema.metadata)
+            except SealError:
+                continue
             if note.get("digest") == self.digest and "work" in note:
                 works[int(note["unit"])] = note["work"]
-        units = [works.get(number, []) for number in range(max(works, default=-1) + 1)]
-        write_json(self._plan, {"step": self.step, "digest": self.digest, "units": units})
+        self._write_plan([works.get(number, []) for number in range(max(works, default=-1) + 1)])
 
     def start_over(self) -> None:
         """Move parts aside and forget the plan."""
@@ -105,7 +114,8 @@ class StageStore:
             return
         metadata = {"step": self.step, "digest": self.digest, "unit": unit.number, "work": unit.work, **note}
         stamped = table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata).encode()})
-        write_atomically(path, lambda stream: pq.write_table(stamped, stream, write_page_checksum=True))
+        content = sealed(stamped)
+        write_atomically(path, lambda stream: stream.write(content))
 
     def read(self, unit: Unit) -> tuple[pa.Table, dict[str, Any]]:
         """Read a unit's result and its note.
@@ -114,11 +124,16 @@ class StageStore:
         ------
         StoreError
             When the part was made with another digest.
-        OSError, pa.ArrowInvalid
-            When the file is torn or damaged.
+        DamagedPartError
+            When the file is torn, or a bit of it has changed.
         """
-        table = pq.read_table(self.part_path(unit), page_checksum_verification=True)
-        note = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        try:
+            table = unsealed(self.part_path(unit).read_bytes())
+        except SealError as error:
+            raise DamagedPartError(
+                f"{self.part_path(unit)} can't be used ({error}) and has to be computed again"
+            ) from None
+        note = _note_in(table.schema.metadata)
         if note.get("digest") != self.digest:
             raise StoreError(
                 f"{self.part_path(unit)} was computed with digest {str(note.get('digest'))[:12]}, this run has "
@@ -131,7 +146,7 @@ class StageStore:
         try:
             if self.read(unit)[1].get("work") == unit.work:
                 return False
-        except (OSError, pa.ArrowInvalid, json.JSONDecodeError):
+        except DamagedPartError:
             pass
         path = self.part_path(unit)
         path.replace(path.with_suffix(".damaged"))
@@ -140,6 +155,10 @@ class StageStore:
     def workspace(self) -> Path:
         """Folder for a stage that keeps files of its own."""
         return self.folder / "workspace"
+
+    def hanging(self) -> Path:
+        """Folder in which a worker says what a unit was doing that took too long."""
+        return self.folder / "hanging"
 
     def results(self) -> pd.DataFrame:
         """All rows on disk, one for each candidate; a later unit (a retry) replaces an earlier one's row."""
@@ -157,11 +176,19 @@ class StageStore:
 
 
 def _note_of(path: Path) -> dict[str, Any]:
+    """The note of a part that was sound when the run began, from its footer alone."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        note: dict[str, Any] = json.loads(metadata.get(_METADATA_KEY, b"{}"))
-    except (OSError, pa.ArrowInvalid, json.JSONDecodeError):
-        return {}
+        return _note_in(pq.read_schema(path).metadata)
+    except (OSError, pa.ArrowInvalid, ValueError) as error:
+        raise DamagedPartError(_damaged(path, error)) from None
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} can't be used ({error}) and has to be computed again"
+
+
+def _note_in(metadata: dict[bytes, bytes] | None) -> dict[str, Any]:
+    note: dict[str, Any] = json.loads((metadata or {}).get(_METADATA_KEY, b"{}"))
     return note
 
 
@@ -184,11 +211,22 @@ class RunFolder:
         probe.write_text("")
         probe.unlink()
 
+    def remove_leftovers(self) -> None:
+        """Delete what killed runs left half written; only for who holds the folder."""
+        for folder in (self.path, self.structures, *self.path.glob("stages/*/*")):
+            remove_leftovers(folder)
+        for report in self.path.glob("stages/*/*/hanging/*.txt"):
+            if report.stat().st_size == 0:  # its unit did not hang: the worker or the run was killed
+                report.unlink()
+
     def log(self, event: str, **details: Any) -> None:
-        """Append one event to log.jsonl."""
+        """Append one event to log.jsonl, on a line of its own also after a line that a kill or a full disk tore."""
         line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **details})
-        with self.log_file.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        with self.log_file.open("a+b") as stream:
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
+                line = line if stream.read(1) == b"\n" else "\n" + line
+            stream.write((line + "\n").encode("utf-8"))
 
     def stage(self, step: str, digest: str) -> StageStore:
         """Store of one step."""

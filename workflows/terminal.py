@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
+from pipeline.atomic_files import is_storage_trouble
 from pipeline.config import Campaign, ConfigError, Problem
-from workflows.files import RunError
+from workflows.files import RunError, RunStoppedError
 
 _ORDER = (
     "init",
@@ -70,7 +71,7 @@ def terminal(*, stderr: bool = False) -> Console:
 
 
 def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn bad input into a list of problems and exit code 2, and an interruption into exit code 3."""
+    """Turn bad input into a list of problems and exit code 2, and what stops a sound run into exit code 3."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -79,6 +80,9 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except ConfigError as error:
             complain([str(problem) for problem in error.problems])
             raise typer.Exit(EXIT_BAD_INPUT) from None
+        except RunStoppedError as error:
+            stopped(str(error))
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except RunError as error:
             complain([str(error)])
             raise typer.Exit(EXIT_BAD_INPUT) from None
@@ -86,8 +90,14 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             # The reader of a pipe went away: what was committed stays, as after Ctrl-C.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        except OSError as error:
+            if not is_storage_trouble(error):
+                raise
+            where = f" ({error.filename})" if error.filename else ""
+            stopped(f"{error.strerror}{where}; free some space, or mend the disk")
+            raise typer.Exit(EXIT_INTERRUPTED) from None
         except KeyboardInterrupt:
-            terminal(stderr=True).print("interrupted; the same command goes on where it stopped")
+            stopped("interrupted")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
     return wrapped
@@ -119,6 +129,12 @@ def on_workers(campaign: Campaign, workers: int | None) -> Campaign:
             [Problem("--workers", f"is for workers on this machine, not for cluster kind {kind}; {remedy}")]
         )
     return campaign.model_copy(update={"cluster": campaign.cluster.model_copy(update={"workers": workers})})
+
+
+def stopped(why: str) -> None:
+    """Say on stderr why a run stopped, and that nothing is lost."""
+    text = f"{why}; the same command goes on where it stopped"
+    terminal(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def complain(lines: list[str]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from pipeline import schema
+from pipeline.atomic_files import is_storage_trouble
 from pipeline.crystal import has_structure, structure_from_row
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ class Failure:
 
 
 def attempt(function: Callable[..., R], *arguments: Any) -> R | Failure:
-    """Call a function for one row; whatever it raises becomes that row's failure."""
+    """Call a function for one row; whatever it raises becomes that row's failure, but for a disk that is full."""
     try:
         return function(*arguments)
     except Exception as error:  # the row carries it to the funnel's count of failures: nothing is swallowed
+        if is_storage_trouble(error):
+            raise
         return Failure.of(error)
 
 

@@ -1,0 +1,83 @@
+"""A task that hangs can't be cancelled in its thread: its worker is ended instead, after it has said where it hung."""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from distributed import get_worker
+
+R = TypeVar("R")
+
+AT_LEAST = 3600.0
+"""Seconds that any unit gets, unless `run.unit_timeout` says otherwise."""
+TIMES_THE_SLOWEST = 20.0
+BEFORE_ANY = 86_400.0
+"""Seconds for the first units of a step, of which nothing is known yet."""
+DEAR_BEFORE_ANY = 7 * BEFORE_ANY
+DEAR_STAGES = ("dynamics", "dft")
+
+
+class UnitTimeoutError(Exception):
+    """A unit was not finished in the time that it is given; the worker that computed it was ended."""
+
+
+class TimeLimit:
+    """Seconds that a unit of one step may take: as configured, else 20 times what the slowest row so far suggests."""
+
+    def __init__(self, configured: float | None, stage: str, notes: Iterable[dict[str, Any]] = ()) -> None:
+        """Start with what is known.
+
+        Parameters
+        ----------
+        configured
+            `run.unit_timeout`, in s.
+        stage
+            Name of the stage.
+        notes
+            Notes of the units that are on disk, with their seconds and rows.
+        """
+        self._configured = configured
+        self._first = DEAR_BEFORE_ANY if stage in DEAR_STAGES else BEFORE_ANY
+        self._slowest = 0.0
+        for note in notes:
+            self.learn(note)
+
+    def learn(self, note: dict[str, Any]) -> None:
+        """Take a finished unit into account; one from the cache took no time and says nothing."""
+        self._slowest = max(self._slowest, note.get("seconds", 0.0) / max(note.get("rows", 1), 1))
+
+    def seconds(self, rows: int) -> float:
+        """Seconds for a unit, or a piece of one, of so many rows."""
+        if self._configured is not None:
+            return self._configured
+        if self._slowest == 0.0:
+            return self._first
+        return max(AT_LEAST, TIMES_THE_SLOWEST * self._slowest * rows)
+
+
+def watched(seconds: float, folder: str, function: Callable[..., R], *arguments: Any) -> R:
+    """Call a function in a Dask task; when it takes too long, end this worker's process.
+
+    Where every thread was then is in a file of ``folder``, named after the task. Dask gives the task to another
+    worker, which finds that file and raises instead of hanging as well. The clock is faulthandler's: a thread of its
+    own in C, that also ends a task which never lets go of the interpreter's lock.
+
+    Raises
+    ------
+    UnitTimeoutError
+        When an earlier worker was ended over this task.
+    """
+    report = Path(folder) / f"{get_worker().get_current_task()}.txt"
+    if report.exists() and report.stat().st_size:
+        raise UnitTimeoutError(f"not finished in {seconds:g} s; {report} says where it hung")
+    report.parent.mkdir(parents=True, exist_ok=True)
+    with report.open("w", encoding="utf-8") as stream:
+        faulthandler.dump_traceback_later(seconds, exit=True, file=stream)
+        try:
+            return function(*arguments)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            report.unlink(missing_ok=True)
