@@ -26,6 +26,7 @@ from workflows.cluster import connect
 from workflows.gpu_workers import resources_of_stage
 from workflows.provenance import model_digests, worker_facts
 from workflows.store import RunFolder
+from workflows.watchdog import TimeLimit
 from workflows.worker import PLUGIN, ReferencesPlugin, UnitResult, result_columns
 
 
@@ -127,14 +128,13 @@ def where_it_ran() -> Callable[[StageSettings, pd.DataFrame, str], UnitResult]:
 
 
 def test_networks_go_to_workers_with_gpus_where_there_are_some(
-    client: Client, plugin: ReferencesPlugin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: Client, plugin: ReferencesPlugin, tmp_path: Path
 ) -> None:
     client.register_plugin(plugin)
     campaign = plugin.references.campaign
     assert resources_of_stage(campaign, "stability", client) is None
     gpu = campaign.cluster.model_copy(update={"gpu": GpuJobs(jobs=1)})
     assert resources_of_stage(campaign.model_copy(update={"cluster": gpu}), "stability", client) == {"GPU": 1.0}
-    monkeypatch.setattr(engine, "run_stage_unit", where_it_ran())
     store = RunFolder(tmp_path).stage("practicality", "e" * 64)
     with late_worker(client, tmp_path / "late.log", "--resources", "GPU=1"):
         client.wait_for_workers(2, timeout=240)
@@ -146,8 +146,16 @@ def test_networks_go_to_workers_with_gpus_where_there_are_some(
         assert resources_of_stage(campaign.model_copy(update={"device": "cpu"}), "stability", client) is None
         units = store.plan([[name] for name in "abcdefg"])
         parts = [(unit, pd.DataFrame({"candidate_id": unit.work})) for unit in units]
-        resources = resources_of_stage(campaign, "stability", client)
-        engine.compute_rows(client, store, PracticalitySettings(), parts, lambda unit, result: None, resources)
+        engine.compute_rows(
+            client,
+            store,
+            PracticalitySettings(),
+            parts,
+            lambda unit, result: None,
+            TimeLimit(60.0, "practicality"),
+            resources=resources_of_stage(campaign, "stability", client),
+            run=where_it_ran(),
+        )
     table = store.results()
     assert table["candidate_id"].tolist() == list("abcdefg")
     assert set(table["practicality_error"]) == {"late"}
