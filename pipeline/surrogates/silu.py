@@ -21,7 +21,7 @@ class _Slope(torch.autograd.Function):
         return slope
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor]:
         gradient, x = ctx.saved_tensors
         by_gradient: Tensor = torch.ops.aten.silu_backward(outer, x)
@@ -41,11 +41,11 @@ class _Silu(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        slope: Tensor = _Slope.apply(gradient, x)
+        slope: Tensor = _Slope.apply(gradient, x)  # type: ignore[no-untyped-call]
         return slope
 
 
 def silu(x: Tensor) -> Tensor:
     """``x`` times its logistic function, twice differentiable."""
-    activated: Tensor = _Silu.apply(x)
+    activated: Tensor = _Silu.apply(x)  # type: ignore[no-untyped-call]
     return activated
