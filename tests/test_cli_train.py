@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from pipeline.problems import ConfigError
 from pipeline.training.settings import load_training
+from tests.campaigns import write_campaign
 from tests.labels import write_alloys
 from workflows.cli import app
 from workflows.training_view import TrainingView
@@ -103,6 +104,13 @@ def test_training_goes_on_after_an_interruption(tmp_path, labels, monkeypatch):
     card = json.loads((tmp_path / "models" / "alloys" / "card.json").read_text())
     assert card["provenance"]["command"] == f"ionsieve train {path}"
     assert card["provenance"]["versions"]["matgl"] == "4.1.2"
+    monkeypatch.chdir(tmp_path)
+    campaign = write_campaign(tmp_path)
+    campaign.write_text(campaign.read_text().replace("model: CHGNet", f"model: {tmp_path / 'models' / 'alloys'}"))
+    refused = CliRunner().invoke(app, ["run", str(campaign)])
+    assert refused.exit_code == 2
+    assert "alloys does not know" in refused.output
+    assert "it knows Cu, Ag, Au" in refused.output
 
 
 @pytest.mark.slow

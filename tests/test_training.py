@@ -11,16 +11,20 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from pipeline.problems import ConfigError
-from pipeline.surrogates import ChecksumError, load_potential, locate
+from pipeline.surrogates import CATALOGUE, ChecksumError, load_potential, locate
 from pipeline.surrogates.declared import BadDeclarationError, write_declaration
 from pipeline.surrogates.entries import CatalogueEntry
+from pipeline.surrogates.loading import load_matgl
+from pipeline.training.export import export_model
+from pipeline.training.fitting import Start
 from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
-from pipeline.training.network import ArrangedM3GNet, fresh_network
+from pipeline.training.network import ArrangedM3GNet, fresh_network, network_of
 from pipeline.training.progress import Watcher
 from pipeline.training.reading import read_training_data
 from pipeline.training.session import train
 from pipeline.training.settings import NetworkSettings, Training
 from tests.labels import write_alloys
+from tests.potentials import salts
 
 SIZES = {"units": 16, "node_width": 16, "edge_width": 16, "blocks": 2, "cutoff": 4.5, "three_body_cutoff": 3.5}
 GPA = 160.21766208
@@ -256,6 +260,31 @@ def test_an_old_model_is_carried_over_to_the_new_convention(trained, labels, tmp
         np.testing.assert_allclose(a.forces, b.forces, atol=1e-6)
         np.testing.assert_allclose(a.stress, b.stress, atol=1e-7)
     assert max(np.abs(a.forces - c.forces).max() for a, c in zip(before, load_potential(trained.folder).evaluate(crystals()), strict=True)) > 1e-4  # fmt: skip # noqa: E501
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["M3GNet-MP-2021.2.8-PES", "M3GNet-MatPES-PBE-v2025.1-PES"])
+def test_the_catalogue_s_models_are_carried_over(tmp_path, name):
+    """Exported with weights as they are, plain matgl gives the numbers of the old model, which it doesn't otherwise."""
+    elements = ("Li", "F", "Na", "Cl", "K", "Br")
+    model = load_matgl(locate(name), "destination")
+    network = network_of(model, elements, name)
+    offsets = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in elements]]
+    own = Training(
+        name="carried",
+        output=str(tmp_path),
+        data={"files": ["none.parquet"], "label_scheme": CATALOGUE[name].scheme},
+        card={"data_licence": "BSD-3-Clause", "data_citation": "Materials Project"},
+    )
+    entry = export_model(own, Start(network, offsets, model.scale), network)
+    assert entry.scheme == CATALOGUE[name].scheme
+    old, new = (load_potential(path).evaluate(salts(6)) for path in (name, own.folder))
+    for a, b, (energy, forces, stress) in zip(old, new, matgl_results(own.folder, salts(6)), strict=True):
+        # float32, some -30 eV
+        assert a.energy == pytest.approx(b.energy, abs=1e-5)
+        assert a.energy == pytest.approx(float(energy), abs=1e-5)
+        np.testing.assert_allclose(a.forces, forces, atol=1e-5)
+        np.testing.assert_allclose(a.stress * GPA, stress, atol=1e-4)
 
 
 def test_an_old_model_with_a_three_body_term_is_refused(trained, labels, tmp_path):

@@ -218,11 +218,11 @@ def _find_models(
 
 def _outside_domain(campaign: Campaign, entry: catalogue.CatalogueEntry, where: str) -> list[Problem]:
     """Elements of the campaign that the potential was not trained on."""
-    unknown = sorted(set(campaign.candidates.elements) - set(entry.elements))
-    if not unknown:
-        return []
-    text = f"{entry.name} does not know {', '.join(unknown)}; it knows {', '.join(entry.elements)}"
-    return [Problem(where, f"candidates.elements: {text}")]
+    own = {*campaign.candidates.elements, *campaign.mobile_ions}
+    wanted = campaign.reference_elements if campaign.reference.source == "prototypes" else own
+    unknown = ", ".join(sorted(wanted - set(entry.elements)))
+    text = f"candidates.elements: {entry.name} does not know {unknown}; it knows {', '.join(entry.elements)}"
+    return [Problem(where, text)] if unknown else []
 
 
 def _unreadable_data(
