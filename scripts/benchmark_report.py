@@ -30,6 +30,7 @@ def main() -> int:
             options.rows,
             gate=options.gate,
             shortlist=options.shortlist,
+            per_formula=options.shortlist,
             atoms=options.atoms,
             validated=options.validated,
         )

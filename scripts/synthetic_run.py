@@ -43,7 +43,7 @@ stages:
     gates: {{reduction_limit: {{below: 1.0}}, oxidation_limit: {{above: 3.0}}}}
   - stage: conduction
   - stage: practicality
-{validation}ranking: {{shortlist_size: {shortlist}}}
+{validation}ranking: {{shortlist_size: {shortlist}, max_per_formula: {per_formula}}}
 """
 _VALIDATION = """\
   - stage: elasticity
@@ -80,6 +80,7 @@ def write_run(
     *,
     gate: float = 0.05,
     shortlist: int = 18,
+    per_formula: int = 1,
     atoms: int = 10,
     validated: bool = False,
     change: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table,
@@ -94,8 +95,9 @@ def write_run(
         Candidates that passed the cheap gates.
     gate
         Bound on ``energy_above_hull``, eV/atom; the energies are drawn between -0.01 and 0.2.
-    shortlist, atoms
-        Size of the shortlist, and atoms of each structure; the first 3,000 rows by energy have one.
+    shortlist, per_formula, atoms
+        Size of the shortlist, how often a formula (there are 54) may stand on it, and atoms of each structure; the
+        first 3,000 rows by energy have one.
     validated
         Whether the stages elasticity, dynamics and dft ran too.
     change
@@ -104,7 +106,8 @@ def write_run(
     run = RunFolder(folder)
     run.create()
     validation = _VALIDATION if validated else ""
-    run.config.write_text(CAMPAIGN.format(gate=gate, shortlist=shortlist, validation=validation), encoding="utf-8")
+    text = CAMPAIGN.format(gate=gate, shortlist=shortlist, per_formula=per_formula, validation=validation)
+    run.config.write_text(text, encoding="utf-8")
     campaign = load_campaign(run.config)
     write_text(run.config, campaign_as_yaml(campaign))
     table = drawn_rows(rows, atoms)

@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import linear
 
 from pipeline.surrogates.entries import Convention, ThreeBody
 from pipeline.surrogates.loading import BadCheckpointError
+from pipeline.surrogates.silu import silu
 
 # Y_l0 at the pole: sqrt((2l + 1) / 4 pi).
 _HARMONIC = tuple(math.sqrt((2 * l + 1) / (4.0 * math.pi)) for l in range(3))  # noqa: E741
