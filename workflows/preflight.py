@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Campaign, ConfigError, Problem
-from pipeline.dft.gpaw_engine import gpaw_version
-from pipeline.phonons import require_phonopy
 from pipeline.reference import PhaseReference
-from pipeline.reference.descent_bounds import descent_bound
 from pipeline.reference.fetched_phases import MaterialsProjectError
 from pipeline.reference.ions import allowed_ions, ions_without_radius
-from pipeline.reference.legacy_shift import legacy_shift
 from pipeline.reference.prototypes import observed_formulas
 from pipeline.references import resolve_path
-from pipeline.surrogates import catalogue
 from pipeline.wording import quoted
 from workflows.files import digest_of, digest_of_file
+from workflows.models_found import find_models, scheme_conflicts
 from workflows.phase_cache import (
     CachedPhases,
     CachedStructures,
@@ -92,7 +88,7 @@ def find_inputs(
             problems.append(Problem(where, f"{key}: {found} is a pipe or a device; give a file"))
         return found
 
-    campaign, models = _find_models(campaign, where, environ, problems, notes)
+    campaign, models = find_models(campaign, where, environ, problems, notes)
     prototypes = campaign.candidates.prototypes
     wanted = prototypes.path or (OBSERVED if prototypes.source == "materials_project" else None)
     prototypes_path = path_of("candidates.prototypes.path", wanted, folder=prototypes.source == "folder")
@@ -103,7 +99,7 @@ def find_inputs(
         notes.append("is_known: no list of observed compositions was found; only parents and known_formulas count")
     problems += _unreadable_data(campaign, table, elements, observed, where)
     if not problems:
-        problems += [Problem(where, text) for text in _scheme_conflicts(campaign, environ)]
+        problems += [Problem(where, text) for text in scheme_conflicts(campaign, environ)]
     if problems:
         raise ConfigError(problems)
     fetched: dict[str, Any] = {}
@@ -149,87 +145,6 @@ def _fetched_structures(
         raise ConfigError([Problem(where, f"candidates.prototypes: {error}")]) from None
 
 
-def _find_models(
-    campaign: Campaign, where: str, environ: Mapping[str, str], problems: list[Problem], notes: list[str]
-) -> tuple[Campaign, dict[str, str]]:
-    """Digest of each model that is used, under its key in the config; the campaign with its fallback chosen."""
-    models: dict[str, str] = {}
-
-    def look(key: str, name: str, kind: str) -> None:
-        try:
-            found = catalogue.locate(name, environ)
-        except (ValueError, OSError) as error:
-            problems.append(Problem(where, f"{key}: {error}"))
-            return
-        if found.entry is not None and found.entry.kind != kind:
-            problems.append(Problem(where, f"{key}: {name} is a {found.entry.kind} model, a {kind} model is needed"))
-        models[key] = found.sha256
-
-    potential = campaign.potential
-    try:
-        located = catalogue.locate(potential.model, environ)
-        notes.append(f"potential: {potential.model}, the configured model, found in {located.found_in}")
-    except catalogue.ModelNotFoundError as error:
-        if potential.fallback is None:
-            problems.append(Problem(where, f"potential.model: {error}"))
-        else:
-            notes.append(
-                f"potential: {potential.fallback}, the configured fallback, because {potential.model} was not found"
-            )
-            other = {"model": potential.fallback, "fallback": None, "convention": None, "scheme": None}
-            potential = potential.model_copy(update=other)
-            campaign = campaign.model_copy(update={"potential": potential})
-    except (ValueError, OSError) as error:
-        problems.append(Problem(where, f"potential.model: {error}"))
-    if not problems:
-        look("potential.model", potential.model, "potential")
-    if not problems:
-        try:
-            located = catalogue.locate(potential.model, environ)
-            convention = catalogue.resolve_convention(located, potential.convention)
-            scheme = (located.entry.scheme if located.entry else None) or potential.scheme
-            models["potential"] = digest_of([located.sha256, convention, scheme])
-            if located.entry is not None:
-                problems += _outside_domain(campaign, located.entry, where)
-        except ValueError as error:
-            problems.append(Problem(where, f"potential.convention: {error}"))
-    if potential.second_opinion:
-        look("second_opinion", potential.second_opinion, "potential")
-    for i, stage in enumerate(campaign.stages):
-        if stage.stage in ("estimate", "band_gap"):
-            look(f"stages.{i}.model", stage.model, "property")
-        if stage.stage == "dft" and stage.engine == "gpaw":
-            try:
-                notes.append(f"dft: {gpaw_version()}")
-            except ValueError as error:
-                problems.append(Problem(where, f"stages.{i}.engine: {error}"))
-        if stage.stage == "elasticity" and stage.phonons:
-            try:
-                require_phonopy()
-            except ModuleNotFoundError as error:
-                problems.append(Problem(where, f"stages.{i}.phonons: {error}"))
-        if stage.stage == "estimate":
-            try:
-                legacy_shift(stage.model)
-            except ValueError as error:
-                problems.append(Problem(where, f"stages.{i}.model: {error}"))
-        if stage.stage == "stability" and stage.give_up_above is not None and "potential.model" in models:
-            try:
-                descent_bound(potential.model, models["potential.model"], stage.optimizer)
-            except ValueError as error:
-                problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
-    return campaign, models
-
-
-def _outside_domain(campaign: Campaign, entry: catalogue.CatalogueEntry, where: str) -> list[Problem]:
-    """Elements of the campaign that the potential was not trained on."""
-    own = {*campaign.candidates.elements, *campaign.mobile_ions}
-    wanted = campaign.reference_elements if campaign.reference.source == "prototypes" else own
-    unknown = ", ".join(sorted(wanted - set(entry.elements)))
-    text = f"candidates.elements: {entry.name} does not know {unknown}; it knows {', '.join(entry.elements)}"
-    return [Problem(where, text)] if unknown else []
-
-
 def _unreadable_data(
     campaign: Campaign, table: Path | None, elements: Path | None, observed: Path | None, where: str
 ) -> list[Problem]:
@@ -260,43 +175,6 @@ def _unreadable_data(
     except ValueError as error:
         problems.append(Problem(where, f"candidates.elements: {error}"))
     return problems
-
-
-def _scheme_conflicts(campaign: Campaign, environ: Mapping[str, str]) -> list[str]:
-    """Energies that would be compared across schemes: refused before any work, not row by row."""
-
-    def scheme_of(name: str) -> str | None:
-        entry = catalogue.locate(name, environ).entry
-        return entry.scheme if entry else None
-
-    potential = campaign.potential
-    own = scheme_of(potential.model)
-    scheme = own or potential.scheme
-    conflicts = []
-    if own is not None and potential.scheme not in (None, own):
-        conflicts.append(
-            f"potential.scheme: energies of {potential.model} are {own}, got {potential.scheme}; leave it out"
-        )
-    if scheme is None:
-        conflicts.append(
-            f"potential.scheme: {potential.model} is not in the catalogue; say what its energies are: mp_raw (raw "
-            "PBE/PBE+U totals of the Materials Project), mp2020 (with its 2020 corrections) or matpes_pbe"
-        )
-    comparable = ("mp_raw", "mp2020")
-    if campaign.reference.source != "prototypes" and scheme not in (*comparable, None):
-        conflicts.append(
-            f"potential.model: energies of {potential.model} (scheme {scheme}) can't be compared with phases of "
-            f"scheme {campaign.reference.scheme}; use reference source 'prototypes'"
-        )
-    second = potential.second_opinion
-    if second and not {scheme, scheme_of(second)} <= set(comparable):
-        conflicts.append(
-            f"potential.second_opinion: {potential.model} ({scheme}) and {second} ({scheme_of(second)}) have no common "
-            "energy scheme; leave it out"
-        )
-    if campaign.reference.source == "prototypes" and any(s.stage == "estimate" for s in campaign.stages):
-        conflicts.append("stages: estimate needs reference source 'table' or 'mp_api'; leave it out with 'prototypes'")
-    return conflicts
 
 
 def _data(environ: Mapping[str, str]) -> str:
