@@ -237,6 +237,7 @@ def cif(sites: int, operations: int) -> str:
         ("operations.cif", cif(1, 1001), "1,001 symmetry operations"),
         ("counts.vasp", "x\n3\n1 0 0\n0 1 0\n0 0 1\nNa\n999999999999\nDirect\n0 0 0\n", "999,999,999 atoms"),
         ("POSCAR_old", "x\n3\n1 0 0\n0 1 0\n0 0 1\n3000 1\nDirect\n0 0 0\n", "3,001 atoms"),
+        ("digits.cif", cif(1, 1).replace("997", "9" * 5000), r"'x,y\+0/999.* is no symmetry operation"),
         ("nul.cif", "data_x\0", "no text file"),
     ],
 )  # fmt: skip
