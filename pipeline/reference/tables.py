@@ -61,7 +61,7 @@ def read_phase_table(path: str | Path) -> PhaseTable:
         energy = _number(path, line, "formation_energy_per_atom", text)
         if energy < LOWEST_FORMATION_ENERGY:
             raise ValueError(
-                f"{path}, line {line}: formation_energy_per_atom is {energy:g} eV/atom, where no phase has less than -5; "
+                f"{path}, line {line}: formation_energy_per_atom is {energy:g} eV/atom, and no phase has less than -5; "
                 "check its unit"
             )
         if len(key) == 1 and energy < 0.0:
