@@ -223,10 +223,10 @@ def cif(sites: int, operations: int) -> str:
     """A cell of 40 Å with sites on a line, and translations that are no space group's."""
     cell = "".join(f"_cell_length_{a} 40\n" for a in "abc")
     cell += "".join(f"_cell_angle_{a} 90\n" for a in ("alpha", "beta", "gamma"))
-    listed_ones = "".join(f"'x,y+{i}/997,z'\n" for i in range(operations))
+    listed_ones = "".join(f"{i} 'x,y+{i}/997,z'\n" for i in range(operations))
     names = "".join(f"_atom_site_{n}\n" for n in ("label", "type_symbol", "fract_x", "fract_y", "fract_z"))
     rows = "".join(f"Na{i} Na {i / sites:.4f} 0 0\n" for i in range(sites))
-    return f"data_x\n{cell}loop_\n_symmetry_equiv_pos_as_xyz\n{listed_ones}loop_\n{names}{rows}"
+    return f"data_x\n{cell}loop_\n_symmetry_equiv_pos_site_id\n_symmetry_equiv_pos_as_xyz\n{listed_ones}loop_\n{names}{rows}"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def _column(data: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _operations(data: Mapping[str, Any]) -> list[str]:
-    return next((_column(data, name) for name in data if "symop" in name or "symmetry_equiv" in name), [])
+    return [cell for name in data if "_xyz" in name for cell in _column(data, name)]
 
 
 def _atoms_of_block(parser: CifParser, block: CifBlock) -> int:
