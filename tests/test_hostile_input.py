@@ -226,7 +226,8 @@ def cif(sites: int, operations: int) -> str:
     listed_ones = "".join(f"{i} 'x,y+{i}/997,z'\n" for i in range(operations))
     names = "".join(f"_atom_site_{n}\n" for n in ("label", "type_symbol", "fract_x", "fract_y", "fract_z"))
     rows = "".join(f"Na{i} Na {i / sites:.4f} 0 0\n" for i in range(sites))
-    return f"data_x\n{cell}loop_\n_symmetry_equiv_pos_site_id\n_symmetry_equiv_pos_as_xyz\n{listed_ones}loop_\n{names}{rows}"
+    columns = "_symmetry_equiv_pos_site_id\n_symmetry_equiv_pos_as_xyz\n"
+    return f"data_x\n{cell}loop_\n{columns}{listed_ones}loop_\n{names}{rows}"
 
 
 @pytest.mark.parametrize(
