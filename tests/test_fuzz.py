@@ -20,9 +20,10 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Watch:
     return Watch(home)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("configs", 120), ("structures", 50), ("tables", 70)])
-def test_mutated_files(watch: Watch, kind: str, count: int) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("configs", 120), ("structures", 30), ("tables", 60)])
+def test_mutated_files(watch: Watch, monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
     home = Path(watch.allowed)
+    monkeypatch.setenv("IONSIEVE_CACHE", str(home / "cache"))
     counts: Counter[str] = Counter()
     for index in range(count):
         files = files_of_case(kind, SEED, index)

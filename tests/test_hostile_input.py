@@ -174,6 +174,7 @@ def test_a_gzip_bomb_is_refused_in_little_memory(tmp_path: Path) -> None:
         (HEADER + b"Li" + b"Cl" * 5000 + b",-2\n", "line 2: .*10,002 characters"),
         (HEADER + b"(" * 240 + b"Li" + b")9" * 120 + b",-2\n", "line 2"),
         (HEADER + b"Li1234567890Cl,-2\n", "more than 9 digits"),
+        (HEADER + b"LiCl,-213.7\n", "line 2: formation_energy_per_atom is -213.7 eV/atom.*check its unit"),
         (b"formula,formula,formation_energy_per_atom\nLi,LiCl,0\n", "column formula occurs twice"),
         (gzip.compress(HEADER)[:-4], "truncated"),
     ],
@@ -222,10 +223,11 @@ def cif(sites: int, operations: int) -> str:
     """A cell of 40 Å with sites on a line, and translations that are no space group's."""
     cell = "".join(f"_cell_length_{a} 40\n" for a in "abc")
     cell += "".join(f"_cell_angle_{a} 90\n" for a in ("alpha", "beta", "gamma"))
-    listed_ones = "".join(f"'x,y+{i}/997,z'\n" for i in range(operations))
+    listed_ones = "".join(f"{i} 'x,y+{i}/997,z'\n" for i in range(operations))
     names = "".join(f"_atom_site_{n}\n" for n in ("label", "type_symbol", "fract_x", "fract_y", "fract_z"))
     rows = "".join(f"Na{i} Na {i / sites:.4f} 0 0\n" for i in range(sites))
-    return f"data_x\n{cell}loop_\n_symmetry_equiv_pos_as_xyz\n{listed_ones}loop_\n{names}{rows}"
+    columns = "_symmetry_equiv_pos_site_id\n_symmetry_equiv_pos_as_xyz\n"
+    return f"data_x\n{cell}loop_\n{columns}{listed_ones}loop_\n{names}{rows}"
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,7 @@ def cif(sites: int, operations: int) -> str:
         ("operations.cif", cif(1, 1001), "1,001 symmetry operations"),
         ("counts.vasp", "x\n3\n1 0 0\n0 1 0\n0 0 1\nNa\n999999999999\nDirect\n0 0 0\n", "999,999,999 atoms"),
         ("POSCAR_old", "x\n3\n1 0 0\n0 1 0\n0 0 1\n3000 1\nDirect\n0 0 0\n", "3,001 atoms"),
+        ("digits.cif", cif(1, 1).replace("997", "9" * 5000), r"'x,y\+0/999.* is no symmetry operation"),
         ("nul.cif", "data_x\0", "no text file"),
     ],
 )  # fmt: skip

@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError([Problem(str(path), f"can't be read ({error.strerror}); is this a run folder?")]) from None
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         text = "is damaged; run the same `ionsieve run` again: it is written anew, and finished units are kept"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.input_files import read_text
+from pipeline.wording import quoted
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -22,6 +23,9 @@ MOST_ATOMS = 2000
 """Of one crystal; reading a CIF takes time with the square of it. A prototype has 500 in its primitive cell at most."""
 MOST_OPERATIONS = 1000
 """Of a CIF; a space group has 192."""
+
+LONGEST_OPERATION = 200
+"""Characters; pymatgen's time for one grows with the cube of its digits."""
 
 POSCAR_NAMES = ("POSCAR", "CONTCAR")
 SUFFIXES = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".extxyz": "extxyz", ".xyz": "extxyz"}
@@ -89,8 +93,11 @@ def _from_cif(text: str) -> list[Structure]:
     blocks = CifFile.from_str(text).data.values()
     for block in blocks:
         _check_size(len(_column(block.data, "_atom_site_fract_x")))
-        if (listed := len(_operations(block.data))) > MOST_OPERATIONS:
-            raise ValueError(f"{listed:,} symmetry operations; a space group has 192")
+        operations = _operations(block.data)
+        if len(operations) > MOST_OPERATIONS:
+            raise ValueError(f"{len(operations):,} symmetry operations; a space group has 192")
+        if longest := next((o for o in operations if len(o) > LONGEST_OPERATION), None):
+            raise ValueError(f"{quoted(longest)} is no symmetry operation such as '-x+1/2, y, z'")
     parser = CifParser.from_str(text)
     for block in blocks:
         _check_size(_atoms_of_block(parser, block))
@@ -108,7 +115,7 @@ def _column(data: Mapping[str, Any], name: str) -> list[str]:
 
 
 def _operations(data: Mapping[str, Any]) -> list[str]:
-    return next((_column(data, name) for name in data if "symop" in name or "symmetry_equiv" in name), [])
+    return [cell for name in data if "_xyz" in name for cell in _column(data, name)]
 
 
 def _atoms_of_block(parser: CifParser, block: CifBlock) -> int:

@@ -17,6 +17,8 @@ MOST_BYTES = 32 * 1024 * 1024
 """Of a table, unpacked; the whole Materials Project has 5 MB."""
 MOST_ROWS = 1_000_000
 """Ten times the whole Materials Project."""
+LOWEST_FORMATION_ENERGY = -100.0
+"""eV/atom; below it a number has another unit (the Materials Project's lowest is -4.6)."""
 SCHEME = "scheme"
 """The column that may declare the energies' scheme."""
 
@@ -57,6 +59,11 @@ def read_phase_table(path: str | Path) -> PhaseTable:
     energies: dict[CompositionKey, float] = {}
     for line, key, text in zip(lines, keys, columns["formation_energy_per_atom"], strict=True):
         energy = _number(path, line, "formation_energy_per_atom", text)
+        if energy < LOWEST_FORMATION_ENERGY:
+            raise ValueError(
+                f"{path}, line {line}: formation_energy_per_atom is {energy:g} eV/atom, and no phase has less than -5; "
+                "check its unit"
+            )
         if len(key) == 1 and energy < 0.0:
             raise ValueError(
                 f"{path}, line {line}: element {key[0][0]} has formation energy {energy:g} eV/atom; "

@@ -71,7 +71,7 @@ def numbers_in_text(value: object, place: str) -> list[float]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         text = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadCheckpointError(f"{path} cannot be read as JSON: {error}; fetch the model again") from error
     if not isinstance(text, dict) or "kwargs" not in text:
         raise BadCheckpointError(f"{path} is not a matgl model description (no 'kwargs')")
