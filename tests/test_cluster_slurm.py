@@ -149,3 +149,21 @@ def test_jobs_that_end_without_a_worker_are_given_up(
     assert "jobs ended before a worker came" in str(caught.value)
     assert "no such module" in str(caught.value)
     assert not slurm.jobs()
+
+
+def test_jobs_come_and_go_with_the_work(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_cluster, "LOOK_SECONDS", 0.5)
+    adaptive = settings(adaptive={"minimum": 0, "maximum": 2, "idle": 0.5}, jobs=None)
+    with connect(adaptive, run_folder=tmp_path) as client:
+        assert len(slurm.jobs()) == 1
+        tasks = [client.submit(time.sleep, 1.0, pure=False) for _ in range(120)]
+        client.wait_for_workers(2, timeout=PATIENCE)
+        assert len(slurm.jobs()) == 2
+        client.cancel(tasks)
+        deadline = time.monotonic() + PATIENCE
+        while slurm.jobs():
+            assert time.monotonic() < deadline, slurm.jobs()
+            time.sleep(0.5)
+        assert client.submit(sum, [1, 2]).result(timeout=PATIENCE) == 3  # a job is asked for again
+        assert len(slurm.jobs()) == 1
+    assert not slurm.jobs()
