@@ -178,6 +178,7 @@ def test_a_job_whose_node_goes_down_is_replaced(slurm: Slurm, tmp_path: Path, mo
     said: list[str] = []
     with connect(settings(), run_folder=tmp_path, say=said.append) as client:
         ((lost, (_, node)),) = slurm.jobs().items()
+        time.sleep(3.0)  # until the worker has been seen; before that Slurm's own requeue is enough
         slurm.set_node(node, "DOWN")
         deadline = time.monotonic() + PATIENCE
         while lost in slurm.jobs() or not slurm.jobs():
