@@ -68,8 +68,8 @@ class Slurm:
         return done.stdout
 
     def jobs(self) -> dict[str, tuple[str, str]]:
-        """State and node of each job that has not ended."""
-        lines = self.command("squeue", "--noheader", "--format=%i %T %N").splitlines()
+        """State and node of each job that waits or runs."""
+        lines = self.command("squeue", "--noheader", "--states=PENDING,RUNNING", "--format=%i %T %N").splitlines()
         return {job: (state, *node, "")[:2] for job, state, *node in map(str.split, lines)}
 
     def set_node(self, node: str, state: str) -> None:

@@ -103,6 +103,7 @@ def test_variables_stand_before_the_worker_and_after_the_modules() -> None:
         loaded, started = lines.index("module load python/3.11"), len(lines) - 1
         wanted = {f"export {name}={value}" for name, value in worker_environment(2).items()}
         wanted |= {
+            "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False",
             "export IONSIEVE_DATA='/project/ionsieve data'",
             "export NUMBA_CACHE_DIR='/scratch/me/numba cache'",
         }

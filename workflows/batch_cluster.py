@@ -113,6 +113,7 @@ class BatchCluster(SpecCluster):
         self._asked_queue = 0.0
         self._states: dict[str, str] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
         logs.mkdir(parents=True, exist_ok=True)
         # The first group has a job from the beginning, or nothing would ever start.
         first = {group.name: max(group.minimum, 1 if group is groups[0] else 0) for group in groups}
@@ -139,8 +140,10 @@ class BatchCluster(SpecCluster):
             self._keeper = asyncio.create_task(self._keep())
 
     async def _close(self) -> None:
+        # Not cancelled: a job that is just being submitted would be forgotten.
+        self._ended.set()
         if self._keeper is not None:
-            self._keeper.cancel()
+            await self._keeper
         await super()._close()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
@@ -162,8 +165,10 @@ class BatchCluster(SpecCluster):
         )
 
     async def _keep(self) -> None:
-        while self.status not in (Status.closing, Status.closed):
-            await asyncio.sleep(LOOK_SECONDS)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), LOOK_SECONDS)
+                return
             try:
                 await self._look_at_jobs()
                 await self._fit()

@@ -26,6 +26,9 @@ JOB_STARTED = "IONSIEVE_JOB_STARTED"
 DEATH_TIMEOUT = 300
 """Seconds a worker waits for a scheduler, and its nanny for a worker: imports from a shared file system are slow."""
 
+_DASK = {f"DASK_DISTRIBUTED__WORKER__MEMORY__{what}": "False" for what in ("TARGET", "SPILL", "PAUSE")}
+"""Results are small, so there is nothing to spill; a worker whose freed blocks glibc keeps would stay paused."""
+
 _PASSED_ON = ("IONSIEVE_DATA", "IONSIEVE_CACHE")
 _PBS_NAME = 15
 """Characters that the name of a PBS job may have."""
@@ -133,6 +136,7 @@ def job_options(
     asked = group.asked
     exported = {
         **variables,
+        **_DASK,
         **({GPUS_OF_JOB: str(group.processes)} if group.resources and group.processes > 1 else {}),
         **{name: environ[name] for name in _PASSED_ON if name in environ},
         **settings.environment,

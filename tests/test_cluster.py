@@ -1,0 +1,76 @@
+"""Connecting: what is missing is said with its remedy, and what a scheduler is told holds for every kind."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+from typer.testing import CliRunner
+
+from pipeline.cluster_settings import BATCH_KINDS, ClusterSettings
+from scripts.synthetic_run import write_run
+from workflows import batch_cluster
+from workflows.batch_cluster import JobsFailError
+from workflows.batch_jobs import MissingExtraError
+from workflows.cli import app
+from workflows.cluster import ClusterError, connect, log_folder, scheduler_rules
+from workflows.status import read_status
+
+
+def test_missing_dask_cuda_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dask_cuda", None)
+    with (
+        pytest.raises(MissingExtraError, match=r"dask-cuda, which can't be imported .*pip install 'ionsieve\[cuda\]'"),
+        connect(ClusterSettings(kind="cuda")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("kind", BATCH_KINDS)
+def test_a_machine_where_no_jobs_are_submitted(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    asked = {"kind": kind, "walltime": "01:00:00", "memory": "2GiB", "jobs": 2, "interface": "lo"}
+    with pytest.raises(JobsFailError) as caught, connect(ClusterSettings.model_validate(asked), run_folder=tmp_path):
+        pass
+    assert "is not on this machine" in str(caught.value) or "took no job" in str(caught.value)
+
+
+def test_a_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as empty:
+        for wait, words in ((None, "no worker there"), (0.0002, r"no worker within 0.0002 h \(cluster.wait\)")):
+            settings = ClusterSettings(kind="address", address=empty.scheduler_address, wait=wait)
+            with pytest.raises(ClusterError, match=words), connect(settings, say=said.append):
+                pass
+    assert said == [f"waiting for the first worker: none at {empty.scheduler_address} yet"]
+
+
+def test_every_kind_holds_one_task_a_worker_and_steals_none() -> None:
+    for kind in ("local", "cuda", *BATCH_KINDS):
+        rules = scheduler_rules(kind)
+        assert rules["distributed.scheduler.worker-saturation"] == 1.0
+        assert rules["distributed.scheduler.work-stealing"] is False
+    # A job that is killed blames its tasks too.
+    patience = [scheduler_rules(kind)["distributed.scheduler.allowed-failures"] for kind in ("local", "slurm")]
+    assert patience[0] < patience[1]
+
+
+def test_status_names_the_folder_of_the_jobs_logs(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 20)
+    assert read_status(run).job_logs is None
+    logs = log_folder(ClusterSettings(), run)
+    logs.mkdir()
+    (logs / "ionsieve-x-1.log").write_text("Start worker\n")
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "job_logs": str(logs)}))
+    shown = CliRunner().invoke(app, ["status", str(run)])
+    assert f"logs of the jobs: {run / 'logs'} (1 file)" in shown.stdout
+    as_json = CliRunner().invoke(app, ["status", str(run), "--json"])
+    assert json.loads(as_json.stdout)["job_logs"] == str(run / "logs")
+
+
+def test_last_words_are_of_the_newest_log(tmp_path: Path) -> None:
+    assert batch_cluster._last_words(tmp_path) == ""
+    (tmp_path / "job-1.log").write_text("a\n\nb\nmodule: not found\nc\n")
+    assert batch_cluster._last_words(tmp_path).endswith("job-1.log, ends with: b | module: not found | c")
