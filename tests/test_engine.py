@@ -21,6 +21,7 @@ from pipeline.settings import StageSettings
 from scripts.small_campaign import write_small_campaign
 from workflows import engine
 from workflows.cluster import connect
+from workflows.in_flight import InFlight
 from workflows.store import RunFolder, StageStore
 from workflows.watchdog import TimeLimit, UnitTimeoutError, watched
 from workflows.worker import ReferencesPlugin, UnitResult, result_columns, run_stage_unit, worker_references
@@ -148,20 +149,29 @@ def test_code_that_never_lets_go_of_the_interpreter_is_ended_too(client: Client,
         task.result(timeout=120)
 
 
-def test_a_worker_holds_one_task_and_steals_none(client: Client) -> None:
+def test_a_worker_holds_one_task_and_steals_none(client: Client, tmp_path: Path) -> None:
     def settings(dask_scheduler: Scheduler) -> tuple[float, int, bool]:
         stealing = dask_scheduler.extensions.get("stealing")
         return dask_scheduler.WORKER_SATURATION, dask_scheduler.allowed_failures, stealing is not None
+
+    def most_tasks_of_a_worker(dask_scheduler: Scheduler) -> int:
+        return max(len(worker.processing) for worker in dask_scheduler.workers.values())
 
     client.wait_for_workers(1, timeout=60)
     assert client.run_on_scheduler(settings) == (1.0, 2, False)
     threads = [worker["nthreads"] for worker in client.scheduler_info()["workers"].values()]
     assert threads == [1]
-    naps = [client.submit(time.sleep, 0.5, pure=False) for _ in range(4)]
-    time.sleep(0.3)
-    held = client.run_on_scheduler(lambda dask_scheduler: [len(w.processing) for w in dask_scheduler.workers.values()])
-    assert held == [1]
-    client.gather(naps)
+    under_way: InFlight[int] = InFlight(client, str(tmp_path))
+    for number in range(4):
+        under_way.submit(number, "nap", 60.0, time.sleep, 1.0)
+    held = []
+    while under_way:
+        time.sleep(0.2)
+        held += client.run_on_scheduler(
+            lambda dask_scheduler: [len(w.processing) for w in dask_scheduler.workers.values()]
+        )
+        under_way.next()
+    assert max(held) == 1  # also the last two, which Dask would send out together
 
 
 def test_workers_have_the_allocator_settings_before_they_start(client: Client) -> None:

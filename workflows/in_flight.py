@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
+from dask.task_spec import Task
 from distributed import Client, Future
 from distributed.client import ClosedClientError
 from distributed.comm import CommClosedError
@@ -75,9 +76,10 @@ class InFlight(Generic[T]):
     def submit(self, item: T, name: str, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
         """Send a task, which may take some seconds; it shows under ``name`` on the dashboard."""
         key = f"{name}-{uuid4().hex}"
-        future = self._client.submit(
-            watched, seconds, self._folder, function, *arguments, key=key, pure=False, resources=self._resources
-        )
+        # Dask queues what it takes for the root of a large graph. A few lone tasks it sends to workers that are at work
+        # already, and a worker that dies is held against all of them; a data producer is always queued.
+        task = Task(key, watched, seconds, self._folder, function, *arguments, _data_producer=True)
+        (future,) = self._client.get({key: task}, [key], sync=False, resources=self._resources)
         self._pending[future] = item
         future.add_done_callback(self._arrived.put)
 
