@@ -61,6 +61,17 @@ test-slurm: $(VENV)/.test
 	fi
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm
 
+# Hours on two cores: a run killed a hundred times, an enumeration of millions killed in the middle (needs IONSIEVE_DATA).
+soak: $(VENV)/.test
+	PYTHONPATH=. $(BIN)/python scripts/soak_kills.py --kills 100 --folder runs/soak
+	$(BIN)/python scripts/soak_enumeration.py
+
+# Hostile configs, structures and tables: some minutes.
+fuzz: $(VENV)/.test
+	$(BIN)/python -m scripts.fuzz_inputs configs --count 10000
+	$(BIN)/python -m scripts.fuzz_inputs structures --count 2000
+	$(BIN)/python -m scripts.fuzz_inputs tables --count 1000
+
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
