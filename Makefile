@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow test-gpu test-browser test-dft test-slurm check schema clean
+.PHONY: quickstart test test-slow test-gpu test-browser test-dft test-slurm soak fuzz check schema clean
 
 # One Python environment for everything; a stamp file for each set of extras.
 $(BIN)/python:
