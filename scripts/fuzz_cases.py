@@ -61,10 +61,12 @@ class Outcome:
 
 @cache
 def _configs() -> tuple[tuple[str, dict[str, Any]], ...]:
+    """Text and tree of each campaign in configs/; trainings lie there too."""
     from ruamel.yaml import YAML
 
     texts = [path.read_text(encoding="utf-8") for path in sorted(CONFIGS.glob("*.yaml"))]
-    return tuple((text, YAML(typ="safe", pure=True).load(text)) for text in texts)
+    parsed = ((text, YAML(typ="safe", pure=True).load(text)) for text in texts)
+    return tuple((text, tree) for text, tree in parsed if "candidates" in tree)
 
 
 def _flow(value: Any) -> str:
