@@ -63,7 +63,7 @@ test-slurm: $(VENV)/.test
 
 # Hours on two cores: a run killed a hundred times, an enumeration of millions killed in the middle (needs IONSIEVE_DATA).
 soak: $(VENV)/.test
-	PYTHONPATH=. $(BIN)/python scripts/soak_kills.py --kills 100 --folder runs/soak
+	$(BIN)/python -m scripts.soak_kills --kills 100 --folder runs/soak
 	$(BIN)/python scripts/soak_enumeration.py
 
 # Hostile configs, structures and tables: some minutes.

@@ -1,6 +1,6 @@
 """Kill runs at random points until they are done, and count what that lost.
 
-    python scripts/soak_kills.py --kills 100 --folder /tmp/soak
+    python -m scripts.soak_kills --kills 100 --folder /tmp/soak
 
 Campaign after campaign is run; at random times its client (with a local cluster also the scheduler), or one of its
 workers, gets SIGKILL, SIGTERM or SIGINT. A client that ended is started again with the same command. In the end the
