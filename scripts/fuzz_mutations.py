@@ -6,6 +6,7 @@ import copy
 import gzip
 import random
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -139,6 +140,8 @@ def changed_tree(tree: dict[Any, Any], rng: random.Random) -> dict[Any, Any]:
 def _other_number(value: Any, rng: random.Random) -> Any:
     if not isinstance(value, (int, float)):
         return rng.choice((rng.random(), rng.randint(-5, 500)))
+    if abs(value) > sys.float_info.max:  # an integer that no float can hold
+        return rng.choice((-value, value * 1000, value // 1000, value + 1))
     return rng.choice((-value, value * 1000, value / 1000, value + 1, float(value), -1e9 * value))
 
 
