@@ -108,7 +108,9 @@ def test_a_unit_that_hangs_is_cut_until_its_row_stands_alone(
     assert all(report.startswith("Timeout (") and "watchdog.py" in report for report in reports)
 
 
-def test_a_unit_that_hangs_once_is_computed_again_whole(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_hangs_once_is_computed_again_whole(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
     store = RunFolder(tmp_path).stage("practicality", "e" * 64)
     table, calls = run_units(client, store, [["a", "hangs-once"]], limit=3.0)

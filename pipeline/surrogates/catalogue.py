@@ -147,7 +147,7 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
     tried = _candidate_folders(text, environ)
     for what, folder in tried:
         files = {file: folder / file for file in MODEL_FILES}
-        if not all(os.path.isfile(path) for path in files.values()):  # a name may be too long for a file's
+        if not all(os.path.isfile(path) for path in files.values()):  # noqa: PTH113 (no error for a name that is too long)
             continue
         digest = _sha256(files["state.pt"])
         entry = _entry_of(folder.resolve().name, digest) or declared_entry(folder)
