@@ -35,7 +35,11 @@ class RunSettings(Settings):
 
     folder: str | None = Field(None, pattern=r"^[^\x00]{1,1000}$", description="run folder; default runs/<name>")
     allowed_failed_share: float = Field(
-        0.05, ge=0.0, le=1.0, description="share of failed rows above which the exit code is 1"
+        0.05,
+        ge=0.0,
+        le=1.0,
+        description="share of a step's candidates above which failed ones make the exit code 1; of the competing "
+        "phases of reference source prototypes half may fail, as long as each element keeps a crystal",
     )
     unit_timeout: float | None = Field(
         None,

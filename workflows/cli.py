@@ -19,14 +19,13 @@ from workflows import (  # noqa: F401  (their commands join the app)
     cli_views,
 )
 from workflows.terminal import (
-    EXIT_FAILED_ROWS,
     AsJson,
     ConfigFile,
     Folder,
     Workers,
     app,
     clear_errors,
-    complain,
+    exit_if_too_many_failed,
     on_workers,
     terminal,
 )
@@ -48,6 +47,7 @@ def run(
     """
     campaign = on_workers(load_campaign(config), workers)
     from workflows import views
+    from workflows.failed_rows import failures_told
     from workflows.progress import ProgressView
     from workflows.session import run_campaign
     from workflows.store import run_folder_of
@@ -68,18 +68,10 @@ def run(
     console.print()
     cli_views.print_ranked(console, views.read_ranked(where), top)
     console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", **plain)
-    failed = sum(1 for _ in (where / "failures.csv").open(encoding="utf-8")) - 1
-    if failed:
-        console.print(f"{failed} rows failed; {where}/failures.csv says where and why", **plain)
+    if told := failures_told(outcome.steps):
+        console.print(f"{told}; {where}/failures.csv says why", **plain)
     console.print(f"next: ionsieve report {where}, ionsieve top {where}", **plain)
-    if outcome.failed_share > campaign.run.allowed_failed_share:
-        complain(
-            [
-                f"{outcome.failed_share:.1%} of the rows failed, {campaign.run.allowed_failed_share:.1%} are allowed "
-                f"(run.allowed_failed_share); see {where}/failures.csv"
-            ]
-        )
-        raise typer.Exit(EXIT_FAILED_ROWS)
+    exit_if_too_many_failed(outcome.steps, campaign.run.allowed_failed_share, where)
 
 
 @app.command()

@@ -12,13 +12,12 @@ import typer
 from pipeline.config import ConfigError, Problem, load_campaign
 from workflows.files import read_json
 from workflows.terminal import (
-    EXIT_FAILED_ROWS,
     AsJson,
     RunPath,
     Workers,
     app,
     clear_errors,
-    complain,
+    exit_if_too_many_failed,
     on_workers,
     terminal,
 )
@@ -69,9 +68,7 @@ def collect(
         typer.echo(json.dumps({"rows": rows, "calculations": calculations}, indent=1))
     else:
         _print(rows, calculations)
-    if outcome.failed_share > campaign.run.allowed_failed_share:
-        complain([f"{outcome.failed_share:.1%} of the rows failed; see {folder}/failures.csv"])
-        raise typer.Exit(EXIT_FAILED_ROWS)
+    exit_if_too_many_failed(outcome.steps, campaign.run.allowed_failed_share, folder)
 
 
 def _print(rows: list[dict[str, Any]], calculations: list[dict[str, str]]) -> None:

@@ -24,6 +24,7 @@ from pipeline.stages import candidates as candidates_source
 from pipeline.surrogates import model_digest
 from workflows import outputs
 from workflows.engine import Committed, compute_rows, compute_units
+from workflows.failed_rows import lost_elements
 from workflows.files import digest_of, digest_of_file
 from workflows.gating import cheap_gates_text, gated
 from workflows.gpu_workers import resources_of_stage
@@ -128,6 +129,7 @@ class Run:
         failed = self._note_failures("competing_phases", settings, table)
         out = {"failed": failed} if failed else {}
         step = Step("competing_phases", settings.stage, "", len(rows), failed, len(rows) - failed, out)
+        step.lost_elements = lost_elements(rows, elements)
         self._record(step, store)
 
     def _machines(self) -> list[dict[str, str]]:
@@ -253,10 +255,6 @@ class Run:
         outputs.write_results(self.folder, self.campaign, ranking, self.steps, self.failures)
         if self._competitors is not None:
             write_stable_phases(self.folder.path, ranking, self.references.phases)
-
-    def failed_share(self) -> float:
-        """Largest share of failed rows among the rows that entered a step."""
-        return max((s.failed / s.entered for s in self.steps if s.entered), default=0.0)
 
     def _sound(self, store: StageStore, units: list[Unit]) -> list[Unit]:
         for unit in units:

@@ -20,6 +20,7 @@ from pipeline.config import Campaign, ConfigError, Problem
 from pipeline.references import References
 from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.cluster import connect, log_folder, settings_beside
+from workflows.failed_rows import largest_failed_share
 from workflows.files import digest_of, read_json
 from workflows.funnel import screen
 from workflows.identity import Digests
@@ -40,7 +41,7 @@ class Outcome:
     """How a run ended."""
 
     ranking: pd.DataFrame
-    failed_share: float
+    steps: list[Step]
 
 
 def run_campaign(
@@ -82,8 +83,8 @@ def run_campaign(
             "digests": {step.step: step.digest for step in run.steps},
         },
     )
-    run.folder.log("run finished", survivors=len(ranking), failed_share=run.failed_share())
-    return Outcome(ranking, run.failed_share())
+    run.folder.log("run finished", survivors=len(ranking), failed_share=largest_failed_share(run.steps))
+    return Outcome(ranking, run.steps)
 
 
 def list_candidates(campaign: Campaign, config_path: Path, folder: Path, view: ProgressView) -> tuple[Step, Path]:

@@ -24,6 +24,8 @@ class Step:
     digest: str = ""
     taken: list[str] | None = None
     """Ids of the candidates that the stage took, where it takes the best only."""
+    lost_elements: list[str] | None = None
+    """Elements of which no competing phase could be relaxed, in the step that relaxes these."""
 
 
 def funnel_table(steps: list[Step]) -> pd.DataFrame:

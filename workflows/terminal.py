@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from typer.core import TyperGroup
 from pipeline.atomic_files import is_storage_trouble
 from pipeline.config import Campaign, ConfigError, Problem
 from workflows.files import RunError, RunStoppedError
+
+if TYPE_CHECKING:
+    from workflows.steps import Step
 
 _ORDER = (
     "init",
@@ -129,6 +132,15 @@ def on_workers(campaign: Campaign, workers: int | None) -> Campaign:
             [Problem("--workers", f"is for workers on this machine, not for cluster kind {kind}; {remedy}")]
         )
     return campaign.model_copy(update={"cluster": campaign.cluster.model_copy(update={"workers": workers})})
+
+
+def exit_if_too_many_failed(steps: Sequence[Step], allowed: float, folder: Path) -> None:
+    """End with exit code 1, and what is wrong, when more rows failed than a campaign allows."""
+    from workflows.failed_rows import too_many_failed
+
+    if problems := too_many_failed(steps, allowed):
+        complain([f"{problem}; see {folder}/failures.csv" for problem in problems])
+        raise typer.Exit(EXIT_FAILED_ROWS)
 
 
 def stopped(why: str) -> None:
