@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -13,7 +12,7 @@ from pipeline import schema
 from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.cluster_settings import ClusterSettings
 from pipeline.consistency import inconsistencies
-from pipeline.problems import ConfigError, Problem, placed_problem, read_yaml
+from pipeline.problems import ConfigError, Problem, looks_like_training, placed_problem, read_yaml
 from pipeline.run_settings import PlanSettings, RunSettings
 from pipeline.settings import (
     AnyStage,
@@ -32,7 +31,8 @@ from pipeline.settings import (
     WindowSettings,
     check_elements,
 )
-from pipeline.wording import quoted
+from pipeline.stage_settings import FolderName
+from pipeline.wording import did_you_mean, quoted
 
 __all__ = [
     "BandGapSettings",
@@ -145,8 +145,7 @@ def _check_numeric(name: str) -> None:
         declared = schema.column(name)
     except KeyError:
         numeric = [c.name for c in schema.COLUMNS if c.dtype in ("float64", "int64")]
-        near = difflib.get_close_matches(name, numeric, n=1)
-        raise ValueError(f"unknown column {quoted(name)}" + (f"; did you mean {near[0]!r}?" if near else "")) from None
+        raise ValueError(f"unknown column {quoted(name)}{did_you_mean(name, numeric)}") from None
     if declared.dtype not in ("float64", "int64"):
         raise ValueError(f"column {name!r} holds {declared.dtype}; a number is needed")
 
@@ -195,7 +194,7 @@ class RankingSettings(Settings):
 class Campaign(Settings):
     """A screening campaign, whole."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="also the run folder's name")]
+    name: FolderName = Field(description="also the run folder's name")
     description: str = Field("", description="shown at the start of a run and in its report")
     mobile_ions: tuple[str, ...] = Field(min_length=1, description="elements whose ions should move")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="of the models; auto: CUDA where torch sees one")
@@ -243,13 +242,15 @@ def load_campaign(path: str | Path) -> Campaign:
     """
     path = Path(path)
     data, lines = read_yaml(path)
+    if looks_like_training(data):
+        raise ConfigError([Problem(str(path), f"this is a training file, not a campaign: ionsieve train {path}")])
     try:
         return Campaign.model_validate(data)
     except ValidationError as error:
         items = [dict(item) for item in error.errors()]
         # When every stage is wrong, pydantic also complains that none is left: that says nothing new.
         wrong = [item for item in items if item["type"] != "too_short" or len(items) == 1]
-        raise ConfigError([placed_problem(path, lines, item) for item in wrong]) from None
+        raise ConfigError([placed_problem(path, lines, item, Campaign) for item in wrong]) from None
 
 
 def json_schema() -> str:

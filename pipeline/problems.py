@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.input_files import InputFileError, read_text
+from pipeline.known_keys import keys_at, meaning
 from pipeline.settings import STAGES
-from pipeline.wording import quoted, shortened
+from pipeline.stage_settings import IN_WORDS, Settings
+from pipeline.wording import did_you_mean, quoted, shortened
 from pipeline.yaml_nodes import MOST_BYTES, TOO_DEEP, ExcessError, load
 
 
@@ -77,10 +79,20 @@ def _not_yaml(place: str, reason: object) -> ConfigError:
     return ConfigError([Problem(place, f"not valid YAML: {shortened(str(reason), 200)}")])
 
 
+def looks_like_training(data: dict[str, Any]) -> bool:
+    """Whether a file's keys are those of a training and not of a campaign."""
+    return not looks_like_campaign(data) and ("distil" in data or {"data", "card"} <= data.keys())
+
+
+def looks_like_campaign(data: dict[str, Any]) -> bool:
+    """Whether a file's keys are those of a campaign and not of a training."""
+    return not data.keys().isdisjoint(("candidates", "stages")) and data.keys().isdisjoint(("data", "card", "distil"))
+
+
 def placed_problem(
-    path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str, Any], whole: str = "campaign"
+    path: Path, lines: dict[tuple[str | int, ...], int], item: dict[str, Any], model: type[Settings]
 ) -> Problem:
-    """Place one of pydantic's errors in the file, in our words; ``whole`` names what the file describes."""
+    """Place one of pydantic's errors in the file, in our words; ``model`` is what the file should be."""
     # The tag of a discriminated union stands in pydantic's location and not in the file: drop what can't be found.
     place: tuple[str | int, ...] = ()
     for part in item["loc"]:
@@ -88,22 +100,38 @@ def placed_problem(
             place = (*place, part)
     place = tuple(p for i, p in enumerate(place) if not (i == 2 and place[0] == "stages" and p in STAGES))
     line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
-    key = ".".join(shortened(str(p)) for p in place) or whole
-    return Problem(f"{path}:{line}", f"{key}: {_message(item)}")
+    key = ".".join(shortened(str(p)) for p in place) or model.__name__.lower()
+    return Problem(f"{path}:{line}", f"{key}: {_message(item, model)}")
 
 
-def _message(item: dict[str, Any]) -> str:
+def _message(item: dict[str, Any], model: type[Settings]) -> str:
     if item["type"] == "extra_forbidden":
-        return "unknown key; see `ionsieve schema` for the keys that exist here"
+        near = did_you_mean(item["loc"][-1], keys_at(model, item["loc"]))
+        return f"unknown key{near or '; see `ionsieve schema` for the keys that exist here'}"
     if item["type"] == "missing":
         return "is missing"
     if item["type"] == "union_tag_invalid":
-        return f"unknown stage {quoted(item['input'].get('stage'))}; there are {', '.join(STAGES)}"
+        name = item["input"].get("stage")
+        return f"unknown stage {quoted(name)}; there are {', '.join(STAGES)}{did_you_mean(name, STAGES)}"
     if item["type"] == "union_tag_not_found":
         return f"a stage needs 'stage', one of {', '.join(STAGES)}"
     if item["type"] == "invalid_key":
         return f"the key {quoted(item['loc'][-1])} is no text; write it in quotes, or leave it out"
+    if item["type"] in ("tuple_type", "list_type"):
+        return _no_list(item["input"])
+    if item["type"] == "string_pattern_mismatch":
+        pattern = item["ctx"]["pattern"]
+        unnamed = f"does not fit the pattern {pattern} ({meaning(model, item['loc'])})"
+        return f"{IN_WORDS.get(pattern, unnamed)}; got {quoted(item['input'])}"
     text: str = item["msg"].removeprefix("Value error, ")
     if item["type"] == "value_error" or isinstance(item["input"], (dict, list, tuple)):
         return text
     return f"{text[0].lower()}{text[1:]}, got {quoted(item['input'])}"
+
+
+def _no_list(value: object) -> str:
+    if isinstance(value, dict):
+        return "must be a list, such as [Li, Na]"
+    written = str(value)
+    remedy = f"; write [{written}]" if isinstance(value, str | int | float) and written == shortened(written) else ""
+    return f"must be a list, got {quoted(value)}{remedy}"

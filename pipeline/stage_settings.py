@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline import schema
 from pipeline.gates import Gate
-from pipeline.wording import listed, quoted
+from pipeline.wording import did_you_mean, listed, quoted
+
+FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+STEP_NAME = r"^[a-z][a-z0-9_]{0,30}$"
+
+FolderName = Annotated[str, Field(pattern=FOLDER_NAME)]
+"""Name of a campaign or a model, which a folder has too."""
+
+IN_WORDS = {
+    FOLDER_NAME: "may have letters from a to z, digits, '_', '-' and '.', no spaces, at most 64 in all, and begins "
+    "with a letter or a digit",
+    STEP_NAME: "may have small letters, digits and '_', at most 31 in all, and begins with a letter",
+}
+"""What each pattern of a name allows."""
 
 
 class Settings(BaseModel):
@@ -45,7 +57,7 @@ class StageSettings(Settings):
     stage: str
     name: str | None = Field(
         None,
-        pattern=r"^[a-z][a-z0-9_]{0,30}$",
+        pattern=STEP_NAME,
         description="name of this step; needed when a stage occurs twice",
     )
     gates: dict[str, Gate] = Field(default_factory=dict, description="bounds on this stage's columns, in their units")
@@ -82,8 +94,7 @@ def _gate_problem(stage: str, name: str, gate: Gate) -> str | None:
     except KeyError:
         declared = None
     if declared is None or declared.stage != stage or (declared.gate is None and declared.dtype != "bool"):
-        near = difflib.get_close_matches(name, own, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
+        hint = did_you_mean(name, own) or "."
         return f"stage {stage} has no column {quoted(name)} to gate on{hint} It has: {', '.join(own) or 'none'}"
     if declared.dtype == "bool":
         return None if gate.equals is not None else f"gate {stage}.{name} is true or false; write {{equals: true}}"

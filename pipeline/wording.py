@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 LONGEST = 80
 """Characters of one value."""
 MOST = 8
 """Values of one list."""
+LIKE = 0.7
+"""Likeness (difflib) from which on one name is taken for another misspelt."""
 
 
 def quoted(value: object) -> str:
@@ -25,6 +28,13 @@ def shortened(text: str, longest: int = LONGEST) -> str:
         return text
     head, tail = longest * 3 // 4, longest // 4
     return f"{text[:head]}... ({len(text) - head - tail:,} more characters) ...{text[-tail:]}"
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?``, whatever the case of its letters; empty when nothing known looks like the name."""
+    by_lower = {word.lower(): word for word in known}
+    near = difflib.get_close_matches(str(name).lower(), by_lower, n=1, cutoff=LIKE)
+    return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
 def listed(values: Sequence[object]) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import ConfigError, load_campaign
+from pipeline.surrogates.catalogue import ModelNotFoundError, locate
+from pipeline.training.settings import load_training
 
 GOOD = """\
 name: x
@@ -42,7 +44,15 @@ def test_good_config_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "place", "words"),
     [
-        ("name: x", "name: x\nnmae: y", "c.yaml:2: nmae", "unknown key"),
+        ("name: x", "name: x\nnmae: y", "c.yaml:2: nmae", "unknown key; did you mean 'name'?"),
+        ("name: x", "name: x\ncolour: y", "c.yaml:2: colour", "unknown key; see `ionsieve schema`"),
+        ("name: x", "name: x\nmobil_ions: [Na]", "c.yaml:2: mobil_ions", "did you mean 'mobile_ions'?"),
+        ("    gates:", "    chunksize: 4\n    gates:", "c.yaml:9: stages.0.chunksize", "did you mean 'chunk_size'?"),
+        ("[Li, Cl]", "[Li, Cl]\n  gates: {radius_mismatc: 1}", "c.yaml:6", "did you mean 'radius_mismatch'?"),
+        ("mobile_ions: [Li]", "mobile_ions: Li", "c.yaml:2: mobile_ions", "must be a list, got 'Li'; write [Li]"),
+        ("name: x", "name: my campaign", "c.yaml:1: name", "no spaces, at most 64 in all"),
+        ("  - stage: stability", "  - stage: stability\n    name: My step", "c.yaml:9", "may have small letters"),
+        ("name: x", "name: x\ncluster: {memory_limit: 9}", "c.yaml:2", "valid string"),
         ("below: 0.05", "below: -0.05", "c.yaml:8: stages.0", "must lie from 0 to 10 eV/atom, got -0.05"),
         ("below: 0.05", "below: 50 meV", "c.yaml:9: stages.0.gates.energy_above_hull.below", "got '50 meV'"),
         ("energy_above_hull: {below", "energy_above_hul: {below", "c.yaml:8", "did you mean 'energy_above_hull'?"),
@@ -52,7 +62,7 @@ def test_good_config_loads(tmp_path: Path) -> None:
         ("[Li, Cl]", "[Li, Cl]\n  radii: {Li+: big}", "c.yaml:6: candidates.radii.Li+", "got 'big'"),
         ("mobile_ions: [Li]", "mobile_ions: []", "c.yaml:2: mobile_ions", "at least 1 item"),
         ("mobile_ions: [Li]\n", "", "c.yaml:1: mobile_ions", "is missing"),
-        ("stage: stability", "stage: stabilty", "c.yaml:8: stages.0", "unknown stage 'stabilty'; there are"),
+        ("stage: stability", "stage: stabilty", "c.yaml:8: stages.0", "dft, practicality; did you mean 'stability'?"),
         ("{below: 0.05}", "{}", "c.yaml:9: stages.0.gates.energy_above_hull", "needs a bound"),
         ("{below: 0.05}", "{above: 0.2, below: 0.1}", "c.yaml:9", "nothing can pass"),
         ("{source: aflow}", "{source: folder}", "c.yaml:4: candidates.prototypes", "needs 'path'"),
@@ -68,7 +78,12 @@ def test_good_config_loads(tmp_path: Path) -> None:
         ("column: energy_above_hull, best", "column: score, best", "c.yaml", "the ranking itself makes"),
         ("[Li, Cl]", "[Na, Cl]", "c.yaml", "mobile ion Li is not among the candidates' elements"),
         ("{source: prototypes}", "{source: prototypes, path: p.csv}", "c.yaml:6", "leave out the paths"),
-        ("name: x", "name: x\ncluster: {memory_limit: banana}", "c.yaml:2: cluster.memory_limit", "got 'banana'"),
+        (
+            "name: x",
+            "name: x\ncluster: {memory_limit: banana}",
+            "c.yaml:2: cluster.memory_limit",
+            "e.g. 4GiB or 800MB); got 'banana'",
+        ),
         ("  - stage: stability", "  - stage: stability\n    name: candidates", "c.yaml", "can't be named"),
     ],
 )
@@ -162,3 +177,21 @@ def test_partners_are_formulas_of_known_elements(tmp_path: Path) -> None:
     assert "Na is no partner of this stage" in foreign
     late = WITH_PARTNERS.replace("  - stage: stability\n    gates: {energy_above_hull: {below: 0.05}}\n", "")
     assert any("stage reactivity needs formation energies" in text for text in problems_of(tmp_path, late))
+
+
+def test_a_training_is_not_taken_for_a_campaign_nor_a_campaign_for_a_training() -> None:
+    folder = Path(__file__).parents[1] / "configs"
+    for name, load, words in (
+        ("train_example.yaml", load_campaign, "this is a training file, not a campaign: ionsieve train "),
+        ("train_halides_surrogate.yaml", load_campaign, "this is a training file, not a campaign: ionsieve train "),
+        ("quickstart.yaml", load_training, "this is a campaign, not a training file: ionsieve run "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(folder / name)
+        (problem,) = caught.value.problems
+        assert problem.message == f"{words}{folder / name}"
+
+
+def test_a_model_in_other_letters_is_guessed() -> None:
+    with pytest.raises(ModelNotFoundError, match="model 'CHGnet' not found; did you mean 'CHGNet'"):
+        locate("CHGnet", {})

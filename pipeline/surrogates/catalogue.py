@@ -23,7 +23,7 @@ from pipeline.surrogates.entries import (
     ModelNotFoundError,
     UnknownConventionError,
 )
-from pipeline.wording import quoted, shortened
+from pipeline.wording import did_you_mean, quoted, shortened
 
 __all__ = [
     "CATALOGUE",
@@ -98,9 +98,11 @@ def _not_found(name_or_path: str, tried: list[tuple[str, Path]], environ: Mappin
     lines = [f"  {what}: {shortened(str(folder), 300)}" for what, folder in tried]
     if not environ.get("IONSIEVE_DATA") and len(tried) > 1:
         lines.append("  $IONSIEVE_DATA/models: IONSIEVE_DATA is not set")
-    known = "" if name_or_path in CATALOGUE else f"known models: {', '.join(CATALOGUE)}; "
+    unknown = name_or_path not in CATALOGUE
+    known = f"known models: {', '.join(CATALOGUE)}; " if unknown else ""
+    near = did_you_mean(name_or_path, CATALOGUE) if unknown else ""
     return ModelNotFoundError(
-        f"model {quoted(name_or_path)} not found ({' and '.join(MODEL_FILES)} were looked for); tried\n"
+        f"model {quoted(name_or_path)} not found{near} ({' and '.join(MODEL_FILES)} were looked for); tried\n"
         + "\n".join(lines)
         + f"\n{known}set IONSIEVE_DATA to a folder that has models/{shortened(Path(name_or_path).name)}, or give the "
         "path of a folder that holds the two files"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.distillation.settings import DistillationSettings
-from pipeline.problems import ConfigError, placed_problem, read_yaml
-from pipeline.stage_settings import Settings, check_elements
+from pipeline.problems import ConfigError, Problem, looks_like_campaign, placed_problem, read_yaml
+from pipeline.stage_settings import FolderName, Settings, check_elements
 from pipeline.surrogates.entries import CATALOGUE
 
 LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
@@ -169,7 +169,7 @@ class CardSettings(Settings):
 class Training(Settings):
     """A training, whole."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", description="of the model and its folder")]
+    name: FolderName = Field(description="of the model and its folder")
     output: str = Field("models", description="folder in which the model's folder is made")
     distil: DistillationSettings | None = Field(
         None, description="make the labels first, from a campaign and a teacher; data then names no files"
@@ -236,10 +236,13 @@ def load_training(path: str | Path) -> Training:
     """
     path = Path(path)
     data, lines = read_yaml(path, "a training is a mapping of keys such as name, data, fitting, card")
+    if looks_like_campaign(data):
+        raise ConfigError([Problem(str(path), f"this is a campaign, not a training file: ionsieve run {path}")])
     try:
         return Training.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([placed_problem(path, lines, dict(item), "training") for item in error.errors()]) from None
+        problems = [placed_problem(path, lines, dict(item), Training) for item in error.errors()]
+        raise ConfigError(problems) from None
 
 
 def training_schema() -> str:
