@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
+from pipeline.config import load_campaign
 from pipeline.reference.prototypes import PrototypeLibrary, build_library
 from pipeline.stages.candidate_sample import sample_candidates
 from pipeline.stages.candidates import count
@@ -189,3 +190,12 @@ def test_wrong_assumptions_are_named(folder):
     done = ionsieve(folder, "plan", "wrong.yaml")
     assert done.returncode == 2
     assert "plan.passing names 'stabilty'; the steps are stability, conduction, practicality" in done.stderr
+
+
+def test_the_template_lists_ternary_halides_that_it_can_relax_in_minutes() -> None:
+    campaign = load_campaign(Path(__file__).parents[1] / "workflows" / "template.yaml")
+    made = build_library(campaign.candidates.prototypes)
+    table, _ = listed(campaign.candidates, made, campaign.mobile_ions)
+    assert {"Li2MgCl4", "Li2ZnBr4", "LiMgCl3"} <= set(table["formula_pretty"])
+    assert {"LiCl", "LiBr"}.isdisjoint(table["formula_pretty"])
+    assert len(table) < 60  # 44 of at most 14 atoms take one core about a minute, the competing phases five
