@@ -187,6 +187,16 @@ def test_a_parent_is_marked_where_a_prototype_of_the_same_sites_reaches_it(tmp_p
     assert table[["formula_pretty", "prototype_formula", "is_parent"]].to_numpy().tolist() == [["NaCl", "MgO", True]]
 
 
+def test_crystals_whose_charges_do_not_balance_are_counted_as_they_are(tmp_path):
+    for name, anions in (("sound", ["Cl"]), ("faulty", ["Cl", "Cl"])):
+        sites = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0]][: 1 + len(anions)]
+        cell = Structure(Lattice.tetragonal(4.0, 4.3), ["Li", *anions], sites)
+        (tmp_path / f"POSCAR_{name}").write_text(cell.to(fmt="poscar"), encoding="utf-8")
+    library = build_library(PrototypeSettings(source="folder", path="x"), tmp_path, keep_all=True)
+    found = count(settings(substitution="none"), library)
+    assert (found["candidates"], found["prototypes_without_oxidation_states"]) == (2, 1)
+
+
 def test_identity_does_not_depend_on_the_campaign(library):
     narrow, _ = run(settings(elements=("Na", "Cl", "Mg")), library)
     wide, _ = run(settings(elements=("Li", "Na", "K", "Mg", "Ca", "Cl", "Br", "F")), library)

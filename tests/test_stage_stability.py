@@ -24,7 +24,7 @@ from pipeline.reference.formulas import composition_key
 from pipeline.reference.surrogate_errors import surrogate_errors
 from pipeline.settings import StabilitySettings, SuspectSettings
 from pipeline.stages import stability
-from pipeline.stages.suspicion import closest_pair, suspect_reasons
+from pipeline.stages.suspicion import charges_balance, closest_pair, suspect_reasons
 
 SETTINGS = StabilitySettings(rattle=0.0, fmax=0.01)
 FCC = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
@@ -234,6 +234,50 @@ def test_each_suspicion_has_its_reason() -> None:
     assert suspect_reasons(SuspectSettings(), **calm) == []
     assert "below -0.1" in suspect_reasons(SuspectSettings(), **{**calm, "energy_above_hull": -0.2})[0]
     assert "volume changed by -45%" in suspect_reasons(SuspectSettings(), **{**calm, "volume_change": -0.45})[0]
+
+
+PEROXIDE = Structure(  # hexagonal, Föppl's cell: O-O 1.55 Å
+    Lattice.hexagonal(3.14, 7.65),
+    ["Li", "Li", "Li", "Li", "O", "O", "O", "O"],
+    [
+        [0, 0, 0],
+        [0, 0, 0.5],
+        [1 / 3, 2 / 3, 0.75],
+        [2 / 3, 1 / 3, 0.25],
+        [1 / 3, 2 / 3, 0.149],
+        [2 / 3, 1 / 3, 0.851],
+        [1 / 3, 2 / 3, 0.351],
+        [2 / 3, 1 / 3, 0.649],
+    ],
+)
+
+
+def layered(*symbols: str) -> Structure:
+    """Nine atoms 3.5 Å or more apart: no bonds."""
+    sites = [[x / 3, y / 3, 0.5] for x in range(3) for y in range(3)]
+    return Structure(Lattice.cubic(12.0), symbols, sites)
+
+
+@pytest.mark.parametrize(
+    ("structure", "balanced"),
+    [
+        (layered(*["Li"] * 2, "Y", *["Cl"] * 6), False),  # would need Y4+
+        (layered(*["Li"] * 3, "Y", *["Cl"] * 5), False),
+        (layered(*["Li"] * 3, *["Mg"] * 2, *["O"] * 4), False),
+        (layered(*["Fe"] * 3, *["O"] * 4, "Li", "Cl"), True),  # magnetite's mixture
+        (layered(*["Li"] * 4, *["Al"] * 5), True),  # an alloy
+        (PEROXIDE, True),
+        (Structure(Lattice.cubic(5.0), ["Li"], [[0, 0, 0]]), True),
+        (Structure(Lattice.cubic(5.0), ["Li+", "Cl-"], [[0, 0, 0], [0.5, 0.5, 0.5]]), True),
+        (Structure(Lattice.cubic(5.0), ["Mg2+", "Cl-"], [[0, 0, 0], [0.5, 0.5, 0.5]]), False),
+    ],
+)
+def test_a_crystal_whose_charges_can_not_balance_is_suspect(structure: Structure, balanced: bool) -> None:
+    assert charges_balance(structure) == balanced
+    reasons = suspect_reasons(
+        SuspectSettings(), structure=structure, energy_above_hull=0.0, volume_change=0.0, energy_disagreement=None
+    )
+    assert any("no oxidation states balance the charge" in reason for reason in reasons) != balanced
 
 
 def test_error_of_the_relaxation_is_the_rows_error(refs: SimpleNamespace, part: pd.DataFrame, tmp_path: Path) -> None:

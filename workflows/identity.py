@@ -123,6 +123,8 @@ class Digests:
         if settings.stage == "stability":
             uses["second_opinion"] = self._models.get("second_opinion")
             uses["errors"] = surrogate_errors.fitted_digest()
+            if self._campaign.candidates.substitution == "none":
+                uses["suspect"] = "charge balance"  # what is substituted is balanced
             if settings.result_settings()["give_up_above"] is not None:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
         if settings.stage in ("estimate", "band_gap"):

@@ -183,11 +183,11 @@ def count(settings: CandidateSettings, library: PrototypeLibrary) -> dict[str, i
     totals = Counter[str]()
     for prototype in library:
         totals["prototypes"] += 1
+        totals["prototypes_without_oxidation_states"] += not prototype.has_charges
         if settings.substitution == "none":
             totals["raw_assignments"] += 1
             totals["candidates"] += 1
             continue
-        totals["prototypes_without_oxidation_states"] += not prototype.has_charges
         space = assignment_space(prototype, library, settings)
         if space is None:
             continue

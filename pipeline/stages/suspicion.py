@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from pipeline.reference.oxidation import charge_solutions, mixed_valences
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from pipeline.settings import SuspectSettings
+
+LEAST_CHARGE = 0.5
+"""e. Charges are whole numbers; a cell with less than this has none."""
+
+LONGEST_BOND = 1.25
+"""Of a bond between two atoms of a nonmetal, over the sum of their covalent radii: a peroxide's O-O has 1.14, two
+neighbouring Cl- of a halide have 1.6 or more."""
 
 
 def suspect_reasons(
@@ -36,6 +46,8 @@ def suspect_reasons(
         eV/atom between two surrogates; None without a second opinion.
     """
     reasons = []
+    if not charges_balance(structure):
+        reasons.append(f"no oxidation states balance the charge of {structure.composition.reduced_formula}")
     if energy_above_hull < settings.energy_above_hull_below:
         reasons.append(f"{energy_above_hull:.3f} eV/atom above the hull is below {settings.energy_above_hull_below:g}")
     ratio, pair = closest_pair(structure, settings.distance_ratio_below)
@@ -49,6 +61,39 @@ def suspect_reasons(
             f"{settings.energy_disagreement_above:g}"
         )
     return reasons
+
+
+def charges_balance(structure: Structure) -> bool:
+    """Whether the charges of a crystal's sites sum to zero; where it has none, whether charges could.
+
+    Metals need no charges. Nonmetals that bind their own kind, as in a peroxide, P2S6 or B12H12, have none of the
+    usual oxidation states: nothing is said of them.
+    """
+    from pymatgen.core import Element
+
+    states = [getattr(site.specie, "oxi_state", None) for site in structure]
+    charges = [float(state) for state in states if state is not None]
+    if len(charges) == len(states):
+        return abs(sum(charges)) < LEAST_CHARGE
+    amounts = Counter(site.specie.symbol for site in structure)
+    nonmetals = {symbol for symbol in amounts if not Element(symbol).is_metal}
+    if len(amounts) == 1 or not nonmetals or charge_solutions(amounts):
+        return True
+    # Whether one element in two states balances: as if each atom could have its own.
+    return bool(mixed_valences({e: [1] * n for e, n in amounts.items()})) or _bound_to_its_kind(structure, nonmetals)
+
+
+def _bound_to_its_kind(structure: Structure, nonmetals: set[str]) -> bool:
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[[site.specie.Z for site in structure]]
+    first, second, _, distances = structure.get_neighbor_list(2.0 * float(radii.max()) * LONGEST_BOND)
+    return any(
+        structure[int(i)].specie.symbol in nonmetals
+        and structure[int(i)].specie.symbol == structure[int(j)].specie.symbol
+        and distance <= 2.0 * radii[int(i)] * LONGEST_BOND
+        for i, j, distance in zip(first, second, distances, strict=True)
+    )
 
 
 def closest_pair(structure: Structure, below: float) -> tuple[float, str]:
