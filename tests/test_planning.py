@@ -1,6 +1,7 @@
 """Counting without listing, samples, `ionsieve plan` and `ionsieve enumerate`."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -168,7 +169,9 @@ def test_plan_measures_rates_and_keeps_them(folder):
     assert plan["cluster"]["cost_USD"] == pytest.approx(hours / 2 * 0.1)
     kept = ionsieve(folder, "plan", "small.yaml", "--no-measure")
     assert kept.returncode == 0, kept.stderr
-    assert f"candidates_total: {plan['candidates_total']:,}" in kept.stdout
+    assert f"candidates before the cheap gates: {plan['candidates_total']:,}" in kept.stdout
+    assert not re.search(r"\de-\d|: 0\n", kept.stdout)  # no powers of ten, no noughts
+    assert " 25 %" in kept.stdout
     assert "cluster, 1,000 workers" in kept.stdout
     assert "without practicality, whose rate is not measured" in kept.stdout
 

@@ -67,10 +67,12 @@ def run(
     print_table(console, funnel_view(views.read_steps(where)))
     console.print()
     cli_views.print_ranked(console, views.read_ranked(where), top)
-    console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", **plain)
+    if len(outcome.ranking):
+        console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", **plain)
     if told := failures_told(outcome.steps):
         console.print(f"{told}; {where}/failures.csv says why", **plain)
-    console.print(f"next: ionsieve report {where}, ionsieve top {where}", **plain)
+    looks = ("report", "top") if len(outcome.ranking) else ("report", "status")
+    console.print(f"next: {', '.join(f'ionsieve {look} {where}' for look in looks)}", **plain)
     exit_if_too_many_failed(outcome.steps, campaign.run.allowed_failed_share, where)
 
 

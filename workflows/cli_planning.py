@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -53,6 +54,8 @@ def validate(config: ConfigFile) -> None:
     Example: ionsieve validate configs/halides.yaml
     """
     from pipeline.stages import candidates
+    from pipeline.stages.candidate_sample import cheap_gate_counts
+    from workflows.candidate_counts import LISTED_AT_MOST, counts_in_words, none_passes
     from workflows.library import prototype_library
     from workflows.preflight import find_inputs
 
@@ -67,11 +70,15 @@ def validate(config: ConfigFile) -> None:
     campaign = inputs.campaign
     _, library = prototype_library(inputs, None, say)
     counts = candidates.count(campaign.candidates, library)
-    for name, number in counts.items():
-        say(f"{name}: {number:,}")
-    if not counts["candidates"]:
-        text = "no ions of these elements fit these prototypes; widen elements, charges or prototypes"
-        raise ConfigError([Problem(str(config), f"candidates: {text}")])
+    for line in counts_in_words(counts):
+        say(line)
+    entered, passed, rejected_by = counts["candidates"], counts["candidates"], Counter[str]()
+    if counts["raw_assignments"] <= LISTED_AT_MOST:
+        rejected_by = cheap_gate_counts(campaign.candidates, library, campaign.mobile_ions)
+        entered, passed = rejected_by.pop("enumerated"), rejected_by.pop("passed")
+        say(f"candidates that pass the cheap gates: {passed:,}")
+    if not passed:
+        raise ConfigError([Problem(str(config), f"candidates: {none_passes(entered, rejected_by)}")])
     steps = ", ".join(stage.step for stage in campaign.stages)
     say(f"{config} is valid; {campaign.candidates.substitution} by {campaign.candidates.by}, then {steps}")
 

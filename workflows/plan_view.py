@@ -5,20 +5,18 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from workflows.candidate_counts import counts_in_words
 from workflows.planning import Plan
+
+LEAST_GIB = 0.001
+"""Less than this on disk is not told exactly."""
 
 
 def print_plan(console: Console, plan: Plan) -> None:
     """Print counts, the table of steps, and the time and cost in all."""
     facts = plan.as_dict()
-    for name in (
-        "prototypes_total",
-        "prototypes_without_oxidation_states",
-        "prototypes_element_wise",
-        "raw_assignments",
-        "candidates_total",
-    ):
-        console.print(f"{name}: {facts[name]:,}", highlight=False)
+    for line in counts_in_words(plan.counts):
+        console.print(line, highlight=False)
     sample = plan.sample
     reasons = ", ".join(f"{share:.1%} {reason}" for reason, share in sample.rejected.items())
     console.print(
@@ -42,17 +40,17 @@ def print_plan(console: Console, plan: Plan) -> None:
 def _table(plan: Plan) -> Table:
     table = Table(header_style="bold", pad_edge=False, box=None)
     table.add_column("step")
-    for title in ("rows", "go on", "ms/row", "core-h", "GiB on disk", "GiB a worker"):
+    for title in ("rows", "go on", "ms/row", "core time", "GiB on disk", "GiB a worker"):
         table.add_column(title, justify="right")
     table.add_column("note", overflow="fold")
     for step in plan.steps:
         table.add_row(
             step.step,
             f"{step.rows:,.0f}",
-            f"{step.passing:.3g}",
+            f"{100.0 * step.passing:.2g} %" if step.passing < 1.0 else "100 %",
             "-" if step.seconds_per_row is None else f"{1000.0 * step.seconds_per_row:.3g}",
-            "-" if step.core_hours is None else f"{step.core_hours:,.3g}",
-            f"{step.disk_GiB:.3g}",
+            "-" if step.core_hours is None else time_in_words(step.core_hours),
+            f"{step.disk_GiB:.3g}" if step.disk_GiB >= LEAST_GIB or not step.disk_GiB else f"< {LEAST_GIB:g}",
             f"{step.worker_memory_GiB:.2g}",
             "; ".join(text for text in (f"go on: {step.passing_from}", step.note) if text),
         )
@@ -60,8 +58,16 @@ def _table(plan: Plan) -> Table:
 
 
 def _hours(hours: float | None) -> str:
-    if hours is None:
-        return "unknown; run it without --no-measure once"
+    return "unknown; run it without --no-measure once" if hours is None else time_in_words(hours)
+
+
+def time_in_words(hours: float) -> str:
+    """A time in the unit that suits it."""
+    seconds = 3600.0 * hours
+    if seconds < 1.0:
+        return "< 1 s" if seconds else "0 s"
+    if seconds < 60.0:
+        return f"{seconds:.0f} s"
     if hours < 1.0:
         return f"{60.0 * hours:.1f} min"
     return f"{hours:,.1f} h" if hours < 72.0 else f"{hours / 24.0:,.1f} days"

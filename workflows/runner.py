@@ -23,6 +23,7 @@ from pipeline.settings import StageSettings
 from pipeline.stages import candidates as candidates_source
 from pipeline.surrogates import model_digest
 from workflows import outputs
+from workflows.candidate_counts import none_passes
 from workflows.engine import Committed, compute_rows, compute_units
 from workflows.failed_rows import lost_elements
 from workflows.files import digest_of, digest_of_file
@@ -76,9 +77,11 @@ class Run:
         self._left_out: Counter[str] = Counter()
 
     def enumerate_candidates(self) -> pd.DataFrame:
-        """Candidates that pass the cheap gates; the others are counted by reason."""
-        table = self.list_candidates()[1].results()
-        return table if len(table) else candidates_source.empty_table()
+        """Candidates that pass the cheap gates; the others are counted by reason. ConfigError when none passes."""
+        step, store = self.list_candidates()
+        if not step.passed:
+            raise ConfigError([Problem("candidates", none_passes(step.entered, step.rejected_by))])
+        return store.results()
 
     def list_candidates(self) -> tuple[Step, StageStore]:
         """List the candidates into the run folder, one part a unit; none of them is kept in memory."""

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.candidate_settings import CandidateSettings
 from pipeline.reference.prototypes import PrototypeLibrary
-from pipeline.stages.candidates import empty_table, enumerate_unit
+from pipeline.stages.candidates import empty_table, enumerate_table, enumerate_unit, plan_units
 from pipeline.stages.substitution import raw_assignments
 
 DRAWS = 400
@@ -41,6 +41,16 @@ class CandidateSample:
     standard_error: float
     rejected: dict[str, float]
     rows: pd.DataFrame
+
+
+def cheap_gate_counts(
+    settings: CandidateSettings, library: PrototypeLibrary, mobile_ions: tuple[str, ...]
+) -> Counter[str]:
+    """List every candidate, for few of them: ``enumerated``, ``passed``, and each reason with the number it rejects."""
+    totals = Counter[str]({"enumerated": 0, "passed": 0})
+    for unit in plan_units(settings, library):
+        totals.update(enumerate_table(unit, settings, library, mobile_ions)[1])
+    return totals
 
 
 def sample_candidates(
