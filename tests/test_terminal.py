@@ -184,9 +184,9 @@ def test_time_left_follows_the_pace_of_the_log(tmp_path: Path) -> None:
     started = {"time": times[0], "event": "run started"}
     lines = [other, started, *events, {"time": times[3], "event": "unit", "step": "window", "unit": 0}]
     log.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"torn')
-    assert seconds_left(tmp_path, "stability", 4, 10) == pytest.approx(6 * 10.0)  # three intervals of 10 s
-    assert seconds_left(tmp_path, "window", 1, 10) is None
-    assert seconds_left(tmp_path / "nowhere", "stability", 4, 10) is None
+    assert seconds_left(tmp_path, "stability", 6) == pytest.approx(6 * 10.0)  # three intervals of 10 s
+    assert seconds_left(tmp_path, "window", 9) is None
+    assert seconds_left(tmp_path / "nowhere", "stability", 6) is None
 
 
 def test_status_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
@@ -196,6 +196,32 @@ def test_status_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
         assert found.steps == []
         assert "running" in on_a_terminal(status_view(found), 80)
         assert output("status", tmp_path).strip().endswith("running")
+
+
+def test_status_of_an_interrupted_run_counts_as_the_run_does_and_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "halides"
+    stage = run / "stages" / "stability" / ("a" * 12)
+    stage.mkdir(parents=True)
+    write_json(run / "current.json", {"step": "stability", "digest": "a" * 64})
+    write_json(run / "progress.json", {"steps": []})
+    write_json(stage / "plan.json", {"units": [["A", "B", "C"], ["D", "E"], ["F"]]})
+    (stage / "part-00001.parquet").touch()
+    started = {"campaign": "halides", "config": str(tmp_path / "configs" / "my.yaml"), "finished": None}
+    write_json(run / "manifest.json", started)
+    text = output("status", "runs/halides")
+    assert "stability: 2 of 6 done" in text
+    assert text.strip().endswith("not running: interrupted; go on with `ionsieve run configs/my.yaml`")
+    assert views.caution(run) == "the last run in this folder has not finished; there is no ranked table yet"
+    (run / "ranked_candidates.csv").touch()
+    assert views.caution(run) == "the last run in this folder has not finished: the ranked table is of an earlier run"
+    assert read_status(run).as_dict()["unfinished"] == [("stability", 2, 6)]
+    monkeypatch.chdir(tmp_path / "runs")
+    assert read_status(Path("halides")).goes_on == f"ionsieve run {started['config']} --folder halides"
+    write_json(run / "manifest.json", {**started, "finished": "2026-07-01T12:10:00+0000"})
+    assert read_status(run).goes_on is None
 
 
 class Watcher:

@@ -25,9 +25,10 @@ _LOG_TAIL = 1 << 18
 class Status:
     """A run as its folder shows it.
 
-    ``unfinished`` holds the step under way as (step, units done, units planned), if it has units that are not on disk;
-    ``seconds_left`` is an estimate for that step alone, None where nothing was timed. ``job_logs`` is the folder of the
-    jobs' logs, where the run's workers are jobs of a batch system.
+    ``unfinished`` holds the step under way as (step, done, planned), counted as the run does (rows; units of an
+    enumeration), if it has units that are not on disk; ``seconds_left`` is an estimate for that step alone, None where
+    nothing was timed. ``job_logs`` is the folder of the jobs' logs, where the run's workers are jobs of a batch system.
+    ``goes_on`` is the command that takes an interrupted run on, None where it runs or has finished.
     """
 
     running: bool
@@ -35,6 +36,7 @@ class Status:
     unfinished: list[tuple[str, int, int]]
     seconds_left: float | None
     job_logs: Path | None = None
+    goes_on: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -44,6 +46,7 @@ class Status:
             "unfinished": self.unfinished,
             "seconds_left": self.seconds_left,
             "job_logs": None if self.job_logs is None else str(self.job_logs),
+            "goes_on": self.goes_on,
         }
 
     def funnel(self) -> list[dict[str, Any]]:
@@ -69,32 +72,43 @@ def read_status(folder: Path) -> Status:
     """
     running = is_held(folder)
     steps = [] if running and not (folder / "progress.json").exists() else read_steps(folder)
-    unfinished = unfinished_work(folder)
-    left = seconds_left(folder, *unfinished[0]) if running and unfinished else None
-    manifest = folder / "manifest.json"
-    logs = read_json(manifest).get("job_logs") if manifest.exists() else None
-    return Status(running, steps, unfinished, left, Path(logs) if logs else None)
+    unfinished, units = unfinished_work(folder)
+    left = seconds_left(folder, unfinished[0][0], units) if running and unfinished else None
+    manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
+    logs = manifest.get("job_logs")
+    goes_on = None if running or manifest.get("finished") else _command(folder, manifest)
+    return Status(running, steps, unfinished, left, Path(logs) if logs else None, goes_on)
 
 
-def unfinished_work(folder: Path) -> list[tuple[str, int, int]]:
-    """The step under way, if it has planned units that are not on disk: (step, units done, units planned)."""
+def _command(folder: Path, manifest: dict[str, Any]) -> str:
+    """The command that a run was started with, as seen from here."""
+    config, here = Path(str(manifest.get("config") or "FILE")), Path.cwd()
+    shown = config.relative_to(here) if config.is_relative_to(here) else config
+    usual = folder.resolve() == here.resolve() / "runs" / str(manifest.get("campaign"))
+    return f"ionsieve run {shown}" + ("" if usual else f" --folder {folder}")
+
+
+def unfinished_work(folder: Path) -> tuple[list[tuple[str, int, int]], int]:
+    """The step under way and how far it is, if planned units are not on disk; and the number of these."""
     if not (folder / "current.json").exists():
-        return []
+        return [], 0
     current = read_json(folder / "current.json")
     plan = folder / "stages" / str(current.get("step")) / str(current.get("digest"))[:12] / "plan.json"
     if not plan.exists():
-        return []
-    planned = len(read_json(plan).get("units", []))
-    done = len(list(plan.parent.glob("part-*.parquet")))
-    return [(str(current["step"]), done, planned)] if done < planned else []
+        return [], 0
+    works = read_json(plan).get("units", [])
+    sizes = [len(work) if isinstance(work, list) else 1 for work in works]  # an enumeration's units are mappings
+    missing = [size for i, size in enumerate(sizes) if not (plan.parent / f"part-{i:05d}.parquet").exists()]
+    done = sum(sizes) - sum(missing)
+    return ([(str(current["step"]), done, sum(sizes))] if missing else []), len(missing)
 
 
-def seconds_left(folder: Path, step: str, done: int, planned: int) -> float | None:
+def seconds_left(folder: Path, step: str, units: int) -> float | None:
     """Time that a step's remaining units take at the pace of those that the log's end shows, in s."""
     times = _times_of_units(folder / "log.jsonl", step)
     if len(times) < 2 or times[-1] <= times[0]:
         return None
-    return (planned - done) * (times[-1] - times[0]).total_seconds() / (len(times) - 1)
+    return units * (times[-1] - times[0]).total_seconds() / (len(times) - 1)
 
 
 def _times_of_units(log: Path, step: str) -> list[datetime]:
@@ -122,9 +136,10 @@ def status_view(status: Status) -> Group:
     lines = []
     for step, done, planned in status.unfinished:
         left = f", about {duration(status.seconds_left)} left" if status.seconds_left is not None else ""
-        lines.append(Text(f"{step}: {done} of {planned} units done{left}"))
+        lines.append(Text(f"{step}: {done:,} of {planned:,} done{left}"))
     if status.job_logs is not None:
         number = len(list(status.job_logs.glob("*")))
         lines.append(Text(f"logs of the jobs: {status.job_logs} ({number} file{'s' if number != 1 else ''})"))
-    lines.append(Text("running" if status.running else "not running"))
+    idle = f"not running: interrupted; go on with `{status.goes_on}`" if status.goes_on else "not running"
+    lines.append(Text("running" if status.running else idle))
     return Group(funnel_view(status.steps), *lines)

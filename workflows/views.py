@@ -40,7 +40,8 @@ def caution(folder: Path) -> str | None:
     if read_json(folder / "manifest.json").get("finished"):
         return None
     what = "a run is at work in this folder" if held else "the last run in this folder has not finished"
-    return f"{what}: the ranked table, where there is one, is of an earlier run"
+    earlier = (folder / "ranked_candidates.csv").exists()
+    return f"{what}: the ranked table is of an earlier run" if earlier else f"{what}; there is no ranked table yet"
 
 
 def as_csv(table: pd.DataFrame) -> str:
