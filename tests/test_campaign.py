@@ -229,6 +229,7 @@ def test_ctrl_c_exits_with_3_and_says_how_to_go_on(tmp_path: Path) -> None:
     status = ionsieve(tmp_path, "status", "runs/tiny")
     assert status.returncode == 0
     assert " done" in status.stdout
+    assert "not running: interrupted; go on with `ionsieve run tiny.yaml`" in status.stdout
 
 
 def test_a_scheduler_that_is_already_there_gives_the_same_bytes(undisturbed: Path, tmp_path: Path) -> None:

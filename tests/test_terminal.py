@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -28,6 +29,7 @@ from workflows import views
 from workflows.cli import app
 from workflows.files import RunError, RunStoppedError
 from workflows.lock import RunLock
+from workflows.progress import Pace, ProgressView
 from workflows.status import read_status, seconds_left, status_view
 from workflows.terminal import clear_errors
 from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table
@@ -77,6 +79,40 @@ def test_overview_of_the_commands_fits_a_screen() -> None:
     assert len(done.stdout.rstrip().splitlines()) <= 30
     for name, *_ in commands():
         assert f" {name} " in done.stdout
+    assert "Example: ionsieve init my_campaign.yaml && ionsieve run my_campaign.yaml" in done.stdout
+
+
+def test_version_is_that_of_the_package() -> None:
+    assert output("--version") == f"ionsieve {metadata.version('ionsieve')}\n"
+
+
+def test_time_left_is_not_guessed_from_units_that_compile_and_load() -> None:
+    pace = Pace(workers=2)
+    for at, rows in ((60.0, 8), (61.0, 8), (65.0, 8)):
+        pace.commit(at, rows)
+        assert pace.rate() is None
+    pace.commit(65.0, 8)
+    assert pace.rate() == pytest.approx(16 / 4.0)  # since each worker's first unit, which took a minute
+    for second in range(66, 90):
+        pace.commit(float(second), 1)
+    assert pace.rate() == pytest.approx(1.0)  # the recent one
+
+
+def test_a_step_shows_no_time_left_before_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0, 120.0, 140.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    view = ProgressView(Console(file=stream, width=200))
+    view.start("stability", 40, 0)
+    view.found(10)
+    for _ in range(3):
+        view.advance(10)
+    assert stream.getvalue().splitlines() == [
+        "stability: 40 to do",
+        "stability: 20/40",
+        "stability: 30/40, 0.5/s, 20 s left",
+        "stability: 40/40, 0.5/s, 0 s left",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _PACKAGES = ("lightning", "torch_geometric")
 def train(
     config: Annotated[Path, typer.Argument(help="training file (YAML)", show_default=False)],
 ) -> None:
-    """Train a potential on labelled crystals, or go on where it was left.
+    """Train a potential on labelled crystals, or go on with it.
 
     With distil in the file the labels are made first: crystals of a campaign, labelled by a teacher.
     Ctrl-C is safe. The model's folder has its card (card.md) and can be named as a campaign's potential.model.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from types import TracebackType
 from typing import Self
 
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 PLAIN_LINE_SECONDS = 15.0
+RECENT_UNITS = 4
+"""Units of each worker over which a rate is taken."""
 
 
 class ProgressView:
@@ -27,9 +30,11 @@ class ProgressView:
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self.workers = 1
         self._step = ""
-        self._total = self._done = self._fresh = 0
-        self._started = self._printed = 0.0
+        self._total = self._done = 0
+        self._printed = 0.0
+        self._pace = Pace(1)
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -46,25 +51,59 @@ class ProgressView:
 
     def start(self, step: str, total: int, done: int) -> None:
         """Begin a step of ``total`` rows, ``done`` of which were on disk already."""
-        self._step, self._total, self._done, self._fresh = step, total, done, 0
-        self._started = self._printed = time.monotonic()
+        self._step, self._total, self._done = step, total, done
+        self._printed = time.monotonic()
+        self._pace = Pace(self.workers)
         self._task = self._bars.add_task(step, total=total, completed=done, rate="")
         if not self.console.is_terminal:
             self.say(f"{step}: {total} to do" + (f", {done} already done" if done else ""))
 
     def advance(self, rows: int) -> None:
-        """Count rows that were just committed."""
-        self._done += rows
-        self._fresh += rows
+        """Count the rows of a unit that was just committed."""
         now = time.monotonic()
-        rate = self._fresh / max(now - self._started, 1e-9)
-        left = (self._total - self._done) / rate if rate > 0 else 0.0
-        text = f"{rate:.1f}/s, {duration(left)} left"
-        if self._task is not None:
-            self._bars.update(self._task, completed=self._done, rate=text)
+        self._pace.commit(now, rows)
+        self.found(rows)
         if not self.console.is_terminal and now - self._printed > PLAIN_LINE_SECONDS:
             self._printed = now
-            self.say(f"{self._step}: {self._done}/{self._total}, {text}")
+            self.say(", ".join(filter(None, (f"{self._step}: {self._done}/{self._total}", self._rate()))))
+
+    def found(self, rows: int) -> None:
+        """Count rows that did not have to be computed."""
+        self._done += rows
+        if self._task is not None:
+            self._bars.update(self._task, completed=self._done, rate=self._rate())
+
+    def _rate(self) -> str:
+        rate = self._pace.rate()
+        return "" if rate is None else f"{rate:.1f}/s, {duration((self._total - self._done) / rate)} left"
+
+
+class Pace:
+    """Rows a second of the last units of a step; unknown while the workers load models and compile.
+
+    Parameters
+    ----------
+    workers
+        Each one's first unit is left out, and there is no rate before two units a worker are committed.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._first = max(1, workers)
+        self._units = 0
+        self._recent: deque[tuple[float, int]] = deque(maxlen=RECENT_UNITS * self._first + 1)
+
+    def commit(self, at: float, rows: int) -> None:
+        """Count a unit that was committed at a time, s."""
+        self._units += 1
+        if self._units >= self._first:
+            self._recent.append((at, rows))
+
+    def rate(self) -> float | None:
+        """Rows a second, None while it is not known."""
+        if self._units < 2 * self._first:
+            return None
+        (begin, _), *later = self._recent
+        return sum(rows for _, rows in later) / max(later[-1][0] - begin, 1e-9)
 
 
 def duration(seconds: float) -> str:

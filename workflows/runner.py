@@ -276,7 +276,7 @@ class Run:
 
     def _found(self, step: str) -> Callable[[Unit, int], None]:
         def found(unit: Unit, rows: int) -> None:
-            self.view.advance(rows)
+            self.view.found(rows)
             self.folder.log("unit from the cache", step=step, unit=unit.number, rows=rows)
 
         return found

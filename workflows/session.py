@@ -144,6 +144,7 @@ def _opened(
                 view.say(f"dashboard: {client.dashboard_link}")
             with told_when_lost(client):
                 _prepare_workers(client, references, inputs, view)
+                view.workers = len(client.nthreads())
                 run = Run(
                     inputs.campaign,
                     run_folder,

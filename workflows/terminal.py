@@ -50,8 +50,28 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Screen materials at high throughput: one YAML file in, a ranked table of candidates out.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"ionsieve {metadata.version('ionsieve')}")
+        raise typer.Exit
+
+
+@app.callback()
+def ionsieve(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Screen materials: one YAML file in, a ranked table of candidates out.
+
+    Example: ionsieve init my_campaign.yaml && ionsieve run my_campaign.yaml
+    """
+
 
 ConfigFile = Annotated[Path, typer.Argument(help="campaign file (YAML)", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False)]
