@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
@@ -13,6 +12,7 @@ from workflows import (  # noqa: F401  (their commands join the app)
     cli_decide,
     cli_dft,
     cli_export,
+    cli_models,
     cli_planning,
     cli_report,
     cli_train,
@@ -20,7 +20,6 @@ from workflows import (  # noqa: F401  (their commands join the app)
 )
 from workflows.terminal import (
     EXIT_FAILED_ROWS,
-    AsJson,
     ConfigFile,
     Folder,
     Workers,
@@ -80,50 +79,6 @@ def run(
             ]
         )
         raise typer.Exit(EXIT_FAILED_ROWS)
-
-
-@app.command()
-@clear_errors
-def models(as_json: AsJson = False) -> None:
-    """List the surrogates and where they were found.
-
-    Example: ionsieve models
-    """
-    from rich.table import Table
-
-    from pipeline.surrogates import catalogue
-
-    listings = catalogue.list_models()
-    if as_json:
-        typer.echo(
-            json.dumps(
-                [
-                    {
-                        "name": listing.entry.name,
-                        "kind": listing.entry.kind,
-                        "scheme": listing.entry.scheme,
-                        "licence": listing.entry.licence,
-                        "path": str(listing.path) if listing.path else None,
-                        "problem": listing.problem,
-                    }
-                    for listing in listings
-                ],
-                indent=1,
-            )
-        )
-        return
-    table = Table(header_style="bold", pad_edge=False, box=None)
-    for title in ("model", "kind", "energies", "licence", "found in"):
-        table.add_column(title, overflow="fold")
-    for listing in listings:
-        entry = listing.entry
-        found = (
-            str(listing.path)
-            if listing.path
-            else f"{listing.problem}: set IONSIEVE_DATA to a folder with models/{entry.name}"
-        )
-        table.add_row(entry.name, entry.kind, entry.scheme, entry.licence, found)
-    terminal().print(table)
 
 
 @app.command()

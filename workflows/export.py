@@ -100,13 +100,13 @@ def _flag(value: Any) -> bool:
 
 def provenance(folder: Path) -> dict[str, Any]:
     """Where a run's numbers come from: campaign and its digest, models with hash and licence, versions, citations."""
-    from pipeline.surrogates.catalogue import CATALOGUE
+    from pipeline.surrogates import known_entries
 
-    manifest = read_json(folder / "manifest.json")
+    manifest, known = read_json(folder / "manifest.json"), known_entries()
     models = {
         name: {
             **{fact: value for fact, value in facts.items() if fact != "found_in"},  # a path says nothing elsewhere
-            "licence": CATALOGUE[name].licence if name in CATALOGUE else "unknown",
+            "licence": facts.get("licence") or (known[name].licence if name in known else "unknown"),
         }
         for name, facts in manifest.get("models", {}).items()
     }

@@ -22,6 +22,7 @@ from pipeline.surrogates.loading import load_matgl
 from pipeline.surrogates.results import Evaluation
 from pipeline.training.baseline import fit_element_energies
 from pipeline.training.card import Card, card_page, data_facts
+from pipeline.training.curve_figure import FIGURE, write_curve_figure
 from pipeline.training.errors import errors_by_class
 from pipeline.training.export import export_model, matgl_energies
 from pipeline.training.fitting import Fit, Start, fit
@@ -204,7 +205,7 @@ def _finish(
         "parameters": sum(p.numel() for p in done.network.parameters()),
         "three_body": f"within {cutoff:g} Å" if cutoff > NO_THREE_BODY else "none",
         "start": dict(base),
-        "data": data_facts(data),
+        "data": data_facts(data, settings.folder),
         "settings": settings.model_dump(mode="json"),
         "fit": {
             "epochs": len(done.rows),
@@ -221,6 +222,7 @@ def _finish(
         "sha256": dict(entry.sha256),
         "provenance": dict(provenance),
     }
+    write_curve_figure(settings.folder / FIGURE, done.rows, done.best_epoch)
     write_json(settings.folder / "card.json", card)
     write_text(settings.folder / "card.md", card_page(card))
     return Outcome(settings.folder, card, done.finished)
