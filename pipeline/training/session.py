@@ -15,7 +15,6 @@ import torch
 from pipeline.atomic_files import write_json, write_text
 from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates import load_potential
-from pipeline.surrogates.batch import CrystalBatch
 from pipeline.surrogates.catalogue import locate, resolve_convention
 from pipeline.surrogates.loaders import resolve_device
 from pipeline.surrogates.loading import load_matgl
@@ -27,7 +26,6 @@ from pipeline.training.errors import errors_by_class
 from pipeline.training.export import export_model, matgl_energies
 from pipeline.training.fitting import Fit, Start, fit
 from pipeline.training.graphs import CrystalGraphs
-from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.network import NO_THREE_BODY, fresh_network, network_of
 from pipeline.training.progress import CURVE, Watcher, write_curve
 from pipeline.training.reading import TrainingData, read_training_data
@@ -168,20 +166,10 @@ def _start(settings: Training, data: TrainingData) -> Start:
         potential = load_potential(wanted.model, "cpu", convention=wanted.convention)
     except ValueError as error:
         raise _problem("fine_tune.model", str(error)) from None
-    said = np.array([e.energy for e in potential.evaluate(_structures(labels))])
+    said = np.array([e.energy for e in potential.evaluate(labels.structures())])
     shift = fit_element_energies(counts, labels.energies - said)
     own = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in data.elements]]
     return Start(network, own + shift, model.scale)
-
-
-def _structures(labels: LabelledCrystals) -> list[Structure]:
-    from pymatgen.core import Element, Lattice, Structure
-
-    def structure(part: CrystalBatch) -> Structure:
-        species = [Element.from_Z(int(z)) for z in part.numbers]
-        return Structure(Lattice(part.cells[0]), species, part.positions, coords_are_cartesian=True)
-
-    return [structure(labels.crystals.part(b, b + 1)) for b in range(len(labels))]
 
 
 def _finish(
@@ -194,7 +182,7 @@ def _finish(
 ) -> Outcome:
     """Export the best weights, measure them as a campaign would load them, and write the card."""
     entry = export_model(settings, start, done.network)
-    test = _structures(data.splits.test)
+    test = data.splits.test.structures()
     evaluations = load_potential(settings.folder, "cpu").evaluate(test)
     cutoff = float(start.network.threebody_cutoff)
     card: Card = {
