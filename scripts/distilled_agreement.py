@@ -30,7 +30,8 @@ class HeightAgreement:
     alike
         Share of these that both place on the same side of the gate.
     balanced, interval
-        Balanced accuracy of these decisions, and its 95 % bootstrap interval over chemical systems.
+        Balanced accuracy of these decisions, and its 95 % bootstrap interval over chemical systems; NaN where all
+        lie on one side.
     shift
         Median of model minus teacher over all that both have, eV/atom.
     """
@@ -65,6 +66,8 @@ def height_agreement(
     groups = np.asarray(systems)[known]
     near = np.abs(true) <= within
     below, decided = true[near] < gate, given[near] < gate
+    balanced = balanced_accuracy(below, decided)
+    both_sides = np.isfinite(balanced)
     shifts = (given - true)[np.isfinite(given)]
     return HeightAgreement(
         compared=int(known.sum()),
@@ -72,8 +75,8 @@ def height_agreement(
         spearman_near=spearman(true[near], given[near]),
         near=int(near.sum()),
         alike=float((below == decided).mean()) if near.any() else float("nan"),
-        balanced=balanced_accuracy(below, decided) if near.any() else float("nan"),
-        interval=interval(below, decided, groups[near].tolist(), 0) if near.any() else (float("nan"), float("nan")),
+        balanced=balanced,
+        interval=interval(below, decided, groups[near].tolist(), 0) if both_sides else (float("nan"), float("nan")),
         shift=float(np.median(shifts)) if len(shifts) else float("nan"),
     )
 

@@ -331,6 +331,9 @@ def test_stress_weight_needs_stresses(labels, tmp_path):
         train(settings(tmp_path, bare), Watcher(), {})
     outcome = train(settings(tmp_path, bare, loss={"stress": 0.0}, fitting={"max_epochs": 1}), Watcher(), {})
     assert outcome.card["errors"]["all"]["stress_mae"] is None
+    figure = (outcome.folder / "learning_curve.svg").read_text()
+    assert "force error" in figure
+    assert "stress error" not in figure
 
 
 def test_graphs_are_those_of_matgl(labels):
