@@ -11,15 +11,22 @@ import pandas as pd
 import pytest
 
 from pipeline.config import load_campaign
+from pipeline.distillation.settings import DistillationSettings
 from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.reference.surrogate_errors import ONE_SIGMA
-from pipeline.surrogates import CATALOGUE
+from pipeline.surrogates import CATALOGUE, locate
+from pipeline.surrogates.loading import load_matgl
+from pipeline.training.export import export_model
+from pipeline.training.fitting import Start
+from pipeline.training.network import network_of
+from pipeline.training.settings import Training
 from scripts.distilled_agreement import RelaxedEnds, end_agreement, height_agreement
 from scripts.error_calibration import bins, coverage, predictions
 from scripts.held_out import Distilled, unseen_candidates
 from tests.small_prototypes import perovskite, prototype_of
 from tests.small_prototypes import rock_salt as layered_rock_salt
 from workflows.files import digest_of_file
+from workflows.labelled_data import generate_labelled_data
 
 ROOT = Path(__file__).resolve().parent.parent
 CHGNET = next(iter(CATALOGUE["CHGNet"].sha256.values()))
@@ -171,3 +178,55 @@ def test_scripts_say_what_they_take(script):
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_the_teacher_s_own_weights_meet_every_bound(tmp_path):
+    """Labels of a few candidates by M3GNet, and a student that is M3GNet itself in the convention of matgl 4."""
+    teacher = "M3GNet-MP-2021.2.8-PES"
+    drawn = {"candidates": 16, "per_prototype": 2, "elements": 0.0, "binaries": 0.0, "ternaries": 0.0, "max_sites": 12}
+    settings = DistillationSettings.model_validate(
+        {
+            "campaign": str(ROOT / "configs" / "halides.yaml"),
+            "teacher": teacher,
+            "crystals": drawn,
+            "distortions": {"copies": 1},
+            "relaxation": {"share": 0.0},
+            "dynamics": {"share": 0.0},
+            "held_out": 0.4,
+            "validation": 0.2,
+            "workers": 1,
+        }
+    )
+    model = load_matgl(locate(teacher), "destination")
+    assert model.element_energies is not None
+    elements = load_campaign(ROOT / "configs" / "halides.yaml").candidates.elements
+    offsets = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in elements]]
+    student = Training(
+        name="student",
+        output=str(tmp_path),
+        data={"files": ["none.parquet"], "label_scheme": "mp_raw"},
+        card={"data_licence": "BSD-3-Clause", "data_citation": "Materials Project"},
+    )
+    network = network_of(model, elements, teacher)
+    export_model(student, Start(network, offsets, model.scale), network)
+    generate_labelled_data(settings, student.folder / "labels", lambda line: None)
+    for script, arguments in (
+        ("measure_distilled", [student.folder]),
+        ("measure_pair_uncertainty", [student.folder, "CHGNet", teacher]),
+    ):
+        command = [
+            sys.executable,
+            f"scripts/{script}.py",
+            *map(str, arguments),
+            "--count",
+            "8",
+            "--work",
+            str(tmp_path),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+        if script == "measure_distilled":
+            assert done.stdout.count("\nmet: ") == 8
+            assert "NOT MET" not in done.stdout
