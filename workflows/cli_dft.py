@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,6 +140,8 @@ def _print_calculations(calculations: list[dict[str, str]]) -> None:
 
 
 def _print_labels(written: Written | None) -> None:
+    from pipeline.training.settings import DataSettings
+
     console = terminal()
     if written is None:
         console.print("no calculation has finished: there are no labels yet", **_PLAIN)
@@ -146,3 +149,8 @@ def _print_labels(written: Written | None) -> None:
     for line in written.left_out:
         console.print(f"left out: {line}", **_PLAIN)
     console.print(f"{written.path}: {written.crystals} labelled crystals, label_scheme {written.scheme}", **_PLAIN)
+    bound = DataSettings.model_fields["largest_energy"].default
+    if written.largest_energy > bound:
+        enough = 10 ** math.ceil(math.log10(written.largest_energy))
+        text = f"energies are up to {written.largest_energy:.0f} eV/atom: write data.largest_energy: {enough}"
+        console.print(f"{text} in the training's file", **_PLAIN)

@@ -53,6 +53,8 @@ class Written:
     crystals: int
     scheme: str
     left_out: list[str] = field(default_factory=list)
+    largest_energy: float = 0.0
+    """eV/atom, of any crystal; a training takes no more than its ``data.largest_energy``."""
 
 
 def is_selection(folder: Path) -> bool:
@@ -125,19 +127,21 @@ def write_collected_labels(found: Collected, path: Path) -> Written | None:
         text = f"calculations of several engines ({told}): energies of two codes are never mixed in one file"
         raise ConfigError([Problem(str(path), text)])
     frame = label_rows(found.finished)
-    wrong = refused(frame)
+    engine = next(iter(engines))
+    wrong = refused(frame, engine)
     left_out = [f"{frame['structure_id'].iloc[i]}: {why}" for i, why in wrong.items()]
     if "stress" not in frame:
         left_out.append("stresses: not all calculations have one")
     kept = frame.drop(index=list(wrong)).reset_index(drop=True)
     scheme = str(frame["label_scheme"].iloc[0])
     if len(kept):
-        about = {"engine": next(iter(engines)), "label_scheme": scheme, "crystals": len(kept)}
+        about = {"engine": engine, "label_scheme": scheme, "crystals": len(kept)}
         try:
             WRITERS[path.suffix](path, kept, about)
         except OSError as error:
             raise ConfigError([Problem(str(path), f"can't be written: {error.strerror}")]) from None
-    return Written(path, len(kept), scheme, left_out)
+    per_atom = [abs(e) / len(z) for e, z in zip(kept["energy"], kept["atomic_numbers"], strict=True)]
+    return Written(path, len(kept), scheme, left_out, max(per_atom, default=0.0))
 
 
 def check_ending(path: Path) -> None:

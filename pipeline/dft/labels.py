@@ -78,13 +78,20 @@ def _row(item: Labelled) -> dict[str, Any]:
     }
 
 
-def refused(frame: pd.DataFrame) -> dict[int, str]:
-    """Rows (by position) that a training with its default bounds would refuse, and why."""
+LARGEST_ENERGIES = {"vasp": 100.0, "gpaw": 100.0, "espresso": 1e5}
+"""eV/atom: VASP and GPAW count from atoms, pseudopotentials of Quantum ESPRESSO may hold semicore and core energies."""
+
+
+def refused(frame: pd.DataFrame, engine: str) -> dict[int, str]:
+    """Rows (by position) that a training with its default bounds would refuse, and why.
+
+    But for ``largest_energy``, which is that of the engine (`LARGEST_ENERGIES`).
+    """
     found = {}
     for i, scheme in enumerate(frame["label_scheme"]):
         findings = Findings()
         name = str(frame["structure_id"].iloc[i])
-        settings = DataSettings(files=(name,), label_scheme=scheme)
+        settings = DataSettings(files=(name,), label_scheme=scheme, largest_energy=LARGEST_ENERGIES[engine])
         checked_labels(frame.iloc[[i]].reset_index(drop=True), name, settings, findings)
         if findings:
             found[i] = "; ".join(problem.message for problem in findings.problems())

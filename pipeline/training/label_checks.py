@@ -17,8 +17,6 @@ from pipeline.training.settings import DataSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-# Pseudopotential totals lie within some 30 eV/atom; all-electron totals or Rydbergs of a whole cell do not.
-_LARGEST_ENERGY_PER_ATOM = 100.0
 _SAME_ENERGY = 1e-4
 _LARGEST_ATOMIC_NUMBER = 118
 
@@ -46,7 +44,7 @@ def checked_labels(
     _check_columns(frame, file, settings, findings)
     sound: list[int] = []
     for n, row in enumerate(rows, start=1):
-        trouble = _row_trouble(row, with_stress)
+        trouble = _row_trouble(row, with_stress, settings.largest_energy)
         if trouble is None:
             sound.append(n - 1)
         else:
@@ -90,10 +88,10 @@ def _check_columns(frame: pd.DataFrame, file: str, settings: DataSettings, findi
             findings.add("id", file, int(n) + 1, f"structure_id {frame['structure_id'].iloc[n]!r} occurs twice")
 
 
-def _row_trouble(row: Row, with_stress: bool) -> tuple[str, str] | None:
+def _row_trouble(row: Row, with_stress: bool, largest_energy: float) -> tuple[str, str] | None:
     """Kind and message of what keeps a row from being put into arrays; None if nothing does."""
     more = ("forces", "stress") if with_stress else ("forces",)
-    return crystal_trouble(row, more) or _energy_trouble(row, len(row["atomic_numbers"]))
+    return crystal_trouble(row, more) or _energy_trouble(row, len(row["atomic_numbers"]), largest_energy)
 
 
 def crystal_trouble(row: Row, more: tuple[str, ...] = ()) -> tuple[str, str] | None:
@@ -126,7 +124,7 @@ def crystal_trouble(row: Row, more: tuple[str, ...] = ()) -> tuple[str, str] | N
     return None
 
 
-def _energy_trouble(row: Row, n: int) -> tuple[str, str] | None:
+def _energy_trouble(row: Row, n: int, largest: float) -> tuple[str, str] | None:
     total, per_atom = row.get("energy"), row.get("energy_per_atom")
     given = [float(e) for e in (total, None if per_atom is None else n * float(per_atom)) if e is not None]
     given = [e for e in given if not np.isnan(e)]
@@ -134,9 +132,9 @@ def _energy_trouble(row: Row, n: int) -> tuple[str, str] | None:
         return "energy missing", "energy missing or not finite"
     if max(given) - min(given) > _SAME_ENERGY * n:
         return "energy twice", f"energy is {total:g} eV, but energy_per_atom times {n} atoms {given[1]:g} eV"
-    if abs(given[0]) > _LARGEST_ENERGY_PER_ATOM * n:
+    if abs(given[0]) > largest * n:
         return "energy", (
-            f"{given[0] / n:.6g} eV/atom is no pseudopotential energy (at most {_LARGEST_ENERGY_PER_ATOM:g}); "
+            f"{given[0] / n:.6g} eV/atom is no pseudopotential energy (at most data.largest_energy = {largest:g}); "
             "is it in another unit, or an all-electron total?"
         )
     return None
