@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pipeline.dft.calculation import load_calculation
 from pipeline.selection.columns import SELECTION_COLUMNS
 from pipeline.training.reading import read_training_data
-from pipeline.training.settings import DataSettings
+from pipeline.training.settings import DataSettings, load_training
 from scripts.synthetic_run import write_run
 from tests.vasprun_files import write_vasprun
 from workflows.cli import app
@@ -159,6 +159,15 @@ def test_the_loop_closes(chosen: Path) -> None:
     assert len(groups) == len(set(groups)) > 2  # no prototype is in two splits
     energies = np.concatenate([labels.energies / labels.crystals.counts for labels in found])
     np.testing.assert_allclose(energies, -4.1, rtol=1e-9)
+
+
+def test_the_training_of_the_docs_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "training.md").read_text(encoding="utf-8")
+    block = text.partition("## What to label next")[2].partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "fine_tune.yaml").write_text(block, encoding="utf-8")
+    settings = load_training(tmp_path / "fine_tune.yaml")
+    assert settings.fine_tune is not None
+    assert settings.data.files == ("runs/mine/selection/labels.extxyz",)
 
 
 def test_copies_are_strained_and_rattled(run: Path, tmp_path: Path) -> None:
