@@ -238,6 +238,7 @@ def no_crystals(table: pd.DataFrame) -> pd.DataFrame:
 def test_bad_input_is_named(run: Path, chosen: Path, tmp_path: Path) -> None:
     (tmp_path / "broken.extxyz").write_text("2\nno lattice\nLi 0 0 0\n")
     (tmp_path / "dft.yaml").write_text("cutoff: 3\n")
+    (tmp_path / "relax.yaml").write_text("engine: vasp\nrelax: cell\n")
     bare = write_run(tmp_path / "bare", 10, change=no_crystals)
     for options, said in (
         ((run, chosen), "is there already, and is not overwritten; name another folder with --output"),
@@ -246,6 +247,7 @@ def test_bad_input_is_named(run: Path, chosen: Path, tmp_path: Path) -> None:
         ((run, tmp_path / "a", "--known", str(tmp_path / "broken.extxyz")), "can't be read as extended XYZ"),
         ((run, tmp_path / "a", "--known", "labels.csv"), "is none of .parquet"),
         ((run, tmp_path / "a", "--dft", str(tmp_path / "dft.yaml")), "dft.yaml:1: cutoff: unknown key"),
+        ((run, tmp_path / "a", "--dft", str(tmp_path / "relax.yaml")), "relax.yaml:2: relax: labels are single points"),
         ((run, tmp_path / "a", "--engine", "espresso"), "needs espresso.pseudopotentials"),
         ((bare, tmp_path / "a"), "holds no candidate whose relaxation came to its end"),
         ((tmp_path, tmp_path / "a"), "is this a run folder?"),

@@ -148,6 +148,9 @@ def _print_labels(written: Written | None) -> None:
         return
     for line in written.left_out:
         console.print(f"left out: {line}", **_PLAIN)
+    if not written.crystals:
+        console.print("no calculation is fit to be a label: nothing is written", **_PLAIN)
+        return
     console.print(f"{written.path}: {written.crystals} labelled crystals, label_scheme {written.scheme}", **_PLAIN)
     bound = DataSettings.model_fields["largest_energy"].default
     if written.largest_energy > bound:

@@ -95,12 +95,12 @@ def _collected(workspace: Path, prototypes: dict[str, str]) -> Collected:
         if isinstance(outcome, DftResult):
             prototype = written.get("prototype_id") or prototypes.get(str(written.get("candidate_id")), "")
             finished.append(Labelled(name, str(prototype), engine, outcome))
-            state, error = "finished", ""
+            state, why = "finished", ""
         elif isinstance(outcome, Failure):
-            state, error = "failed", outcome.error
+            state, why = "failed", outcome.error
         else:
-            state, error = "waiting", outcome.reason
-        calculations.append({"folder": name, "engine": engine, "state": state, "error": error})
+            state, why = "waiting", outcome.reason
+        calculations.append({"folder": name, "engine": engine, "state": state, "error": why})
     return Collected(finished, calculations)
 
 

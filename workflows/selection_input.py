@@ -65,25 +65,16 @@ def relaxed_candidates(folder: Path, *, suspects: bool) -> pd.DataFrame:
     for name in (*_STABILITY, *STRUCTURE_COLUMNS):
         if name not in table:
             table[name] = None
-    whole = [
-        has_structure(row) and crystal_trouble({str(k): v for k, v in row.items()}) is None for row in _rows(table)
-    ]
-    kept = np.array(whole, bool) & (table["stability_status"] == "ok") & ~_true(table["relaxation_given_up"])
+    rows = ({str(name): value for name, value in row.items()} for row in table.to_dict("records"))
+    whole = [has_structure(row) and crystal_trouble(row) is None for row in rows]
+    kept = np.array(whole, bool) & (table["stability_status"] == "ok") & ~table["relaxation_given_up"].isin([True])
     if not suspects:
-        kept &= ~_true(table["suspect"])
+        kept &= ~table["suspect"].isin([True])
     table = table[kept]
     if not len(table):
         raise ConfigError([Problem(str(folder), "holds no candidate whose relaxation came to its end")])
     names = read_step(folder, steps[0], list(_CANDIDATE), only=list(table["candidate_id"]))
     return table.merge(names, on="candidate_id", how="left").sort_values("candidate_id", ignore_index=True)
-
-
-def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    return table.to_dict("records")
-
-
-def _true(values: pd.Series) -> pd.Series:
-    return pd.Series([v is True or v is np.True_ for v in values], index=values.index, dtype=bool)
 
 
 def gated_quantities(folder: Path, table: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple[str, Gate]]]:
@@ -132,6 +123,8 @@ def dft_settings(folder: Path, engine: str | None, file: Path | None) -> DftSett
     """
     place = file if file is not None else folder / "config.yaml"
     given, lines = read_yaml(file, "keys of stage dft such as engine") if file else (_stage(folder, "dft"), {})
+    if file is not None and given.get("relax", "none") != "none":
+        raise ConfigError([Problem(f"{file}:{lines[('relax',)]}", "relax: labels are single points; leave it out")])
     asked = {"engine": _DEFAULT_ENGINE} if not given else {}
     asked = {**asked, **given, "relax": "none", "gates": {}} | ({"engine": engine} if engine else {})
     try:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from pipeline.dft.settings import DftSettings
+    from pipeline.selection.scores import Weights
     from workflows.selection import Selected
 
 TABLE, CRYSTALS = "selection.csv", "structures.extxyz"
@@ -89,24 +90,23 @@ def write_selection(
         for name, structure in _crystals(row, copies)
     ]
     _check_engine(settings, [crystal.structure for crystal in crystals])
+    facts = {
+        **about,
+        "candidates": selected.candidates,
+        "chosen": len(table),
+        "notes": selected.notes,
+        "dft": settings.calculation_settings(),
+        "columns": {c.name: {"unit": c.unit, "meaning": c.meaning} for c in columns},
+        "provenance": where_from,
+    }
+    units = {column.name: column.unit for column in columns if column.unit}
     growing = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         growing.mkdir(parents=True)
         write_csv(table[[column.name for column in columns]], growing / TABLE)
-        units = {column.name: column.unit for column in columns if column.unit}
         write_text(growing / CRYSTALS, extxyz_text(crystals, units, where_from))
         without = _write_inputs(crystals, settings, growing / CALCULATIONS)
-        description = {
-            **about,
-            "candidates": selected.candidates,
-            "chosen": len(table),
-            "notes": selected.notes,
-            "dft": settings.calculation_settings(),
-            "without_inputs": without,
-            "columns": {c.name: {"unit": c.unit, "meaning": c.meaning} for c in columns},
-            "provenance": where_from,
-        }
-        write_json(growing / SELECTION, description)
+        write_json(growing / SELECTION, {**facts, "without_inputs": without})
         growing.replace(folder)
     except OSError as error:
         raise ConfigError([Problem(str(folder), f"can't be written: {error.strerror}")]) from None
@@ -174,6 +174,6 @@ def _write_inputs(crystals: list[Crystal], settings: DftSettings, workspace: Pat
     return without
 
 
-def description(weights: Any, count: int, known: dict[str, str], suspects: bool, copies: int) -> dict[str, Any]:
+def description(weights: Weights, count: int, known: dict[str, str], suspects: bool, copies: int) -> dict[str, Any]:
     """What was asked, for ``selection.json``: known files by their SHA-256."""
     return {"count": count, "weights": asdict(weights), "known": known, "suspects": suspects, "copies": copies}
