@@ -102,18 +102,20 @@ def test_a_unit_that_hangs_is_cut_until_its_row_stands_alone(
     assert table["candidate_id"].tolist() == ["a", "hangs", "b", "c"]
     assert table["practicality_status"].tolist() == ["ok", "failed", "ok", "ok"]
     assert table["practicality_error"].iloc[1].startswith("Timeout: not finished in time, tried 2 times")
-    assert sorted(calls) == sorted(["a-hangs-b", "a", "hangs-b", "hangs", "hangs", "b", "c"])
+    assert sorted(calls) == sorted(["a-hangs-b", "a-hangs-b", "a", "hangs-b", "hangs", "hangs", "b", "c"])
     reports = [path.read_text() for path in store.hanging().iterdir()]
-    assert len(reports) == 4  # one for each worker that was ended
+    assert len(reports) == 5  # one for each worker that was ended
     assert all(report.startswith("Timeout (") and "watchdog.py" in report for report in reports)
 
 
-def test_a_row_that_hangs_once_is_sound(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_hangs_once_is_computed_again_whole(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
     store = RunFolder(tmp_path).stage("practicality", "e" * 64)
-    table, calls = run_units(client, store, [["hangs-once"]], limit=3.0)
-    assert table["practicality_status"].tolist() == ["ok"]
-    assert calls == ["hangs-once", "hangs-once"]
+    table, calls = run_units(client, store, [["a", "hangs-once"]], limit=3.0)
+    assert table["practicality_status"].tolist() == ["ok", "ok"]
+    assert calls == ["a-hangs-once", "a-hangs-once"]
 
 
 def test_a_full_disk_is_no_rows_fault(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,12 @@ def test_order_is_path_then_data_then_cache(tmp_path):
     assert locate("mine", environ).found_in == "$IONSIEVE_DATA/models"
 
 
+def test_a_name_too_long_for_a_file_is_not_found_in_few_words(tmp_path):
+    with pytest.raises(ModelNotFoundError) as error:
+        locate("M3GNet" + "x" * 5000, {"IONSIEVE_DATA": str(tmp_path)})
+    assert len(str(error.value)) < 2000
+
+
 def test_not_found_lists_what_was_tried_and_the_remedy(tmp_path):
     environ = {"IONSIEVE_DATA": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     with pytest.raises(ModelNotFoundError) as error:

@@ -15,6 +15,7 @@ from workflows import (  # noqa: F401  (their commands join the app)
     cli_models,
     cli_planning,
     cli_report,
+    cli_select,
     cli_train,
     cli_views,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -21,8 +21,8 @@ from workflows.store import StageStore, Unit
 from workflows.watchdog import TimeLimit, UnitTimeoutError
 from workflows.worker import UnitResult, result_columns, run_stage_unit
 
-TRIES_OF_A_ROW = 2
-"""Times that a row may hang alone; a row whose worker dies has had three workers by then."""
+TRIES = 2
+"""Times that a row, or a unit of a source, may hang alone; one whose worker dies has had three workers by then."""
 
 Committed = Callable[[Unit, UnitResult], None]
 StageTask = Callable[[StageSettings, pd.DataFrame, str], UnitResult]
@@ -40,12 +40,13 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows of a unit, from ``start`` on, and how often they have hung."""
+    """Rows of a unit, from ``start`` on, or all of it; and how often they have hung."""
 
     job: _Job
     start: int
     part: pd.DataFrame
     hung: int = 0
+    is_whole: bool = False
 
     def halves(self) -> tuple[_Piece, _Piece]:
         half = len(self.part) // 2
@@ -68,16 +69,19 @@ def compute_units(
     Raises
     ------
     RunStoppedError
-        When the unit's workers die, or hang, or the scheduler is lost.
+        When the unit's workers die, or it hangs again on another one, or the scheduler is lost.
     """
-    waiting = deque(units)
-    under_way: InFlight[Unit] = InFlight(client, str(store.hanging()))
+    waiting = deque((unit, 0) for unit in units)
+    under_way: InFlight[tuple[Unit, int]] = InFlight(client, str(store.hanging()))
     while waiting or under_way:
         while waiting and under_way.has_room():
-            unit = waiting.popleft()
+            unit, hung = waiting.popleft()
             function, arguments = submit(unit)
-            under_way.submit(unit, store.step, limit.seconds(1), function, *arguments)
-        unit, result, error = under_way.next()
+            under_way.submit((unit, hung), store.step, limit.seconds(1), function, *arguments)
+        (unit, hung), result, error = under_way.next()
+        if isinstance(error, UnitTimeoutError) and hung + 1 < TRIES:
+            waiting.appendleft((unit, hung + 1))
+            continue
         if isinstance(error, KilledWorker | UnitTimeoutError):
             raise RunStoppedError(
                 f"unit {unit.number} of {store.step} ended its workers ({error}); give them more memory "
@@ -103,7 +107,7 @@ def compute_rows(
 ) -> None:
     """Compute units of a stage, on workers that have the resources.
 
-    A unit whose task raises or hangs, or whose worker dies, is cut in halves until the guilty row stands alone; that
+    A unit whose task raises, hangs twice, or ends its workers is cut in halves until the guilty row stands alone; that
     row comes back failed, the others as if it had not been there. The unit is still committed as one part.
     ``run`` computes a piece; by default the stage itself.
 
@@ -122,7 +126,7 @@ def compute_rows(
         while (waiting or pieces) and under_way.has_room():
             if not pieces:
                 unit, part = waiting.popleft()
-                pieces.append(_Piece(_Job(unit), 0, part))
+                pieces.append(_Piece(_Job(unit), 0, part, is_whole=True))
             piece = pieces.popleft()
             seconds = limit.seconds(len(piece.part))
             under_way.submit(piece, store.step, seconds, run or run_stage_unit, settings, piece.part, workspace)
@@ -145,14 +149,16 @@ def compute_rows(
 
 
 def _tried_again(piece: _Piece, error: BaseException) -> tuple[_Piece, ...]:
-    """What to compute after an error: the halves of several rows; one row that hung once; nothing more."""
+    """What to compute after an error: a unit or a lone row that hung once, the halves of several rows, or nothing.
+
+    A unit is not cut before it has hung twice: some potentials give other last digits with other companions.
+    """
     if is_storage_trouble(error):
         raise error
-    if len(piece.part) > 1:
-        return piece.halves()
-    if isinstance(error, UnitTimeoutError) and piece.hung + 1 < TRIES_OF_A_ROW:
-        return (_Piece(piece.job, piece.start, piece.part, piece.hung + 1),)
-    return ()
+    is_alone = len(piece.part) == 1
+    if isinstance(error, UnitTimeoutError) and (piece.is_whole or is_alone) and piece.hung + 1 < TRIES:
+        return (replace(piece, hung=piece.hung + 1),)
+    return () if is_alone else piece.halves()
 
 
 def _failed(settings: StageSettings, part: pd.DataFrame, error: BaseException) -> UnitResult:
@@ -161,7 +167,7 @@ def _failed(settings: StageSettings, part: pd.DataFrame, error: BaseException) -
         text = "WorkerDied: the worker process died each time it computed this candidate (out of memory?)"
     elif isinstance(error, UnitTimeoutError):
         # Without the number of seconds, which depends on the machine: a failed row has the same bytes in every run.
-        text = f"Timeout: not finished in time, tried {TRIES_OF_A_ROW} times; run.unit_timeout gives a unit more"
+        text = f"Timeout: not finished in time, tried {TRIES} times; run.unit_timeout gives a unit more"
     else:
         text = f"{type(error).__name__}: {error}"
     row: dict[str, Any] = {"candidate_id": part["candidate_id"].iloc[0]}

@@ -31,6 +31,7 @@ _ORDER = (
     "pick",
     "report",
     "export",
+    "select",
 )
 
 

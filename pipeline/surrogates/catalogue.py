@@ -155,7 +155,7 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
     tried = _candidate_folders(name_or_path, environ)
     for what, folder in tried:
         files = {file: folder / file for file in MODEL_FILES}
-        if not all(path.is_file() for path in files.values()):
+        if not all(os.path.isfile(path) for path in files.values()):  # noqa: PTH113 (no error for a name that is too long)
             continue
         digest = _sha256(files["state.pt"])
         entry = _entry_of(folder.resolve().name, digest) or declared_entry(folder)
