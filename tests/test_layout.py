@@ -70,7 +70,8 @@ def test_packages_resolve_to_this_repository(package: str) -> None:
 def test_every_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
     files = [p for package in ("kernels", "pipeline", "workflows") for p in (ROOT / package).rglob("*") if p.is_file()]
-    found = {".".join(p.parent.relative_to(ROOT).parts) for p in files if "__pycache__" not in p.parts}
+    folders = {p.parent.relative_to(ROOT).parts for p in files if "__pycache__" not in p.parts}
+    found = {".".join(parts) for parts in folders if all(part.isidentifier() for part in parts)}
     assert sorted(listed) == sorted(found)
 
 

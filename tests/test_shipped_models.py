@@ -227,9 +227,9 @@ def test_another_model_of_the_name_is_replaced_when_asked(copy, package):
 
 def test_a_wheel_takes_them():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    patterns = project["tool"]["setuptools"]["package-data"]["pipeline.surrogates"]
-    here = shipped.FOLDER.relative_to(ROOT / "pipeline" / "surrogates") / NAME
-    assert all(any(fnmatch(str(here / name), pattern) for pattern in patterns) for name in FILES)
+    patterns = project["tool"]["setuptools"]["package-data"]["pipeline.surrogates.models"]
+    assert shipped.FOLDER.relative_to(ROOT).parts == ("pipeline", "surrogates", "models")
+    assert all(any(fnmatch(f"{NAME}/{name}", pattern) for pattern in patterns) for name in FILES)
 
 
 @pytest.mark.parametrize("name", sorted(shipped.shipped_folders()))

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parent / "models"
 
 def shipped_folders() -> dict[str, Path]:
     """Folder of each shipped model by its name, sorted; empty where none is shipped."""
-    return {path.parent.name: path.parent for path in sorted(FOLDER.glob(f"*/{DECLARATION}"))}
+    return {path.parent.name: path.parent for path in sorted(FOLDER.glob(f"[!.]*/{DECLARATION}"))}
 
 
 def shipped_entries() -> dict[str, CatalogueEntry]:
