@@ -30,28 +30,32 @@ NAME = "alloys"
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def trained_at(output: Path, labels: Path) -> Path:
+    settings = Training(
+        name=NAME,
+        output=str(output),
+        data={
+            "files": [str(labels)],
+            "label_scheme": "other",
+            "shares": {"train": 0.5, "validation": 0.25, "test": 0.25},
+            "seed": 0,
+            "min_structures_per_element": 2,
+        },
+        network={"units": 8, "node_width": 8, "edge_width": 8, "blocks": 1, "cutoff": 4.0, "three_body_cutoff": 3},
+        fitting={"max_epochs": 2, "batch_size": 8},
+        card={"teacher": "EMT", "data_licence": "LGPL", "data_citation": "ASE's effective medium theory"},
+        device="cpu",
+        threads=1,
+    )
+    return train(settings, Watcher(), {"command": "ionsieve train train.yaml"}).folder
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A tiny model of copper, silver and gold, trained with names relative to the folder one is in."""
     here = tmp_path_factory.mktemp("training")
     with contextlib.chdir(here):
-        settings = Training(
-            name=NAME,
-            data={
-                "files": [str(write_alloys(Path("alloys.parquet"), 20))],
-                "label_scheme": "other",
-                "shares": {"train": 0.5, "validation": 0.25, "test": 0.25},
-                "seed": 0,
-                "min_structures_per_element": 2,
-            },
-            network={"units": 8, "node_width": 8, "edge_width": 8, "blocks": 1, "cutoff": 4.0, "three_body_cutoff": 3},
-            fitting={"max_epochs": 2, "batch_size": 8},
-            card={"teacher": "EMT", "data_licence": "LGPL", "data_citation": "ASE's effective medium theory"},
-            device="cpu",
-            threads=1,
-        )
-        train(settings, Watcher(), {"command": "ionsieve train train.yaml"})
-    return here / "models" / NAME
+        return here / trained_at(Path("models"), write_alloys(Path("alloys.parquet"), 20))
 
 
 @pytest.fixture
@@ -194,6 +198,17 @@ def test_what_must_not_be_shipped_is_refused(copy, tmp_path, changes, words):
     with pytest.raises(NotShippedError, match=words):
         ship(copy, tmp_path / "package")
     assert not (tmp_path / "package").exists()
+
+
+def test_a_card_with_names_of_this_machine_is_written_anew(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained.parent.parent, tmp_path, dirs_exist_ok=True)
+    folder = trained_at(tmp_path / "models", tmp_path / "alloys.parquet")
+    with pytest.raises(NotShippedError, match="run the command again with relative names"):
+        ship(folder, tmp_path / "package")
+    monkeypatch.chdir(tmp_path)
+    trained_at(Path("models"), Path("alloys.parquet"))
+    home = ship(folder, tmp_path / "package")
+    assert (home / "state.pt").read_bytes() == (trained / "state.pt").read_bytes()
 
 
 @pytest.mark.parametrize("name", ["model.json", "state.pt", "model.pt"])
