@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -32,6 +32,7 @@ from pipeline.settings import (
     check_elements,
 )
 from pipeline.stage_settings import FolderName
+from pipeline.surrogates.catalogue import known_entries
 from pipeline.wording import did_you_mean, quoted
 
 __all__ = [
@@ -64,10 +65,19 @@ __all__ = [
 ]
 
 
+def _name_potentials(schema: dict[str, Any]) -> None:
+    """Give editors the potentials' names, as they are when the schema is generated."""
+    schema["examples"] = [name for name, entry in known_entries().items() if entry.kind == "potential"]
+
+
 class PotentialSettings(Settings):
     """The interatomic potential, and whom to ask for a second opinion."""
 
-    model: str = Field("M3GNet-MP-2021.2.8-PES", description="a name of `ionsieve models`, or a checkpoint's folder")
+    model: str = Field(
+        "M3GNet-MP-2021.2.8-PES",
+        description="a name of `ionsieve models`, or a checkpoint's folder",
+        json_schema_extra=_name_potentials,
+    )
     convention: str | None = Field(
         None, description="message passing of an unknown checkpoint: destination (before matgl 3) or source"
     )
@@ -75,7 +85,9 @@ class PotentialSettings(Settings):
         None, description="what the energies of an unknown checkpoint are; known ones declare their own"
     )
     fallback: Literal["CHGNet"] | None = Field(None, description="used, and said in every row, when model is not found")
-    second_opinion: str | None = Field(None, description="a second potential for energy_disagreement")
+    second_opinion: str | None = Field(
+        None, description="a second potential for energy_disagreement", json_schema_extra=_name_potentials
+    )
 
     @field_validator("convention")
     @classmethod

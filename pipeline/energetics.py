@@ -49,27 +49,29 @@ def energy_scheme(surrogate: str | Surrogate) -> str:
     Parameters
     ----------
     surrogate
-        A name of the catalogue, or an object that has ``scheme``.
+        A known name, or an object that has ``scheme``.
 
     Raises
     ------
     ValueError
-        When the name isn't in the catalogue, or the model's scheme was not declared.
+        When the name isn't known, or the model's scheme was not declared.
     """
-    if not isinstance(surrogate, str):
-        if surrogate.scheme is None:
-            raise ValueError(
-                f"the energy scheme of model {surrogate.name!r} is not declared; load it with scheme='mp_raw', "
-                "'mp2020' or 'matpes_pbe'"
-            )
-        return surrogate.scheme
-    from pipeline.surrogates.catalogue import CATALOGUE
+    known: Surrogate = _known_surrogate(surrogate) if isinstance(surrogate, str) else surrogate
+    if known.scheme is None:
+        raise ValueError(
+            f"the energy scheme of model {known.name!r} is not declared; load it with scheme='mp_raw', "
+            "'mp2020' or 'matpes_pbe'"
+        )
+    return known.scheme
 
-    if surrogate not in CATALOGUE:
-        raise ValueError(f"the energy scheme of model {surrogate!r} is unknown; known are {', '.join(CATALOGUE)}")
-    scheme = CATALOGUE[surrogate].scheme
-    assert scheme is not None, "every model of the catalogue has one"
-    return scheme
+
+def _known_surrogate(name: str) -> Surrogate:
+    from pipeline.surrogates.catalogue import known_entries
+
+    known = known_entries()
+    if name not in known:
+        raise ValueError(f"the energy scheme of model {name!r} is unknown; known are {', '.join(known)}")
+    return known[name]
 
 
 def default_elemental_references() -> Mapping[str, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -55,7 +56,9 @@ def main() -> int:
     measured = []
     for round_ in range(options.rounds):
         for workers in options.workers:
-            measured.append({"round": round_ + 1, **timed_run(campaign, options.config, options.stage, workers)})
+            measured.append(
+                {"round": round_ + 1, **timed_run(campaign, options.config, options.stage, workers, options.keep)}
+            )
             print("  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in measured[-1].items()))
     best = pd.DataFrame(measured).sort_values("wall_s").drop_duplicates("workers").sort_values("workers")
     print_best(best)
@@ -75,6 +78,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--elements", nargs="+", help="cut the campaign to these; default: all of its own")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="local workers of each run")
     parser.add_argument("--rounds", type=int, default=1, help="times that each number is run; the fastest is taken")
+    parser.add_argument("--keep", type=Path, help="folder for the run folders, which are deleted otherwise")
     return parser.parse_args()
 
 
@@ -95,12 +99,13 @@ def _cut(campaign: Campaign, elements: list[str] | None, stage: str) -> Campaign
     return campaign.model_copy(update={"stages": kept, "ranking": ranking, "candidates": chosen})
 
 
-def timed_run(campaign: Campaign, config: Path, stage: str, workers: int) -> dict[str, Any]:
+def timed_run(campaign: Campaign, config: Path, stage: str, workers: int, keep: Path | None) -> dict[str, Any]:
     """Run the campaign from nothing; rows, wall and busy time, rate and overhead of a step."""
     cluster = campaign.cluster.model_copy(update={"workers": workers})
     clock = StageClock()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "run"
+        folder = Path(keep or scratch) / f"{campaign.name}-{workers}-workers"
+        shutil.rmtree(folder, ignore_errors=True)
         run_campaign(campaign.model_copy(update={"cluster": cluster}), config, folder, clock)
         events = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     units = [event for event in events if event["event"] == "unit" and event["step"] == stage]

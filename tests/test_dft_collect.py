@@ -67,9 +67,16 @@ def test_run_answer_collect(tmp_path: Path) -> None:
         assert rows[name]["dft_status"] == "ok"
         assert abs(rows[name]["dft_energy_above_hull"] - ABOVE) < 1e-6
     answer(workspace)  # the refused one is mended
-    mended = ionsieve(tmp_path, "dft", "collect", run, "--json")
-    rows = {row["candidate_id"]: row for row in json.loads(mended.stdout)["rows"]}
+    mended = ionsieve(tmp_path, "dft", "collect", run, "--json", "--labels", tmp_path / "labels.parquet")
+    told = json.loads(mended.stdout)
+    rows = {row["candidate_id"]: row for row in told["rows"]}
     assert {row["dft_status"] for row in rows.values()} == {"ok"}
+    labels = pd.read_parquet(tmp_path / "labels.parquet")
+    assert told["labels"]["crystals"] == len(labels)
+    assert set(answered) < set(labels["structure_id"])
+    assert any(name.startswith("competing/Cl2") for name in labels["structure_id"])
+    assert set(labels["label_scheme"]) == {"mp_raw"}
+    assert labels["group"].notna().all()
     ranked = pd.read_csv(run / "ranked_candidates.csv")
     assert sorted(ranked["candidate_id"]) == sorted(answered)
 

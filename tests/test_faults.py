@@ -95,7 +95,7 @@ def check_the_same(folder: Path, undisturbed: Path, again: int) -> None:
 
 
 def harm_a_task(folder: Path, undisturbed: Path, harm: Harm, *, relax: bool) -> None:
-    limits = {"unit_timeout": 45.0} if harm.kind.startswith("hang") else {}
+    limits = {"unit_timeout": 60.0} if harm.kind.startswith("hang") else {}
     if harm.kind == "memory":
         limits["memory_limit"] = "1500MB"
     done = run(folder, write_small_campaign(folder, relax=relax, workers=WORKERS, **limits), harm)

@@ -69,10 +69,10 @@ def test_packages_resolve_to_this_repository(package: str) -> None:
 
 def test_every_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    found = [
-        p.parent for package in ("kernels", "pipeline", "workflows") for p in (ROOT / package).rglob("__init__.py")
-    ]
-    assert sorted(listed) == sorted(".".join(p.relative_to(ROOT).parts) for p in found)
+    files = [p for package in ("kernels", "pipeline", "workflows") for p in (ROOT / package).rglob("*") if p.is_file()]
+    folders = {p.parent.relative_to(ROOT).parts for p in files if "__pycache__" not in p.parts}
+    found = {".".join(parts) for parts in folders if all(part.isidentifier() for part in parts)}
+    assert sorted(listed) == sorted(found)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.name)

@@ -4,6 +4,7 @@ import csv
 import json
 import warnings
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipeline.surrogates import CATALOGUE, ChecksumError, load_potential, locate
 from pipeline.surrogates.declared import BadDeclarationError, write_declaration
 from pipeline.surrogates.entries import CatalogueEntry
 from pipeline.surrogates.loading import load_matgl
+from pipeline.training.curve_figure import write_curve_figure
 from pipeline.training.export import export_model
 from pipeline.training.fitting import Start
 from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
@@ -166,6 +168,22 @@ def test_card_says_what_went_in_and_how_wrong_it_is(trained, labels):
     page = (trained.folder / "card.md").read_text()
     assert "| no anion | 8 |" in page
     assert card["data"]["files"][str(labels)] in page
+    assert "](learning_curve.svg)" in page
+
+
+def test_learning_curve_is_drawn(trained):
+    figure = ElementTree.parse(trained.folder / "learning_curve.svg").getroot()
+    words = {element.text for element in figure.iter("{http://www.w3.org/2000/svg}text")}
+    labels = {"epoch", "energy error (meV/atom)", "force error (meV/Å)", "stress error (GPa)"}
+    assert {*labels, "train", "validation", "kept weights"} <= words
+    rows = [{**row, "seconds": 0.0} for row in curve(trained.folder)]
+    again = trained.folder / "again.svg"
+    write_curve_figure(again, rows, trained.card["fit"]["best_epoch"])
+    lines = (path.read_text().count("<path") for path in (again, trained.folder / "learning_curve.svg"))
+    assert len(set(lines)) == 1
+    written = again.read_bytes()
+    write_curve_figure(again, rows[:-1], 1)
+    assert again.read_bytes() != written
 
 
 def test_resumed_equals_undisturbed(trained, labels, tmp_path):
@@ -313,6 +331,9 @@ def test_stress_weight_needs_stresses(labels, tmp_path):
         train(settings(tmp_path, bare), Watcher(), {})
     outcome = train(settings(tmp_path, bare, loss={"stress": 0.0}, fitting={"max_epochs": 1}), Watcher(), {})
     assert outcome.card["errors"]["all"]["stress_mae"] is None
+    figure = (outcome.folder / "learning_curve.svg").read_text()
+    assert "force error" in figure
+    assert "stress error" not in figure
 
 
 def test_graphs_are_those_of_matgl(labels):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
@@ -13,13 +12,14 @@ from workflows import (  # noqa: F401  (their commands join the app)
     cli_decide,
     cli_dft,
     cli_export,
+    cli_models,
     cli_planning,
     cli_report,
+    cli_select,
     cli_train,
     cli_views,
 )
 from workflows.terminal import (
-    AsJson,
     ConfigFile,
     Folder,
     Workers,
@@ -74,50 +74,6 @@ def run(
     looks = ("report", "top") if len(outcome.ranking) else ("report", "status")
     console.print(f"next: {', '.join(f'ionsieve {look} {where}' for look in looks)}", **plain)
     exit_if_too_many_failed(outcome.steps, campaign.run.allowed_failed_share, where)
-
-
-@app.command()
-@clear_errors
-def models(as_json: AsJson = False) -> None:
-    """List the surrogates and where they were found.
-
-    Example: ionsieve models
-    """
-    from rich.table import Table
-
-    from pipeline.surrogates import catalogue
-
-    listings = catalogue.list_models()
-    if as_json:
-        typer.echo(
-            json.dumps(
-                [
-                    {
-                        "name": listing.entry.name,
-                        "kind": listing.entry.kind,
-                        "scheme": listing.entry.scheme,
-                        "licence": listing.entry.licence,
-                        "path": str(listing.path) if listing.path else None,
-                        "problem": listing.problem,
-                    }
-                    for listing in listings
-                ],
-                indent=1,
-            )
-        )
-        return
-    table = Table(header_style="bold", pad_edge=False, box=None)
-    for title in ("model", "kind", "energies", "licence", "found in"):
-        table.add_column(title, overflow="fold")
-    for listing in listings:
-        entry = listing.entry
-        found = (
-            str(listing.path)
-            if listing.path
-            else f"{listing.problem}: set IONSIEVE_DATA to a folder with models/{entry.name}"
-        )
-        table.add_row(entry.name, entry.kind, entry.scheme, entry.licence, found)
-    terminal().print(table)
 
 
 @app.command()

@@ -51,7 +51,9 @@ def train(
     console.print()
     console.print(error_table(outcome.card["errors"]))
     console.print(
-        f"\n{outcome.folder}: card.md, card.json, learning_curve.csv, model.json, state.pt, model.pt", **plain
+        f"\n{outcome.folder}: card.md, card.json, learning_curve.csv, learning_curve.svg, "
+        "model.json, state.pt, model.pt",
+        **plain,
     )
     if not outcome.finished:
         console.print(f"max_minutes are over; ionsieve train {config} goes on", **plain)

@@ -13,7 +13,8 @@ from workflows.views import read_steps
 _SHOWN = ("candidate_id", "dft_status", "dft_error", "dft_energy_above_hull")
 
 
-def _stores(folder: Path) -> list[StageStore]:
+def stores_of(folder: Path) -> list[StageStore]:
+    """Results of a run's steps of stage ``dft``."""
     run = RunFolder(folder)
     return [run.stage(step["step"], step["digest"]) for step in read_steps(folder) if step["stage"] == "dft"]
 
@@ -21,7 +22,7 @@ def _stores(folder: Path) -> list[StageStore]:
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """Status, error and distance to the hull (eV/atom; None where there is none) of every row, by candidate."""
     found: list[dict[str, Any]] = []
-    for store in _stores(folder):
+    for store in stores_of(folder):
         table = store.results()
         if not len(table):
             continue
@@ -35,4 +36,4 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 def calculations_of(folder: Path) -> list[dict[str, str]]:
     """Calculations of the stage's workspace, as `pipeline.dft.manifest.calculations` lists them."""
-    return [item for store in _stores(folder) for item in calculations(store.workspace())]
+    return [item for store in stores_of(folder) for item in calculations(store.workspace())]

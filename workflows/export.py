@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -100,13 +100,13 @@ def _flag(value: Any) -> bool:
 
 def provenance(folder: Path) -> dict[str, Any]:
     """Where a run's numbers come from: campaign and its digest, models with hash and licence, versions, citations."""
-    from pipeline.surrogates.catalogue import CATALOGUE
+    from pipeline.surrogates import known_entries
 
-    manifest = read_json(folder / "manifest.json")
+    manifest, known = read_json(folder / "manifest.json"), known_entries()
     models = {
         name: {
             **{fact: value for fact, value in facts.items() if fact != "found_in"},  # a path says nothing elsewhere
-            "licence": CATALOGUE[name].licence if name in CATALOGUE else "unknown",
+            "licence": facts.get("licence") or (known[name].licence if name in known else "unknown"),
         }
         for name, facts in manifest.get("models", {}).items()
     }
@@ -126,13 +126,17 @@ def write_extxyz(found: Exported, path: Path) -> None:
     ``info`` holds each column of the ranked table under its own name, ``units`` (by column), and ``provenance``. Where
     the surrogate's energy is known it is the frame's energy too (eV, total, in the surrogate's own scheme).
     """
+    units = {column.name: column.unit for column in found.columns if column.unit}
+    _write(path, extxyz_text(found.crystals, units, found.provenance))
+
+
+def extxyz_text(crystals: Sequence[Crystal], units: dict[str, str], where_from: dict[str, Any]) -> str:
+    """Extended XYZ of crystals with their values, the values' units by column, and the provenance of all."""
     from ase.io import write
 
     buffer = io.StringIO()
-    units = {column.name: column.unit for column in found.columns if column.unit}
-    frames = [_atoms(crystal, units, found.provenance) for crystal in found.crystals]
-    write(buffer, frames, format="extxyz")
-    _write(path, buffer.getvalue())
+    write(buffer, [_atoms(crystal, units, where_from) for crystal in crystals], format="extxyz")
+    return buffer.getvalue()
 
 
 def _atoms(crystal: Crystal, units: dict[str, str], where_from: dict[str, Any]) -> Atoms:

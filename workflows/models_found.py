@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from pipeline.config import Campaign, Problem
 from pipeline.dft.gpaw_engine import gpaw_version
@@ -18,16 +18,18 @@ def find_models(
 ) -> tuple[Campaign, dict[str, str]]:
     """Digest of each model that is used, under its key in the config; the campaign with its fallback chosen."""
     models: dict[str, str] = {}
+    own = {*campaign.candidates.elements, *campaign.mobile_ions}
 
-    def look(key: str, name: str, kind: str) -> None:
+    def look(key: str, name: str, kind: str) -> catalogue.CatalogueEntry | None:
         try:
             found = catalogue.locate(name, environ)
         except (ValueError, OSError) as error:
             problems.append(Problem(where, f"{key}: {error}"))
-            return
+            return None
         if found.entry is not None and found.entry.kind != kind:
             problems.append(Problem(where, f"{key}: {name} is a {found.entry.kind} model, a {kind} model is needed"))
         models[key] = found.sha256
+        return found.entry
 
     potential = campaign.potential
     try:
@@ -54,11 +56,13 @@ def find_models(
             scheme = (located.entry.scheme if located.entry else None) or potential.scheme
             models["potential"] = digest_of([located.sha256, convention, scheme])
             if located.entry is not None:
-                problems += _outside_domain(campaign, located.entry, where)
+                wanted = campaign.reference_elements if campaign.reference.source == "prototypes" else own
+                problems += _outside_domain(wanted, located.entry, where)
         except ValueError as error:
             problems.append(Problem(where, f"potential.convention: {error}"))
     if potential.second_opinion:
-        look("second_opinion", potential.second_opinion, "potential")
+        asked = look("second_opinion", potential.second_opinion, "potential")
+        problems += [] if asked is None else _outside_domain(own, asked, where)
     for i, stage in enumerate(campaign.stages):
         if stage.stage in ("estimate", "band_gap"):
             look(f"stages.{i}.model", stage.model, "property")
@@ -85,11 +89,9 @@ def find_models(
     return campaign, models
 
 
-def _outside_domain(campaign: Campaign, entry: catalogue.CatalogueEntry, where: str) -> list[Problem]:
-    """Elements of the campaign that the potential was not trained on."""
-    own = {*campaign.candidates.elements, *campaign.mobile_ions}
-    wanted = campaign.reference_elements if campaign.reference.source == "prototypes" else own
-    unknown = ", ".join(sorted(wanted - set(entry.elements)))
+def _outside_domain(wanted: Collection[str], entry: catalogue.CatalogueEntry, where: str) -> list[Problem]:
+    """Elements that are wanted of a potential and that it was not trained on."""
+    unknown = ", ".join(sorted(set(wanted) - set(entry.elements)))
     text = f"candidates.elements: {entry.name} does not know {unknown}; it knows {', '.join(entry.elements)}"
     return [Problem(where, text)] if unknown else []
 

@@ -54,13 +54,14 @@ def model_names(campaign: Campaign) -> set[str]:
 
 
 def located_model(name: str) -> dict[str, str | None]:
-    """SHA-256 of a model's weights, its energy scheme and message-passing convention, and where it was found."""
+    """SHA-256 of a model's weights, its energy scheme, convention and licence, and where it was found."""
     found = catalogue.locate(name)
     entry = found.entry
     return {
         "sha256": found.sha256,
         "scheme": entry.scheme if entry else None,
         "convention": entry.convention if entry else None,
+        "licence": entry.licence if entry else None,
         "found_in": found.found_in,
     }
 
@@ -103,8 +104,8 @@ def manifest_of(inputs: Inputs, references: References) -> dict[str, object]:
 
 
 def _citations(campaign: Campaign) -> list[str]:
-    entries = {listing.entry.name: listing.entry for listing in catalogue.list_models()}
-    cited = [f"{name}: {entries[name].citation}" for name in sorted(model_names(campaign)) if name in entries]
+    entries = {name: catalogue.locate(name).entry for name in sorted(model_names(campaign))}
+    cited = [f"{name}: {entry.citation}" for name, entry in entries.items() if entry is not None]
     cited.append("Chen, Nguyen, Lee et al., J. Am. Chem. Soc. 2024, 146, 20009 (the funnel)")
     phases_of_mp = campaign.reference.source in ("table", "mp_api")
     if campaign.candidates.prototypes.source in ("materials_project", "mp_api") or phases_of_mp:

@@ -59,7 +59,7 @@ def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
     last, complete = steps[0]["step"], True
     table = read_step(folder, steps[0], ["candidate_id", "formula_pretty"]).reset_index(drop=True)
     fates, alive = np.full(len(table), "", dtype=object), np.arange(len(table))
-    for settings in _gating_settings(folder / "config.yaml"):
+    for settings in gating_settings(folder / "config.yaml"):
         if settings.step not in done:
             complete = False
             break
@@ -77,8 +77,14 @@ def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
     return table.assign(outcome=fates)
 
 
-def _gating_settings(path: Path) -> list[StageSettings]:
-    """What the gates of a run's stages ask; without the rest of the campaign, whose checks import pymatgen."""
+def gating_settings(path: Path) -> list[StageSettings]:
+    """What the gates of a run's stages ask; without the rest of the campaign, whose checks import pymatgen.
+
+    Raises
+    ------
+    ConfigError
+        When the run folder's config.yaml can't be read.
+    """
     stages = read_yaml(path)[0].get("stages")
     try:
         return [StageSettings(**{key: stage[key] for key in _GATING if key in stage}) for stage in stages or []]

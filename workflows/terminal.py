@@ -34,6 +34,7 @@ _ORDER = (
     "pick",
     "report",
     "export",
+    "select",
 )
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.dft.calculation import Calculation, DftResult, Pending, bare_crystal
-from pipeline.dft.espresso import compute_with_espresso
-from pipeline.dft.gpaw_engine import compute_with_gpaw, gpaw_version
-from pipeline.dft.vasp import compute_with_vasp
+from pipeline.dft.calculation import Calculation, DftResult, Pending, bare_crystal, load_result
+from pipeline.dft.espresso import compute_with_espresso, read_output
+from pipeline.dft.gpaw_engine import compute_with_gpaw, gpaw_version, read_gpaw, wait_for_gpaw
+from pipeline.dft.vasp import compute_with_vasp, read_outputs
 from pipeline.stages.rows import Failure
 
 if TYPE_CHECKING:
@@ -43,13 +43,34 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
     ValueError
         When the engine isn't there or an element lacks its pseudopotential.
     """
-    crystal = symmetrised(bare_crystal(structure), settings.symmetry_tolerance)
-    calculation = Calculation(crystal, settings.calculation_settings(), code_of(settings))
     if settings.engine == "gpaw":
-        return compute_with_gpaw(calculation, folder, settings.time_limit, about)
+        return compute_with_gpaw(calculation_of(structure, settings), folder, settings.time_limit, about)
+    return prepare(structure, settings, folder, **about)
+
+
+def prepare(structure: Structure, settings: DftSettings, folder: Path, **about: Any) -> DftResult | Failure | Pending:
+    """Leave the inputs of a crystal in a folder of its own, and say what they wait for; what has finished is read.
+
+    Arguments and errors are those of `compute`, which does the same, but runs GPAW at once.
+    """
+    calculation = calculation_of(structure, settings)
     if settings.engine == "vasp":
         return compute_with_vasp(calculation, folder, about)
-    return compute_with_espresso(calculation, folder, settings.espresso.pseudo_dir, about)
+    if settings.engine == "espresso":
+        return compute_with_espresso(calculation, folder, settings.espresso.pseudo_dir, about)
+    return wait_for_gpaw(calculation, folder, about)
+
+
+def read_back(calculation: Calculation, folder: Path) -> DftResult | Failure | Pending:
+    """What has become of a calculation that `prepare` left in a folder."""
+    readers = {"vasp": read_outputs, "espresso": read_output, "gpaw": read_gpaw}
+    return load_result(folder, calculation) or readers[calculation.settings["engine"]](calculation, folder)
+
+
+def calculation_of(structure: Structure, settings: DftSettings) -> Calculation:
+    """What `compute` asks of the engine for a crystal."""
+    crystal = symmetrised(bare_crystal(structure), settings.symmetry_tolerance)
+    return Calculation(crystal, settings.calculation_settings(), code_of(settings))
 
 
 def symmetrised(structure: Structure, tolerance: float) -> Structure:

@@ -7,8 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.dft.calculation import Calculation, DftResult, load_result
-from pipeline.dft.process import run_calculation
+from pipeline.dft.calculation import Calculation, DftResult, Pending, load_result
+from pipeline.dft.process import own_failure, run_calculation
 from pipeline.stages.rows import Failure
 
 COMMAND = (sys.executable, "-m", "pipeline.dft.gpaw_calculation")
@@ -50,3 +50,18 @@ def compute_with_gpaw(
         return finished
     calculation.save(folder, **about)
     return run_calculation(COMMAND, folder, calculation, time_limit)
+
+
+def wait_for_gpaw(calculation: Calculation, folder: Path, about: dict[str, Any]) -> DftResult | Failure | Pending:
+    """Leave a calculation that the user starts; arguments as above."""
+    finished = load_result(folder, calculation)
+    if finished is not None:
+        return finished
+    calculation.save(folder, **about)
+    return read_gpaw(calculation, folder)
+
+
+def read_gpaw(calculation: Calculation, folder: Path) -> DftResult | Failure | Pending:
+    """What GPAW's process left in a calculation's folder."""
+    found = load_result(folder, calculation) or own_failure(folder)
+    return found or Pending(f"no result.json in {folder}; run: python -m pipeline.dft.gpaw_calculation {folder}")

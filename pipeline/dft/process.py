@@ -67,7 +67,7 @@ def run_calculation(
         return result
     if out_of_time:
         return Failure(f"OutOfTime: not finished after {time_limit:g} s; raise dft.time_limit, or lower the precision")
-    return _own_failure(folder) or Failure(f"ProcessDied: {_ended(process.returncode)}; {_last_words(folder / LOG)}")
+    return own_failure(folder) or Failure(f"ProcessDied: {_ended(process.returncode)}; {_last_words(folder / LOG)}")
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -77,7 +77,8 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _own_failure(folder: Path) -> Failure | None:
+def own_failure(folder: Path) -> Failure | None:
+    """The failure that a program itself left in its folder."""
     try:
         return Failure(str(json.loads((folder / FAILURE).read_text(encoding="utf-8"))["error"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -15,7 +15,7 @@ from pipeline.distillation.frames import Frame, distorted_frames, dynamics_frame
 from pipeline.distillation.settings import DistillationSettings, SanityFilter
 from pipeline.stages.suspicion import closest_pair
 from pipeline.surrogates.batch import FloatArray
-from pipeline.training.groups import protostructure_group
+from pipeline.training.groups import protostructure
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 
 if TYPE_CHECKING:
@@ -159,7 +159,6 @@ def _largest_force(forces: FloatArray) -> float:
 def _row(start: dict[Any, Any], frame: Frame, evaluation: Evaluation, scheme: str) -> dict[str, Any]:
     crystal = row_from_structure(frame.structure)
     crystal.pop("oxidation_states")
-    label = protostructure_group(crystal)
     return {
         "structure_id": frame.structure_id,
         **crystal,
@@ -171,5 +170,5 @@ def _row(start: dict[Any, Any], frame: Frame, evaluation: Evaluation, scheme: st
         "start_id": start["start_id"],
         "kind": start["kind"],
         "prototype": start["prototype"],
-        "protostructure": label if "_" in label else None,
+        "protostructure": protostructure(crystal),
     }

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.surrogates.catalogue import list_models, locate, model_digest
+from pipeline.surrogates.catalogue import known_entries, locate, model_digest
 from pipeline.surrogates.entries import (
     CATALOGUE,
     CONVENTIONS,
@@ -14,6 +14,7 @@ from pipeline.surrogates.entries import (
     ModelNotFoundError,
     UnknownConventionError,
 )
+from pipeline.surrogates.listing import list_models
 from pipeline.surrogates.results import Evaluation, Relaxation
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "PropertyModel",
     "Relaxation",
     "UnknownConventionError",
+    "known_entries",
     "list_models",
     "load_potential",
     "load_property_model",
@@ -69,7 +71,7 @@ def load_potential(
     Parameters
     ----------
     name_or_path : str or Path
-        ``CHGNet``, a name of the catalogue, or a folder with ``model.json`` and ``state.pt``.
+        A name of `list_models`, or a folder with ``model.json`` and ``state.pt``.
     device : str
         ``cpu``, ``cuda`` or ``auto`` (CUDA if there is one).
     convention : str, optional

@@ -1,8 +1,8 @@
 """Many crystals in flat arrays: the common currency of evaluators and the batched relaxation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,6 +139,18 @@ def batch_from_structures(structures: Sequence["Structure"]) -> CrystalBatch:
         cells=np.array([s.lattice.matrix for s in structures], np.float64).reshape(-1, 3, 3),
         numbers=np.concatenate([np.array([site.specie.Z for site in s], np.int64) for s in structures]),
         counts=np.array([len(s) for s in structures], np.int64),
+    )
+
+
+def batch_from_rows(rows: Sequence[Mapping[str, Any]]) -> CrystalBatch:
+    """Flat arrays of rows with ``lattice`` (9), ``atomic_numbers`` (n) and ``frac_coords`` (3n), at least one row."""
+    cells = np.array([row["lattice"] for row in rows], np.float64).reshape(-1, 3, 3)
+    fractional = [np.asarray(row["frac_coords"], np.float64).reshape(-1, 3) for row in rows]
+    return CrystalBatch(
+        positions=np.concatenate([f @ cell for f, cell in zip(fractional, cells, strict=True)]),
+        cells=cells,
+        numbers=np.concatenate([np.asarray(row["atomic_numbers"], np.int64) for row in rows]),
+        counts=np.array([len(row["atomic_numbers"]) for row in rows], np.int64),
     )
 
 

@@ -19,10 +19,10 @@ from pipeline.surrogates.entries import (
     ChecksumError,
     Convention,
     LocatedModel,
-    ModelListing,
     ModelNotFoundError,
     UnknownConventionError,
 )
+from pipeline.surrogates.shipped import shipped_entries, shipped_folders
 from pipeline.wording import did_you_mean, quoted, shortened
 
 __all__ = [
@@ -32,14 +32,18 @@ __all__ = [
     "CatalogueEntry",
     "ChecksumError",
     "LocatedModel",
-    "ModelListing",
     "ModelNotFoundError",
     "UnknownConventionError",
-    "list_models",
+    "known_entries",
     "locate",
     "model_digest",
     "resolve_convention",
 ]
+
+
+def known_entries() -> dict[str, CatalogueEntry]:
+    """Models that are known by name: those that come in this package, then the catalogue's."""
+    return {**shipped_entries(), **CATALOGUE}
 
 
 def _sha256(path: Path) -> str:
@@ -50,8 +54,12 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _candidate_folders(name_or_path: str, environ: Mapping[str, str]) -> list[tuple[str, Path]]:
+def _candidate_folders(name_or_path: str | Path, environ: Mapping[str, str]) -> list[tuple[str, Path]]:
     """Where to look, best first: (what it is, folder)."""
+    if isinstance(name_or_path, Path):
+        return [("the path itself", name_or_path)]
+    if name_or_path in (shipped := shipped_folders()):
+        return [("this package", shipped[name_or_path])]
     folders = [("the path itself", Path(name_or_path))]
     if Path(name_or_path).name != name_or_path:
         return folders
@@ -99,8 +107,8 @@ def _not_found(name_or_path: str, tried: list[tuple[str, Path]], environ: Mappin
     if not environ.get("IONSIEVE_DATA") and len(tried) > 1:
         lines.append("  $IONSIEVE_DATA/models: IONSIEVE_DATA is not set")
     unknown = name_or_path not in CATALOGUE
-    known = f"known models: {', '.join(CATALOGUE)}; " if unknown else ""
-    near = did_you_mean(name_or_path, CATALOGUE) if unknown else ""
+    known = f"known models: {', '.join(known_entries())}; " if unknown else ""
+    near = did_you_mean(name_or_path, known_entries()) if unknown else ""
     return ModelNotFoundError(
         f"model {quoted(name_or_path)} not found{near} ({' and '.join(MODEL_FILES)} were looked for); tried\n"
         + "\n".join(lines)
@@ -124,13 +132,14 @@ def _entry_of(name: str, digest: str) -> CatalogueEntry | None:
 def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) -> LocatedModel:
     """Find a model's files and check them against the catalogue.
 
-    Looked up in this order: a path, ``$IONSIEVE_DATA/models/<name>``, the user's cache. CHGNet comes from its
-    Python package. A model that isn't in the catalogue may declare itself (:mod:`pipeline.surrogates.declared`).
+    Looked up in this order: a name of a shipped model (:mod:`pipeline.surrogates.shipped`), a path,
+    ``$IONSIEVE_DATA/models/<name>``, the user's cache. CHGNet comes from its Python package. A model that isn't in the
+    catalogue may declare itself (:mod:`pipeline.surrogates.declared`).
 
     Parameters
     ----------
     name_or_path : str or Path
-        Name in the catalogue, or a folder with ``model.json`` and ``state.pt``.
+        Name of a known model, or a folder with ``model.json`` and ``state.pt``; a Path is no name.
     environ : mapping
         Environment variables.
 
@@ -143,10 +152,9 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
     BadDeclarationError
         A model's ``ionsieve.json`` is damaged.
     """
-    text = str(name_or_path)
-    if text == "CHGNet":
+    if name_or_path == "CHGNet":
         return _locate_chgnet()
-    tried = _candidate_folders(text, environ)
+    tried = _candidate_folders(name_or_path, environ)
     for what, folder in tried:
         files = {file: folder / file for file in MODEL_FILES}
         if not all(os.path.isfile(path) for path in files.values()):  # noqa: PTH113 (no error for a name that is too long)
@@ -157,7 +165,7 @@ def locate(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) ->
             for path in files.values():
                 _checked_digest(entry, path)
         return LocatedModel(entry.name if entry else folder.resolve().name, entry, files, digest, what)
-    raise _not_found(text, tried, environ)
+    raise _not_found(str(name_or_path), tried, environ)
 
 
 def resolve_convention(model: LocatedModel, convention: str | None) -> Convention | None:
@@ -193,18 +201,3 @@ def resolve_convention(model: LocatedModel, convention: str | None) -> Conventio
 def model_digest(name_or_path: str | Path, environ: Mapping[str, str] = os.environ) -> str:
     """SHA-256 of the model's weights file, in hexadecimal, for provenance. Imports no torch."""
     return locate(name_or_path, environ).sha256
-
-
-def list_models(environ: Mapping[str, str] = os.environ) -> list[ModelListing]:
-    """Every known model with the folder or file where it was found, for ``ionsieve models``."""
-    listings = []
-    for entry in CATALOGUE.values():
-        try:
-            found = locate(entry.name, environ)
-        except (ModelNotFoundError, ChecksumError) as error:
-            problem = "not found" if isinstance(error, ModelNotFoundError) else str(error)
-            listings.append(ModelListing(entry, None, problem))
-            continue
-        path = next(iter(found.files.values()))
-        listings.append(ModelListing(entry, path if entry.name == "CHGNet" else path.parent, None))
-    return listings

@@ -116,9 +116,22 @@ class LocatedModel:
 
 @dataclass(frozen=True)
 class ModelListing:
-    """One line of ``ionsieve models``: the entry, where it was found (None if nowhere), and any problem."""
+    """One line of ``ionsieve models``.
 
-    entry: CatalogueEntry
+    Attributes
+    ----------
+    name : str
+        In the catalogue, or what the model calls itself.
+    entry : CatalogueEntry or None
+        None for a model of one's own that says nothing of itself, or is damaged.
+    path : Path or None
+        Folder or file, None where it was not found.
+    problem : str or None
+        What is missing or wrong.
+    """
+
+    name: str
+    entry: CatalogueEntry | None
     path: Path | None
     problem: str | None
 

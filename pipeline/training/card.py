@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.training.curve_figure import FIGURE
 from pipeline.training.errors import ALL
 from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.reading import TrainingData
@@ -13,13 +15,17 @@ from pipeline.training.reading import TrainingData
 Card = dict[str, Any]
 
 
-def data_facts(data: TrainingData) -> dict[str, Any]:
-    """Files with their SHA-256, and what each split holds."""
+def data_facts(data: TrainingData, folder: Path) -> dict[str, Any]:
+    """Files with their SHA-256, those in the model's folder named as seen from there, and what each split holds."""
     return {
-        "files": data.files,
+        "files": {_named_from(folder, file): digest for file, digest in data.files.items()},
         "label_scheme": data.splits.train.scheme,
         "splits": {name: _split_facts(labels, data.elements) for name, labels in data.splits.items()},
     }
+
+
+def _named_from(folder: Path, file: str) -> str:
+    return str(Path(file).relative_to(folder)) if Path(file).is_relative_to(folder) else file
 
 
 def _split_facts(labels: LabelledCrystals, elements: tuple[str, ...]) -> dict[str, Any]:
@@ -82,6 +88,12 @@ def card_page(card: Card) -> str:
         "",
         f"Energies by `matgl.load_model` agree to {card['agreement_with_matgl']['largest']:.1e} eV/atom "
         f"({card['agreement_with_matgl']['crystals']} test crystals).",
+        "",
+        "## Learning curve",
+        "",
+        f"![Errors of training and validation split along the epochs]({FIGURE})",
+        "",
+        "Mean absolute errors after each epoch; those of the training split are taken before each step.",
         "",
         "## Made with",
         "",

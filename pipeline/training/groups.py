@@ -24,15 +24,20 @@ def formula_group(row: Mapping[str, Any]) -> str:
     return str(Composition({symbol: symbols.count(symbol) for symbol in set(symbols)}).reduced_formula)
 
 
-def protostructure_group(row: Mapping[str, Any]) -> str:
-    """Anonymous formula, sites, space group and Wyckoff letters; the reduced formula where there is no symmetry.
+def protostructure(row: Mapping[str, Any]) -> str | None:
+    """Anonymous formula, sites, space group and Wyckoff letters of a row's crystal; None where there is no symmetry.
 
-    Distorted crystals have no symmetry, so that their label would be that of any crystal with as many atoms.
+    Distorted crystals have none, so that their label would be that of any crystal with as many atoms.
     """
     lattice = np.asarray(row["lattice"], np.float64).reshape(3, 3)
     coords = np.asarray(row["frac_coords"], np.float64).reshape(-1, 3)
     try:
         crystal = standardise(lattice, coords, _symbols(row), {}, {})
     except SymmetryError:
-        return formula_group(row)
-    return crystal.frame if crystal.spacegroup_number > 1 else formula_group(row)
+        return None
+    return crystal.frame if crystal.spacegroup_number > 1 else None
+
+
+def protostructure_group(row: Mapping[str, Any]) -> str:
+    """Protostructure of a row's crystal; the reduced formula where there is no symmetry."""
+    return protostructure(row) or formula_group(row)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kernels.neighbors import neighbor_list
-from pipeline.surrogates.batch import CrystalBatch, FloatArray, IntArray
+from pipeline.surrogates.batch import FloatArray, IntArray, batch_from_rows
 from pipeline.training.findings import Findings
 from pipeline.training.groups import formula_group, protostructure_group
 from pipeline.training.labelled import LabelledCrystals
@@ -17,8 +17,6 @@ from pipeline.training.settings import DataSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-# Pseudopotential totals lie within some 30 eV/atom; all-electron totals or Rydbergs of a whole cell do not.
-_LARGEST_ENERGY_PER_ATOM = 100.0
 _SAME_ENERGY = 1e-4
 _LARGEST_ATOMIC_NUMBER = 118
 
@@ -46,7 +44,7 @@ def checked_labels(
     _check_columns(frame, file, settings, findings)
     sound: list[int] = []
     for n, row in enumerate(rows, start=1):
-        trouble = _row_trouble(row, with_stress)
+        trouble = _row_trouble(row, with_stress, settings.largest_energy)
         if trouble is None:
             sound.append(n - 1)
         else:
@@ -90,24 +88,28 @@ def _check_columns(frame: pd.DataFrame, file: str, settings: DataSettings, findi
             findings.add("id", file, int(n) + 1, f"structure_id {frame['structure_id'].iloc[n]!r} occurs twice")
 
 
-def _row_trouble(row: Row, with_stress: bool) -> tuple[str, str] | None:
+def _row_trouble(row: Row, with_stress: bool, largest_energy: float) -> tuple[str, str] | None:
     """Kind and message of what keeps a row from being put into arrays; None if nothing does."""
-    sizes = {"lattice": 9, "atomic_numbers": None, "frac_coords": None, "forces": None}
-    if with_stress:
-        sizes["stress"] = 9
-    missing = [name for name in sizes if row.get(name) is None or np.ndim(row[name]) == 0]
+    more = ("forces", "stress") if with_stress else ("forces",)
+    return crystal_trouble(row, more) or _energy_trouble(row, len(row["atomic_numbers"]), largest_energy)
+
+
+def crystal_trouble(row: Row, more: tuple[str, ...] = ()) -> tuple[str, str] | None:
+    """Kind and message of what is wrong with a row's crystal, and with ``forces`` and ``stress`` where named."""
+    names = ("lattice", "atomic_numbers", "frac_coords", *more)
+    missing = [name for name in names if row.get(name) is None or np.ndim(row[name]) == 0]
     if missing:
         return "missing", f"{', '.join(missing)} missing"
     n = len(row["atomic_numbers"])
-    sizes |= {"atomic_numbers": n, "frac_coords": 3 * n, "forces": 3 * n}
+    sizes = {"lattice": 9, "atomic_numbers": n, "frac_coords": 3 * n, "forces": 3 * n, "stress": 9}
     wrong = [
-        f"{name} has {len(row[name])} numbers instead of {size}"
-        for name, size in sizes.items()
-        if len(row[name]) != size
+        f"{name} has {len(row[name])} numbers instead of {sizes[name]}"
+        for name in names
+        if len(row[name]) != sizes[name]
     ]
     if wrong or n == 0:
         return "shape", "; ".join(wrong) or "has no atoms"
-    nans = [name for name in sizes if not np.isfinite(np.asarray(row[name], float)).all()]
+    nans = [name for name in names if not np.isfinite(np.asarray(row[name], float)).all()]
     if nans:
         return "NaN", f"{', '.join(nans)} not finite"
     numbers = np.asarray(row["atomic_numbers"])
@@ -119,10 +121,10 @@ def _row_trouble(row: Row, with_stress: bool) -> tuple[str, str] | None:
     volume = abs(float(np.linalg.det(np.asarray(row["lattice"], float).reshape(3, 3))))
     if volume < 0.1 * n:
         return "cell", f"{n} atoms in a cell of {volume:.3g} Å3"
-    return _energy_trouble(row, n)
+    return None
 
 
-def _energy_trouble(row: Row, n: int) -> tuple[str, str] | None:
+def _energy_trouble(row: Row, n: int, largest: float) -> tuple[str, str] | None:
     total, per_atom = row.get("energy"), row.get("energy_per_atom")
     given = [float(e) for e in (total, None if per_atom is None else n * float(per_atom)) if e is not None]
     given = [e for e in given if not np.isnan(e)]
@@ -130,9 +132,9 @@ def _energy_trouble(row: Row, n: int) -> tuple[str, str] | None:
         return "energy missing", "energy missing or not finite"
     if max(given) - min(given) > _SAME_ENERGY * n:
         return "energy twice", f"energy is {total:g} eV, but energy_per_atom times {n} atoms {given[1]:g} eV"
-    if abs(given[0]) > _LARGEST_ENERGY_PER_ATOM * n:
+    if abs(given[0]) > largest * n:
         return "energy", (
-            f"{given[0] / n:.6g} eV/atom is no pseudopotential energy (at most {_LARGEST_ENERGY_PER_ATOM:g}); "
+            f"{given[0] / n:.6g} eV/atom is no pseudopotential energy (at most data.largest_energy = {largest:g}); "
             "is it in another unit, or an all-electron total?"
         )
     return None
@@ -141,18 +143,10 @@ def _energy_trouble(row: Row, n: int) -> tuple[str, str] | None:
 def _arrays(
     rows: list[Row], indices: list[int], file: str, settings: DataSettings, with_stress: bool
 ) -> LabelledCrystals:
-    counts = np.array([len(row["atomic_numbers"]) for row in rows], np.int64)
-    cells = np.array([row["lattice"] for row in rows], np.float64).reshape(-1, 3, 3)
-    fractional = [np.asarray(row["frac_coords"], np.float64).reshape(-1, 3) for row in rows]
-    crystals = CrystalBatch(
-        positions=np.concatenate([f @ cell for f, cell in zip(fractional, cells, strict=True)]),
-        cells=cells,
-        numbers=np.concatenate([np.asarray(row["atomic_numbers"], np.int64) for row in rows]),
-        counts=counts,
-    )
+    crystals = batch_from_rows(rows)
     energies = [
         row["energy_per_atom"] * n if row.get("energy") is None or np.isnan(row["energy"]) else row["energy"]
-        for row, n in zip(rows, counts, strict=True)
+        for row, n in zip(rows, crystals.counts, strict=True)
     ]
     grouped: dict[str, Callable[[Row], str]] = {
         "group": lambda row: str(row.get("group")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from pipeline.columns.column import Column
 from pipeline.surrogates.batch import CrystalBatch, FloatArray, IntArray
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 LABEL_METADATA_KEY = b"ionsieve_labels"
 
@@ -132,6 +136,16 @@ class LabelledCrystals:
                 known[key] = Composition(amounts_of).reduced_formula
             found.append(known[key])
         return tuple(found)
+
+    def structures(self) -> list[Structure]:
+        """(B,) the crystals."""
+        from pymatgen.core import Element, Lattice, Structure
+
+        def structure(part: CrystalBatch) -> Structure:
+            species = [Element.from_Z(int(z)) for z in part.numbers]
+            return Structure(Lattice(part.cells[0]), species, part.positions, coords_are_cartesian=True)
+
+        return [structure(self.crystals.part(b, b + 1)) for b in range(len(self))]
 
     def digest(self) -> str:
         """SHA-256 of everything a model learns from, in order."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.training.baseline import check_energies
 from pipeline.training.findings import Findings
@@ -15,6 +16,9 @@ from pipeline.training.read_ase import read_ase_database, read_extxyz
 from pipeline.training.read_parquet import read_parquet
 from pipeline.training.settings import DataSettings
 from pipeline.training.splits import SPLITS, Splits, check_leaks, rows_of_elements, split_by_group
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _READERS = {
     ".parquet": read_parquet,
@@ -66,15 +70,19 @@ def read_training_data(settings: DataSettings, elements: Sequence[str] | None = 
     return TrainingData(splits, known, {file: _sha256(Path(file)) for files in given.values() for file in files})
 
 
+def read_rows(path: Path, findings: Findings) -> pd.DataFrame | None:
+    """Rows of a file in the format of its ending; None, with the reason in ``findings``, if it can't be read."""
+    reader = _READERS.get(path.suffix)
+    if reader is None:
+        findings.add("kind", str(path), None, f"is none of {', '.join(_READERS)}")
+        return None
+    return reader(path, findings)
+
+
 def _read_all(files: Sequence[str], settings: DataSettings, findings: Findings) -> list[LabelledCrystals]:
     found = []
     for file in files:
-        path = Path(file)
-        reader = _READERS.get(path.suffix)
-        if reader is None:
-            findings.add("kind", file, None, f"is none of {', '.join(_READERS)}")
-            continue
-        frame = reader(path, findings)
+        frame = read_rows(Path(file), findings)
         labels = None if frame is None else checked_labels(frame, file, settings, findings)
         if labels is not None:
             found.append(labels)

@@ -60,6 +60,13 @@ class DataSettings(Settings):
         10, ge=1, le=1_000_000, description="training crystals that every element needs"
     )
     shortest_distance: float = Field(0.5, gt=0.0, le=3.0, description="atoms may not be nearer than this, Å")
+    largest_energy: float = Field(
+        100.0,
+        gt=0.0,
+        le=1e5,
+        description="eV/atom: more is in another unit, or an all-electron total; pseudopotentials of Quantum ESPRESSO "
+        "may need more",
+    )
     largest_force: float = Field(100.0, gt=0.0, le=1e4, description="of one atom, eV/Å")
     largest_stress: float = Field(300.0, gt=0.0, le=1e5, description="largest component, GPa")
     largest_force_sum: float = Field(

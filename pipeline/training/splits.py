@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.surrogates.batch import IntArray
 from pipeline.training.findings import Findings
-from pipeline.training.groups import protostructure_group
+from pipeline.training.groups import protostructure
 from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.settings import SplitShares
 
@@ -137,8 +137,7 @@ def _prototypes(labels: LabelledCrystals) -> list[str | None]:
             "frac_coords": part.positions @ np.linalg.inv(part.cells[0]),
             "atomic_numbers": part.numbers,
         }
-        group = protostructure_group(row)
-        found.append(group if "_" in group else None)
+        found.append(protostructure(row))
     return found
 
 
