@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import tomllib
@@ -101,3 +102,8 @@ def test_reading_a_config_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_campaign_speaks_of_stages_that_are_yet_to_come() -> None:
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        assert not re.search(r"not built yet|do(es)? not exist yet", path.read_text(encoding="utf-8")), path.name
