@@ -26,10 +26,11 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """Bad configuration or data; holds every problem found, not only the first."""
+    """Bad configuration or data; holds every problem found, not only the first, and advice for them all."""
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], advice: str = "") -> None:
         self.problems = problems
+        self.advice = advice
         super().__init__("\n".join(str(p) for p in problems))
 
 

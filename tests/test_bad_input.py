@@ -188,3 +188,25 @@ def test_views_of_a_damaged_run_folder(tmp_path: Path, name: str) -> None:
         done = invoke(*view)
         assert done.exit_code == 2, view
         assert isinstance(done.exception, SystemExit)
+
+
+def test_missing_data_end_with_where_they_come_from_and_what_does_without() -> None:
+    halides = Path(__file__).parents[1] / "configs" / "halides.yaml"
+    done = invoke("run", halides)
+    assert done.exit_code == 2
+    assert "'data/materials_project/phases.csv.gz' is neither beside the config nor in $IONSIEVE_DATA" in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("docs/data.md says where data and models come from. Without outside data: configs/quick")
+    assert "aflow" in last
+    assert "mp_api" in last
+    assert done.stderr.count("docs/data.md") == 1
+    assert "ionsieve models" not in done.stderr
+
+
+def test_a_path_of_ones_own_that_is_missing_gets_no_advice_on_outside_data(tmp_path: Path) -> None:
+    config = write_campaign(tmp_path)
+    config.write_text(config.read_text().replace("path: crystals", "path: cristals"))
+    done = invoke("validate", config)
+    assert done.exit_code == 2
+    assert "'cristals' is neither beside the config" in done.stderr
+    assert "docs/data.md" not in done.stderr

@@ -26,6 +26,12 @@ from workflows.phase_cache import (
 
 OBSERVED = "data/materials_project/structures_observed.parquet"
 
+ADVICE = (
+    "docs/data.md says where data and models come from. Without outside data: configs/quickstart.yaml, or "
+    "candidates.prototypes.source: aflow, reference.source: prototypes and potential.model: CHGNet; both sources may "
+    "also be mp_api, with your key of the Materials Project"
+)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -101,7 +107,7 @@ def find_inputs(
     if not problems:
         problems += [Problem(where, text) for text in scheme_conflicts(campaign, environ)]
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(problems, ADVICE if any(_is_outside_data(problem) for problem in problems) else "")
     fetched: dict[str, Any] = {}
     fetched_structures: dict[str, Any] = {}
     # Last, so that a mistake elsewhere costs no requests.
@@ -177,6 +183,12 @@ def _unreadable_data(
     return problems
 
 
+def _is_outside_data(problem: Problem) -> bool:
+    """Whether a file of the layout in docs/data.md is missing, or a model that has to be fetched."""
+    missing = "'data/" in problem.message and "is neither beside the config" in problem.message
+    return missing or ("set IONSIEVE_DATA" in problem.message and "did you mean" not in problem.message)
+
+
 def _data(environ: Mapping[str, str]) -> str:
     folder = environ.get("IONSIEVE_DATA")
-    return f"$IONSIEVE_DATA ({folder})" if folder else "$IONSIEVE_DATA, which is not set; see `ionsieve models`"
+    return f"$IONSIEVE_DATA ({folder})" if folder else "$IONSIEVE_DATA, which is not set"

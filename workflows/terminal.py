@@ -103,6 +103,8 @@ def clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except ConfigError as error:
             complain([str(problem) for problem in error.problems])
+            if error.advice:
+                terminal(stderr=True).print(error.advice, highlight=False, markup=False, soft_wrap=True)
             raise typer.Exit(EXIT_BAD_INPUT) from None
         except RunStoppedError as error:
             stopped(str(error))
