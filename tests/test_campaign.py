@@ -131,7 +131,8 @@ def test_nothing_passes_and_the_run_still_ends(undisturbed: Path) -> None:
     done = ionsieve(folder, "run", config)
     assert done.returncode == 0, done.stderr
     assert "dashboard: http://127.0.0.1:" in done.stdout
-    assert done.stdout.splitlines()[-1] == "next: ionsieve report runs/tiny, ionsieve top runs/tiny"
+    assert done.stdout.splitlines()[-1] == "next: ionsieve report runs/tiny, ionsieve status runs/tiny"
+    assert "structures/" not in done.stdout
     assert len(ranked(undisturbed)) == 0
     assert not list((undisturbed / "structures").glob("*.cif"))
     assert ionsieve(folder, "top", undisturbed).returncode == 0

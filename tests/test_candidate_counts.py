@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.campaigns import ionsieve, write_campaign
-from workflows.candidate_counts import counts_in_words, none_passes
+from workflows.candidate_counts import counts_in_words, none_passes, uncharged_in_words
 from workflows.plan_view import time_in_words
 
 COUNTS = {
@@ -26,6 +26,11 @@ def test_noughts_are_left_out_and_faulty_crystals_told() -> None:
     lines = counts_in_words({**COUNTS, "prototypes_without_oxidation_states": 2, "prototypes_element_wise": 1})
     assert lines[1] == "of these without oxidation states that balance their charge, or with several: 2"
     assert lines[2] == "of these with an element too large to be substituted by orbit: 1"
+
+
+def test_crystals_without_charges_are_named() -> None:
+    assert uncharged_in_words(["Li2YCl6 (faulty.cif)"]).startswith("without oxidation states: Li2YCl6 (faulty.cif); ")
+    assert "x7 and 3 more;" in uncharged_in_words([f"x{i}" for i in range(11)])
 
 
 def test_what_leaves_nothing_is_named_with_its_remedy() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from pipeline.wording import MOST
 
 LISTED_AT_MOST = 20_000
 """Raw assignments up to which a check of a campaign lists them all, in a few seconds."""
@@ -26,6 +28,12 @@ def counts_in_words(counts: Mapping[str, int]) -> list[str]:
     if whole := counts["prototypes_element_wise"]:
         lines.insert(-2, f"of these with an element too large to be substituted by orbit: {whole:,}")
     return lines
+
+
+def uncharged_in_words(names: Sequence[str]) -> str:
+    """Name the crystals, screened as they are, that have no oxidation states."""
+    more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+    return f"without oxidation states: {', '.join(names[:MOST])}{more}; whose charge nothing balances will be suspect"
 
 
 def none_passes(entered: int, rejected_by: Mapping[str, int]) -> str:

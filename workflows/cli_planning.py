@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,6 +24,10 @@ from workflows.terminal import (
     on_workers,
     terminal,
 )
+
+if TYPE_CHECKING:
+    from pipeline.config import Campaign
+    from pipeline.reference.prototype_library import PrototypeLibrary
 
 
 @app.command()
@@ -53,9 +58,6 @@ def validate(config: ConfigFile) -> None:
 
     Example: ionsieve validate configs/halides.yaml
     """
-    from pipeline.stages import candidates
-    from pipeline.stages.candidate_sample import cheap_gate_counts
-    from workflows.candidate_counts import LISTED_AT_MOST, counts_in_words, none_passes
     from workflows.library import prototype_library
     from workflows.preflight import find_inputs
 
@@ -69,9 +71,26 @@ def validate(config: ConfigFile) -> None:
         say(note)
     campaign = inputs.campaign
     _, library = prototype_library(inputs, None, say)
+    _tell_candidates(campaign, library, config, say)
+    steps = ", ".join(stage.step for stage in campaign.stages)
+    chosen = campaign.candidates
+    way = "crystals as they are" if chosen.substitution == "none" else f"{chosen.substitution} by {chosen.by}"
+    say(f"{config} is valid; {way}, then {steps}")
+
+
+def _tell_candidates(campaign: Campaign, library: PrototypeLibrary, config: Path, say: Callable[[str], None]) -> None:
+    """Count candidates; ConfigError when none fits, or, where they are few, when the cheap gates leave none."""
+    from pipeline.stages import candidates
+    from pipeline.stages.candidate_sample import cheap_gate_counts
+    from workflows.candidate_counts import LISTED_AT_MOST, counts_in_words, none_passes, uncharged_in_words
+
     counts = candidates.count(campaign.candidates, library)
     for line in counts_in_words(counts):
         say(line)
+    if campaign.candidates.substitution == "none":
+        names = [f"{p.formula} ({p.source_id})" for p in library if not p.has_charges]
+        if names:
+            say(uncharged_in_words(names))
     entered, passed, rejected_by = counts["candidates"], counts["candidates"], Counter[str]()
     if counts["raw_assignments"] <= LISTED_AT_MOST:
         rejected_by = cheap_gate_counts(campaign.candidates, library, campaign.mobile_ions)
@@ -79,8 +98,6 @@ def validate(config: ConfigFile) -> None:
         say(f"candidates that pass the cheap gates: {passed:,}")
     if not passed:
         raise ConfigError([Problem(str(config), f"candidates: {none_passes(entered, rejected_by)}")])
-    steps = ", ".join(stage.step for stage in campaign.stages)
-    say(f"{config} is valid; {campaign.candidates.substitution} by {campaign.candidates.by}, then {steps}")
 
 
 class Substitution(StrEnum):
