@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import LocalCluster
 from typer.testing import CliRunner
@@ -15,6 +16,8 @@ from workflows.batch_cluster import JobsFailError
 from workflows.batch_jobs import MissingExtraError
 from workflows.cli import app
 from workflows.cluster import ClusterError, connect, log_folder, scheduler_rules
+from workflows.files import RunStoppedError
+from workflows.local_workers import STARTS
 from workflows.status import read_status
 
 
@@ -74,3 +77,30 @@ def test_last_words_are_of_the_newest_log(tmp_path: Path) -> None:
     assert batch_cluster._last_words(tmp_path) == ""
     (tmp_path / "job-1.log").write_text("a\n\nb\nmodule: not found\nc\n")
     assert batch_cluster._last_words(tmp_path).endswith("job-1.log, ends with: b | module: not found | c")
+
+
+KILL_ONCE = """
+import os, signal
+from pathlib import Path
+
+def dask_setup(worker):
+    for number in range({times}):
+        try:
+            Path("{folder}", str(number)).touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("times", [1, STARTS])
+def test_a_worker_killed_while_it_starts(times: int, tmp_path: Path) -> None:
+    preload = tmp_path / "kill_once.py"
+    preload.write_text(KILL_ONCE.format(folder=tmp_path, times=times))
+    with dask.config.set({"distributed.worker.preload": [str(preload)]}):
+        if times < STARTS:
+            with connect(ClusterSettings(workers=1)) as client:
+                assert client.submit(lambda: 5).result(timeout=60) == 5
+        else:
+            with pytest.raises(RunStoppedError, match="ended while it started"), connect(ClusterSettings(workers=1)):
+                pass

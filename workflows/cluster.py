@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dask
-import psutil
-from distributed import Client, LocalCluster, Security
-from distributed.core import Status
+from distributed import Client, Security
 
 from pipeline.cluster_settings import BATCH_KINDS, ClusterSettings, TlsSettings
-from workflows.batch_jobs import MissingExtraError, job_groups, job_options
+from workflows.batch_jobs import job_groups, job_options
 from workflows.files import RunError
-from workflows.gpu_workers import GPU
+from workflows.local_workers import LOOPBACK, workers_here
 
-KEEP_SECONDS = 3.0
-"""How often the number of local workers is looked at."""
 SAY_SECONDS = 60.0
 """How often a user who waits for workers hears what the queue says."""
-
-_LOOPBACK = "127.0.0.1"
 
 Say = Callable[[str], None]
 
@@ -61,21 +52,6 @@ def scheduler_rules(kind: str) -> dict[str, Any]:
         # Where jobs are killed for reasons of their own, a task may see several workers die before it is blamed.
         "distributed.scheduler.allowed-failures": 5 if kind in BATCH_KINDS else 2,
     }
-
-
-def worker_count(settings: ClusterSettings) -> int:
-    """Local worker processes: as configured, else one for each core this process may use."""
-    return settings.workers or max(1, len(os.sched_getaffinity(0)) // settings.threads_per_worker)
-
-
-def memory_of_worker(settings: ClusterSettings, workers: int) -> str:
-    """Memory limit of a local worker.
-
-    By default nine tenths of the memory, shared by the workers: the rest is room for the client and the system.
-    """
-    if settings.memory_limit != "auto":
-        return settings.memory_limit
-    return str(int(psutil.virtual_memory().total * 0.9 / workers))
 
 
 def log_folder(settings: ClusterSettings, run_folder: Path) -> Path:
@@ -149,7 +125,7 @@ def connect(
             with _jobs(settings, name, log_folder(settings, run_folder or Path()), say) as client:
                 yield client
         else:
-            with _workers_here(settings) as client:
+            with workers_here(settings, _secured(settings.tls)) as client:
                 yield client
 
 
@@ -164,39 +140,6 @@ def _client_of(settings: ClusterSettings) -> Iterator[Client]:
 
 
 @contextmanager
-def _workers_here(settings: ClusterSettings) -> Iterator[Client]:
-    """Worker processes on this machine; its scheduler and dashboard are open to no other."""
-    logging.getLogger("distributed.shuffle").setLevel(logging.ERROR)
-    workers = settings.workers if settings.kind == "cuda" else worker_count(settings)
-    options: dict[str, Any] = {
-        "n_workers": workers,
-        "threads_per_worker": 1,
-        "processes": True,
-        "host": _LOOPBACK,
-        "dashboard_address": f"{_LOOPBACK}:0",
-        "silence_logs": logging.ERROR,
-        **_secured(settings.tls),
-    }
-    if settings.kind == "cuda":
-        cluster = _cuda_cluster()(**options, memory_limit=settings.memory_limit, resources={GPU: 1})
-        workers = len(cluster.worker_spec)
-    else:
-        cluster = LocalCluster(**options, memory_limit=memory_of_worker(settings, workers or 1))
-    with _closed_in_the_end(cluster), _kept_at(cluster, workers or 1), Client(cluster) as client:
-        yield client
-
-
-def _cuda_cluster() -> type[LocalCluster]:
-    try:
-        from dask_cuda import LocalCUDACluster
-    except ImportError as error:
-        raise MissingExtraError(
-            f"cluster.kind: cuda needs dask-cuda, which can't be imported ({error}); pip install 'ionsieve[cuda]'"
-        ) from None
-    return LocalCUDACluster  # type: ignore[no-any-return]
-
-
-@contextmanager
 def _jobs(settings: ClusterSettings, name: str, logs: Path, say: Say) -> Iterator[Client]:
     """Jobs of a batch system, and a scheduler in this process that they find."""
     from workflows.batch_cluster import BatchCluster
@@ -208,7 +151,7 @@ def _jobs(settings: ClusterSettings, name: str, logs: Path, say: Say) -> Iterato
         **_secured(settings.tls),
         "interface": settings.scheduler_interface or settings.interface,
         "port": settings.scheduler_port or 0,
-        "dashboard_address": f"{_LOOPBACK}:0",
+        "dashboard_address": f"{LOOPBACK}:0",
     }
     with (
         BatchCluster(
@@ -257,42 +200,3 @@ def _security(tls: TlsSettings | None) -> Security | None:
 
 def _secured(tls: TlsSettings | None) -> dict[str, Any]:
     return {} if tls is None else {"security": _security(tls), "protocol": "tls://"}
-
-
-@contextmanager
-def _closed_in_the_end(cluster: LocalCluster) -> Iterator[LocalCluster]:
-    """Close a cluster; a worker that does not end in time (a busy machine) ends with this process, and fails no run."""
-    try:
-        yield cluster
-    finally:
-        logging.getLogger("tornado.application").setLevel(logging.CRITICAL + 1)
-        with suppress(TimeoutError):
-            cluster.close()
-
-
-@contextmanager
-def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
-    """Start workers anew whose nanny gave up.
-
-    A worker that dies while it starts (it may get a poisoned task before its nanny has heard of it) makes the nanny
-    close instead of restarting it, and Dask then goes on without: with one worker, a run would wait for ever.
-    """
-    ended = threading.Event()
-
-    async def forget_closed() -> None:
-        for name, nanny in list(cluster.workers.items()):
-            if nanny.status in (Status.closed, Status.failed):
-                del cluster.workers[name]
-
-    def keep() -> None:
-        while not ended.wait(KEEP_SECONDS):
-            cluster.sync(forget_closed)
-            cluster.scale(workers)
-
-    keeper = threading.Thread(target=keep, name="ionsieve-workers", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        keeper.join()

@@ -9,7 +9,8 @@ from pathlib import Path
 from pipeline.cluster_settings import BATCH_KINDS, ClusterSettings
 from pipeline.config import Campaign
 from workflows.batch_jobs import JobGroup, job_class, job_groups, job_options, job_script
-from workflows.cluster import log_folder, memory_of_worker, worker_count, worker_environment
+from workflows.cluster import log_folder, worker_environment
+from workflows.local_workers import memory_of_worker, worker_count
 
 
 def what_would_start(campaign: Campaign, settings: ClusterSettings, run_folder: Path) -> str:

@@ -24,9 +24,10 @@ from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.settings import DynamicsStageSettings, StageSettings
 from pipeline.stages import candidates
 from pipeline.stages.candidate_sample import CandidateSample, sample_candidates
-from workflows.cluster import connect, worker_count
+from workflows.cluster import connect
 from workflows.files import digest_of
 from workflows.identity import Digests
+from workflows.local_workers import worker_count
 from workflows.preflight import Inputs
 from workflows.progress import ProgressView
 from workflows.provenance import arithmetic_facts
