@@ -66,13 +66,13 @@ def _finite(value: Any) -> Any:
 def marks(row: dict[str, Any]) -> str:
     """Words for a row: shortlisted, control, known, suspect, duplicate."""
     words = []
-    if _true(row.get("shortlisted")):
+    if is_true(row.get("shortlisted")):
         words.append("shortlist")
-    if _true(row.get("is_parent")):
+    if is_true(row.get("is_parent")):
         words.append("parent")
-    if _true(row.get("is_known")):
+    if is_true(row.get("is_known")):
         words.append("known")
-    if _true(row.get("suspect")):
+    if is_true(row.get("suspect")):
         words.append("suspect")
     duplicate = row.get("duplicate_of")
     if isinstance(duplicate, str) and duplicate:
@@ -80,7 +80,8 @@ def marks(row: dict[str, Any]) -> str:
     return " ".join(words)
 
 
-def _true(value: Any) -> bool:
+def is_true(value: Any) -> bool:
+    """Tell whether a cell of a table that was read is true; an empty one is not."""
     return value is True or str(value) == "True"
 
 

@@ -15,8 +15,21 @@ PRACTICALITY: tuple[Column, ...] = (
         "price of the elements; NaN when one has no price",
         (0.0, 1e9),
     ),
-    Column("is_known", "bool", "", "practicality", "the composition is among the experimentally observed ones"),
-    Column("in_database", "bool", "", "practicality", "the composition has any computed entry in the reference table"),
+    Column(
+        "is_known",
+        "bool",
+        "",
+        "practicality",
+        "the composition is among the experimentally observed ones; empty: not listed, and without a list of observed "
+        "compositions not checked",
+    ),
+    Column(
+        "in_database",
+        "bool",
+        "",
+        "practicality",
+        "the composition has any computed entry in the reference table; empty: the hull is the campaign's own",
+    ),
     *status_columns("practicality"),
 )
 

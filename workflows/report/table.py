@@ -47,17 +47,18 @@ def shown_columns(ranked: Ranked, campaign: Campaign) -> list[str]:
     return [name for name in wanted if name in _ALWAYS_SHOWN or ranked.has(name)]
 
 
-def table_block(ranked: Ranked, campaign: Campaign, sections: dict[int, str]) -> dict[str, Any]:
+def table_block(ranked: Ranked, campaign: Campaign, sections: dict[int, str], unlisted: dict[str, str]) -> dict[str, Any]:
     """The table as the page's script reads it: columns, and rows as the text of the CSV.
 
-    ``sections`` gives for a position in the table the anchor of that candidate's section.
+    ``sections`` gives for a position in the table the anchor of that candidate's section, ``unlisted`` for a column
+    what an empty cell of it means.
     """
     positions = rows_in_table(ranked)
     shown = shown_columns(ranked, campaign)
     text = ranked.text.loc[positions]
     names = list(text.columns)
     return {
-        "columns": [_column(name, name in shown) for name in names],
+        "columns": [{**_column(name, name in shown), "empty": unlisted.get(name, "")} for name in names],
         "order": [names.index(name) for name in shown],
         "rows": text.to_numpy().tolist(),
         "kinds": ranked.kinds[positions].tolist(),

@@ -21,7 +21,8 @@ function rounded(j, i) {
   const column = tableBlock.columns[j];
   if (text === "True") return "yes";
   if (text === "False") return "no";
-  if (!column.float || text === "") return text;
+  if (text === "") return column.empty;
+  if (!column.float) return text;
   const value = numbers[j][i];
   if (!Number.isFinite(value)) return text;
   const size = Math.abs(value);
