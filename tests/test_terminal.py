@@ -25,9 +25,11 @@ from typer.testing import CliRunner
 from pipeline.atomic_files import write_json
 from scripts.synthetic_run import write_run
 from workflows import views
+from pipeline.config import ConfigError
 from workflows.cli import app
 from workflows.files import RunError, RunStoppedError
 from workflows.lock import RunLock
+from workflows.run_folders import check_run_folder
 from workflows.status import read_status, seconds_left, status_view
 from workflows.terminal import clear_errors
 from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table
@@ -168,6 +170,44 @@ def test_csv_of_status_accounts_for_every_row(run: Path) -> None:
     for _, rows in table.groupby("step", sort=False):
         assert rows["entered"].iloc[0] == rows["passed"].iloc[0] + rows["rejected"].sum()
     assert json.loads(output("status", run, "--json"))["running"] is False
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status RUN",
+        "top RUN",
+        "show RUN 1",
+        "compare RUN RUN",
+        "compare THERE RUN",
+        "pick RUN 1 --why x",
+        "report RUN",
+        "export RUN",
+        "dft collect RUN",
+    ],
+)
+def test_every_command_says_alike_that_there_is_no_such_run(run: Path, tmp_path: Path, words: str) -> None:
+    there = tmp_path / "there"
+    (there / "stages").mkdir(parents=True)
+    (tmp_path / "crystals").mkdir()
+    if words.startswith("compare THERE"):
+        there = run
+    for wrong, what in (("nope", "no such run folder"), ("crystals", "is no run folder")):
+        missing = tmp_path / wrong
+        named = {"RUN": str(missing), "THERE": str(there)}
+        done = CliRunner().invoke(app, [named.get(word, word) for word in words.split()])
+        assert done.exit_code == 2
+        assert f"{missing}: {what}; there are: {tmp_path / 'there'}\n" in done.stderr
+
+
+def test_the_folder_of_the_runs_is_told_from_a_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["top", str(run.parent)])
+    assert f"{run.parent}: is no run folder; there are: {run}\n" in done.stderr
+    with pytest.raises(ConfigError, match="there is none nearby; `ionsieve run` makes one"):
+        check_run_folder(tmp_path / "nope")
 
 
 def test_json_and_csv_exclude_each_other(run: Path) -> None:

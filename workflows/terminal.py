@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from pipeline.atomic_files import is_storage_trouble
 from pipeline.config import Campaign, ConfigError, Problem
 from workflows.files import RunError, RunStoppedError
+from workflows.run_folders import check_run_folder
 
 _ORDER = (
     "init",
@@ -51,7 +52,24 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(help="campaign file (YAML)", show_default=False)]
-RunPath = Annotated[Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False)]
+
+
+def _existing_run(path: Path) -> Path:
+    """The run folder that an argument names; exit code 2 where there is none, before the command does anything."""
+    try:
+        check_run_folder(path)
+    except ConfigError as error:
+        complain([str(problem) for problem in error.problems])
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    return path
+
+
+RunPath = Annotated[
+    Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False, callback=_existing_run)
+]
+OtherRunPath = Annotated[
+    Path, typer.Argument(help="the run folder beside it", show_default=False, callback=_existing_run)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV, numbers in full")]
 
