@@ -111,11 +111,10 @@ def test_answers_without_models_and_in_less_than_two_seconds(run: Path, words: s
 @pytest.mark.parametrize("width", [50, 80, 100, 130])
 def test_no_column_is_cut_off_on_a_terminal(run: Path, width: int) -> None:
     ranked = views.read_ranked(run)
-    ids, formulas = ranked["candidate_id"].head(30), ranked["formula_pretty"].head(30)
     text = on_a_terminal(ranked_table(ranked, 30, width), width)
-    for candidate, formula in zip(ids, formulas, strict=True):
-        assert re.search(rf"{formula} .*{candidate}( |$)", text, flags=re.M)
-    found = views.everything_about(run, ids[0])
+    for rank, formula in enumerate(ranked["formula_pretty"].head(30), 1):
+        assert re.search(rf"^ *{rank}  {formula} ", text, flags=re.M)
+    found = views.everything_about(run, ranked["candidate_id"][0])
     for shown in (
         text,
         on_a_terminal(funnel_view(views.read_steps(run)), width),
@@ -123,12 +122,26 @@ def test_no_column_is_cut_off_on_a_terminal(run: Path, width: int) -> None:
     ):
         assert "…" not in shown
         assert max(map(len, shown.splitlines())) <= width
+    assert "widen the terminal, or --csv" in text or width == 130
     if width == 80:
-        assert all(title in text for title in ("E hull", "score", "marks"))
+        assert all(title in text for title in ("E hull", "score", "front", "red.", "ox.", "barrier", "cost", "density"))
+        assert re.search("columns left out: .*candidate", text)
+    if width == 130:
+        assert all(re.search(rf" {candidate}( |$)", text, flags=re.M) for candidate in ranked["candidate_id"].head(30))
 
 
-def test_an_id_longer_than_the_terminal_is_folded_not_cut(run: Path) -> None:
-    ranked = views.read_ranked(run).head(1).assign(candidate_id="A" * 70)
+def test_the_funnel_breaks_no_name_on_a_small_terminal(run: Path) -> None:
+    steps = views.read_steps(run)
+    steps[0] = {**steps[0], "gates": "mobile_ion_fraction >= 0.1, electronegativity_order, require_mobile_ion"}
+    steps.insert(1, {**steps[0], "step": "competing_phases", "gates": "", "rejected_by": {"failed": 18}})
+    text = on_a_terminal(funnel_view(steps), 80)
+    names = ("mobile_ion_fraction", "electronegativity_order", "competing_phases", "energy_above_hull", "practicality")
+    assert all(name in text for name in names)
+    assert "electronegativity_order" in on_a_terminal(funnel_view(steps), 130).splitlines()[1]
+
+
+def test_a_formula_longer_than_the_terminal_is_folded_not_cut(run: Path) -> None:
+    ranked = views.read_ranked(run).head(1).assign(formula_pretty="A" * 70)
     assert on_a_terminal(ranked_table(ranked, 1, 60), 60).count("A") == 70
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -39,8 +39,8 @@ _RANKED = (
     _Shown("bulk_modulus", "bulk mod.\n/GPa", ".0f", 8),
     _Shown("cost_per_kg", "cost\n/USD/kg", ".0f", 7),
     _Shown("density", "density\n/g/cm3", ".2f", 8),
-    _Shown("candidate_id", "candidate", "", 0),
-    _Shown("marks", "marks", "", 1),
+    _Shown("candidate_id", "candidate", "", 12),
+    _Shown("marks", "marks", "", 11),
 )
 _GAP = 2
 _UNBOUNDED = 1_000_000
@@ -70,8 +70,9 @@ def plain_table(columns: Iterable[tuple[str, Literal["left", "right"]]]) -> Tabl
 def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> Table:
     """The first rows as a table: units in the header, marks in the last column.
 
-    Columns give way, the least important ones first, until the table fits into ``width`` characters; rank, formula
-    and candidate_id always stay. All are shown when there is no width.
+    Columns give way until the table fits into ``width`` characters, candidate_id (`ionsieve show` takes the rank too)
+    and marks first; rank and formula always stay. Those that are left out are named below the table. All are shown
+    when there is no width.
     """
     rows = [{**row, "marks": marks(row)} for row in ranked.head(count).to_dict("records")]
     cells = {
@@ -85,8 +86,9 @@ def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> 
         needed = sum(longest[s] + _GAP for s in (*kept, shown)) - _GAP
         if width is None or shown.gives_way == 0 or needed <= width:
             kept.append(shown)
+    left_out = [shown for shown in cells if shown not in kept]
     kept = [shown for shown in _RANKED if shown in kept]
-    table = Table(header_style="bold", pad_edge=False, box=None)
+    table = Table(header_style="bold", pad_edge=False, box=None, caption=_caption(left_out), caption_justify="left")
     for shown in kept:
         folds = not shown.form and width is not None  # where even the least table is too wide
         right: Literal["left", "right"] = "right" if shown.form else "left"
@@ -94,6 +96,13 @@ def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> 
     for texts in zip(*(cells[shown] for shown in kept), strict=True):
         table.add_row(*map(as_text, texts))
     return table
+
+
+def _caption(left_out: list[_Shown]) -> str | None:
+    if not left_out:
+        return None
+    titles = ", ".join(shown.title.partition("\n")[0] for shown in left_out)
+    return f"columns left out: {titles}; widen the terminal, or --csv"
 
 
 def _cell(value: Any, form: str) -> str:
@@ -106,16 +115,45 @@ def _cell(value: Any, form: str) -> str:
     return f"{float(value):{form}}" if form else str(value)
 
 
-def funnel_view(steps: list[dict[str, Any]]) -> Table:
-    """The funnel: what entered each step, what passed, and why the rest did not."""
-    words, numbers = ("step", "gates"), ("entered", "passed", "")
-    table = plain_table([*((t, "left") for t in words), *((t, "right") for t in numbers), ("out because", "left")])
-    for step in steps:
-        share = f"{step['passed'] / step['entered']:.1%}" if step["entered"] else "-"
-        reasons = ", ".join(f"{k} {v:,}" for k, v in step["rejected_by"].items()) or "-"
-        counts = f"{step['entered']:,}", f"{step['passed']:,}", share
-        table.add_row(as_text(step["step"]), as_text(step["gates"] or "-"), *counts, as_text(reasons))
-    return table
+def funnel_view(steps: list[dict[str, Any]]) -> RenderableType:
+    """The funnel: what entered each step, what passed, and why the rest did not.
+
+    Where the terminal is too narrow for the longest names, the gates follow in a table of their own.
+    """
+    return _Funnel(steps)
+
+
+class _Funnel:
+    def __init__(self, steps: list[dict[str, Any]]) -> None:
+        self._steps = steps
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement.get(console, options, self._table(gates=True))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unbounded = options.update(max_width=_UNBOUNDED)
+        whole = self._table(gates=True)
+        if Measurement.get(console, unbounded, whole).minimum <= options.max_width:
+            yield whole
+            return
+        yield self._table(gates=False)
+        gates = plain_table([("step", "left"), ("gates", "left")])
+        for step in self._steps:
+            if step["gates"]:
+                gates.add_row(as_text(step["step"]), as_text(step["gates"]))
+        if gates.row_count:
+            yield Text()
+            yield gates
+
+    def _table(self, *, gates: bool) -> Table:
+        words, numbers = ("step", "gates") if gates else ("step",), ("entered", "passed", "")
+        table = plain_table([*((t, "left") for t in words), *((t, "right") for t in numbers), ("out because", "left")])
+        for step in self._steps:
+            share = f"{step['passed'] / step['entered']:.1%}" if step["entered"] else "-"
+            reasons = ", ".join(f"{k} {v:,}" for k, v in step["rejected_by"].items()) or "-"
+            cells = [as_text(step["step"]), *([as_text(step["gates"] or "-")] if gates else [])]
+            table.add_row(*cells, f"{step['entered']:,}", f"{step['passed']:,}", share, as_text(reasons))
+        return table
 
 
 def facts_table(found: dict[str, Any]) -> Table:
