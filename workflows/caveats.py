@@ -18,10 +18,14 @@ _HULLS = {1: "elements", 2: "elements and binaries", 3: "elements, binaries and 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a campaign looks: whether its config names known formulas, and the hull it makes itself, in words."""
+    """How far a campaign looks: whether its config names known formulas, and the hull it makes itself, in words.
+
+    ``own_files``: its prototypes are files of a folder, by whose names the user knows them.
+    """
 
     names_formulas: bool
     own_hull: str
+    own_files: bool = False
 
     @property
     def unlisted(self) -> str:
@@ -79,8 +83,10 @@ def read_reach(folder: Path) -> Reach:
     config, _ = read_yaml(folder / "config.yaml")
     stages = [stage for stage in config.get("stages") or [] if isinstance(stage, dict)]
     reference = config.get("reference") or {}
+    prototypes = (config.get("candidates") or {}).get("prototypes") or {}
     own = reference.get("source") == "prototypes"
     return Reach(
         names_formulas=any(stage.get("known_formulas") for stage in stages),
         own_hull=_HULLS.get(reference.get("max_elements", 3), "") if own else "",
+        own_files=prototypes.get("source") == "folder",
     )

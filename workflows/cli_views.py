@@ -119,9 +119,11 @@ def print_ranked(console: Console, ranked: pd.DataFrame, count: int, folder: Pat
     from workflows.terminal_tables import print_table, ranked_table
 
     if len(ranked):
-        print_table(console, ranked_table(ranked, count, console.width if console.is_terminal else None))
-        if folder is not None:
-            print_lines(console, read_reach(folder).caveats(ranked))
+        reach = None if folder is None else read_reach(folder)
+        width = console.width if console.is_terminal else None
+        print_table(console, ranked_table(ranked, count, width, files=reach is not None and reach.own_files))
+        if reach is not None:
+            print_lines(console, reach.caveats(ranked))
         return
     console.print("no candidate passed; `ionsieve status` shows which gate removed them", highlight=False)
 

@@ -39,6 +39,7 @@ _RANKED = (
     _Shown("bulk_modulus", "bulk mod.\n/GPa", ".0f", 8),
     _Shown("cost_per_kg", "cost\n/USD/kg", ".0f", 7),
     _Shown("density", "density\n/g/cm3", ".2f", 8),
+    _Shown("prototype_source", "file", "", 7),
     _Shown("candidate_id", "candidate", "", 12),
     _Shown("marks", "marks", "", 11),
 )
@@ -67,18 +68,18 @@ def plain_table(columns: Iterable[tuple[str, Literal["left", "right"]]]) -> Tabl
     return table
 
 
-def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None) -> Table:
+def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None, *, files: bool = False) -> Table:
     """The first rows as a table: units in the header, marks in the last column.
 
     Columns give way until the table fits into ``width`` characters, candidate_id (`ionsieve show` takes the rank too)
     and marks first; rank and formula always stay. Those that are left out are named below the table. All are shown
-    when there is no width.
+    when there is no width. ``files``: whether the file that a candidate's prototype came from is among them.
     """
     rows = [{**row, "marks": marks(row)} for row in ranked.head(count).to_dict("records")]
     cells = {
         shown: [_cell(row[shown.name], shown.form) for row in rows]
         for shown in _RANKED
-        if shown.name in ranked.columns or shown.name == "marks"
+        if (shown.name in ranked.columns or shown.name == "marks") and (files or shown.name != "prototype_source")
     }
     longest = {s: max(map(len, [*texts, *s.title.split("\n")])) for s, texts in cells.items()}
     kept: list[_Shown] = []
