@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from workflows.terminal import AsCsv, AsJson, OtherRunPath, RunPath, app, caution_about, clear_errors, only_one, terminal
+from workflows.terminal import (
+    AsCsv,
+    AsJson,
+    OtherRunPath,
+    RunPath,
+    app,
+    caution_about,
+    clear_errors,
+    only_one,
+    terminal,
+)
 
 
 @app.command()

@@ -15,8 +15,8 @@ from pipeline.atomic_files import write_atomically, write_text
 from pipeline.config import Campaign, ConductionSettings
 from pipeline.crystal import has_structure, structure_from_row
 from pipeline.stages.practicality import SYMMETRY_TOLERANCE
-from workflows.steps import Step, funnel_table
 from workflows.step_results import read_step
+from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
 
 # Leading columns of ranked_candidates.csv; the others follow in the order of pipeline/schema.py.

@@ -54,8 +54,9 @@ def run(part: pd.DataFrame, settings: PracticalitySettings, refs: References, wo
     known = _keys(refs.observed_formulas) | {composition_key(f) for f in settings.known_formulas}
     unlisted = False if refs.has_observed_list else None
     formulas = part["formula_pretty"].tolist()
+    lists = (known, unlisted, refs.database)
     records = [
-        crystal if isinstance(crystal, Failure) else attempt(_record, str(formula), crystal, known, unlisted, refs.database)
+        crystal if isinstance(crystal, Failure) else attempt(_record, str(formula), crystal, *lists)
         for formula, crystal in zip(formulas, crystals(part, refs), strict=True)
     ]
     return with_columns(part, NAME, records)

@@ -47,7 +47,9 @@ def shown_columns(ranked: Ranked, campaign: Campaign) -> list[str]:
     return [name for name in wanted if name in _ALWAYS_SHOWN or ranked.has(name)]
 
 
-def table_block(ranked: Ranked, campaign: Campaign, sections: dict[int, str], unlisted: dict[str, str]) -> dict[str, Any]:
+def table_block(
+    ranked: Ranked, campaign: Campaign, sections: dict[int, str], unlisted: dict[str, str]
+) -> dict[str, Any]:
     """The table as the page's script reads it: columns, and rows as the text of the CSV.
 
     ``sections`` gives for a position in the table the anchor of that candidate's section, ``unlisted`` for a column
