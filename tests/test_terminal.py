@@ -161,6 +161,12 @@ def test_piped_tables_have_whole_rows_and_no_colours(run: Path) -> None:
     assert len([line for line in stream.getvalue().splitlines() if "A" * 190 in line and "B" * 40 in line]) == 3
 
 
+def test_the_price_is_called_what_it_is_and_dated(run: Path) -> None:
+    text = output("top", run)
+    assert re.search(r"^ +element +$", text, flags=re.M)
+    assert "element cost: mass-weighted price of the pure elements, nearly all of 2013" in text
+
+
 def test_csv_of_top_is_the_file(run: Path) -> None:
     assert output("top", run, "--csv", "-n", "100000") == (run / "ranked_candidates.csv").read_text()
     assert output("top", run, "--csv", "--shortlist", "-n", "100000") == (run / "shortlist.csv").read_text()

@@ -116,14 +116,14 @@ def _print_decision(console: Console, folder: Path) -> None:
 def print_ranked(console: Console, ranked: pd.DataFrame, count: int, folder: Path | None = None) -> None:
     """Print the first rows of the ranked table with what it can't tell, or where to look when it is empty."""
     from workflows.caveats import read_reach
-    from workflows.terminal_tables import print_table, ranked_table
+    from workflows.terminal_tables import footnotes, print_table, ranked_table
 
     if len(ranked):
         reach = None if folder is None else read_reach(folder)
         width = console.width if console.is_terminal else None
         print_table(console, ranked_table(ranked, count, width, files=reach is not None and reach.own_files))
         if reach is not None:
-            print_lines(console, reach.caveats(ranked))
+            print_lines(console, [*reach.caveats(ranked), *footnotes(ranked)])
         return
     console.print("no candidate passed; `ionsieve status` shows which gate removed them", highlight=False)
 

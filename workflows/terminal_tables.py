@@ -37,7 +37,7 @@ _RANKED = (
     _Shown("oxidation_limit", "ox.\n/V", ".2f", 6),
     _Shown("migration_barrier_3d", "barrier\n3D /eV", ".2f", 4),
     _Shown("bulk_modulus", "bulk mod.\n/GPa", ".0f", 8),
-    _Shown("cost_per_kg", "cost\n/USD/kg", ".0f", 7),
+    _Shown("cost_per_kg", "element\ncost\n/USD/kg", ".0f", 7),
     _Shown("density", "density\n/g/cm3", ".2f", 8),
     _Shown("prototype_source", "file", "", 7),
     _Shown("candidate_id", "candidate", "", 12),
@@ -93,16 +93,22 @@ def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None, *, 
     for shown in kept:
         folds = not shown.form and width is not None  # where even the least table is too wide
         right: Literal["left", "right"] = "right" if shown.form else "left"
-        table.add_column(shown.title, justify=right, no_wrap=not folds, overflow="fold")
+        table.add_column(shown.title, justify=right, no_wrap=not folds, overflow="fold", vertical="bottom")
     for texts in zip(*(cells[shown] for shown in kept), strict=True):
         table.add_row(*map(as_text, texts))
     return table
 
 
+def footnotes(ranked: pd.DataFrame) -> list[str]:
+    """Sentences on numbers of the ranked table that would be taken for something else."""
+    name = "cost_per_kg"
+    return [f"element cost: {schema.column(name).meaning}"] if name in ranked and ranked[name].notna().any() else []
+
+
 def _caption(left_out: list[_Shown]) -> str | None:
     if not left_out:
         return None
-    titles = ", ".join(shown.title.partition("\n")[0] for shown in left_out)
+    titles = ", ".join(shown.title.partition("\n/")[0].replace("\n", " ") for shown in left_out)
     return f"columns left out: {titles}; widen the terminal, or --csv"
 
 

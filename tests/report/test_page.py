@@ -40,6 +40,16 @@ def test_every_value_in_the_sections_is_the_csvs(run: Path, page: Page) -> None:
                 assert page.cells[candidate, name] == value
 
 
+def test_the_price_is_called_what_it_is_and_dated(page: Page) -> None:
+    told = " ".join(page.text.split())
+    assert "Element cost: mass-weighted price of the pure elements, nearly all of 2013" in told
+    column = next(c for c in page.blocks["table-block"]["columns"] if c["name"] == "cost_per_kg")
+    assert column["title"] == "element cost"
+    assert "no price of the compound" in column["meaning"]
+    axes = page.blocks["figure-block"]["figures"]["pareto-energy_above_hull-cost_per_kg"]["layout"]
+    assert axes["yaxis"]["title"]["text"] == "element cost (USD/kg)"
+
+
 def test_funnel_is_the_csvs(run: Path, page: Page) -> None:
     for row in csv_of(run, "funnel.csv").to_dict("records"):
         for name in ("entered", "passed", "failed"):
