@@ -122,7 +122,7 @@ def test_no_column_is_cut_off_on_a_terminal(run: Path, width: int) -> None:
     ):
         assert "…" not in shown
         assert max(map(len, shown.splitlines())) <= width
-    assert "widen the terminal, or --csv" in text or width == 130
+    assert "widen the terminal, or --csv" in " ".join(text.split()) or width == 130
     if width == 80:
         assert all(title in text for title in ("E hull", "score", "front", "red.", "ox.", "barrier", "cost", "density"))
         assert re.search("columns left out: .*candidate", text)

@@ -12,8 +12,8 @@ PRACTICALITY: tuple[Column, ...] = (
         "float64",
         "USD/kg",
         "practicality",
-        "mass-weighted price of the pure elements, nearly all of 2013 (pymatgen's list): it orders candidates, and is no "
-        "price of the compound; NaN when an element has none",
+        "mass-weighted price of the pure elements, nearly all of 2013 (pymatgen's list): it orders candidates, and is "
+        "no price of the compound; NaN when an element has none",
         (0.0, 1e9),
     ),
     Column(

@@ -184,6 +184,34 @@ def test_a_narrow_window_has_its_label_beside_it_where_there_is_room(run: Path) 
     assert "beside" not in window_of({"Li": (0.0, 4.0)}, run)
 
 
+def test_gates_on_the_windows_are_named(run: Path) -> None:
+    layout = window_looks(read_run(run).campaign)[PROFILED]["layout"]
+    told = [(note["x"], note["text"]) for note in layout["annotations"]]
+    assert told == [(1.0, "gate reduction < 1"), (3.0, "gate oxidation > 3")]
+    assert [line["x0"] for line in layout["shapes"]] == [1.0, 3.0]
+    assert layout["yaxis2"]["title"]["text"] == "ions per formula unit"
+
+
+def test_one_kind_of_mark_has_a_legend_too(page: Page) -> None:
+    figures = page.blocks["figure-block"]["figures"]
+    assert all(figure["layout"]["showlegend"] for name, figure in figures.items() if name.startswith("pareto-"))
+
+
+def test_phases_on_the_edges_of_a_triangle_have_their_labels_outside() -> None:
+    stable = {composition_key(f): -1.0 for f in ("LiCl", "NaCl", "NaLi", "NaLi3Cl4")}
+    ranked = pd.DataFrame({"chemsys": ["Cl-Li-Na"], "formula_pretty": ["LiCl"]})
+    system = chemical_systems(stable, ranked, ["Cl-Li-Na"])["Cl-Li-Na"]
+    labels = system_figure(system)["data"][1]
+    place = dict(zip(labels["text"], labels["textposition"], strict=True))
+    assert place.pop("NaLi<sub>3</sub>Cl<sub>4</sub>") == "top center"
+    # plotly draws a (Cl) above, b (Li) at the left, c (Na) at the right
+    assert place == {
+        "LiCl": "middle left",
+        "NaCl": "middle right",
+        next(iter(place.keys() - {"LiCl", "NaCl"})): "bottom center",
+    }
+
+
 def test_labels_of_windows_keep_their_size_and_the_legend_stays_off_the_bars(run: Path) -> None:
     look = window_looks(read_run(run).campaign)[PROFILED]
     window, beside = look["traces"]["window"], look["traces"]["beside"]

@@ -50,6 +50,24 @@ def test_the_price_is_called_what_it_is_and_dated(page: Page) -> None:
     assert axes["yaxis"]["title"]["text"] == "element cost (USD/kg)"
 
 
+def test_each_filter_shows_an_example_of_its_own_column(run: Path, page: Page) -> None:
+    example = {c["name"]: c["filter"] for c in page.blocks["table-block"]["columns"]}
+    assert example["rank"] == "<= 10"
+    assert example["energy_above_hull"] == "< 0.05"
+    assert example["oxidation_limit"] == "> 3"
+    assert example["is_known"] == "yes"
+    assert example["formula_pretty"] == "text"
+    barriers = csv_of(run)["migration_barrier_3d"].astype(float)
+    # two digits of the median
+    assert float(example["migration_barrier_3d"].removeprefix("<= ")) == pytest.approx(barriers.median(), rel=0.05)
+
+
+def test_the_rank_of_a_pick_is_that_of_its_time(copied: Path) -> None:
+    write_json(copied / "decision.json", {"candidate_id": "x", "why": "y", "who": "z", "when": "2026", "rank": 15})
+    write_report(copied)
+    assert "2026, rank 15 at that time" in Page(copied / "report.html").text
+
+
 def test_funnel_is_the_csvs(run: Path, page: Page) -> None:
     for row in csv_of(run, "funnel.csv").to_dict("records"):
         for name in ("entered", "passed", "failed"):

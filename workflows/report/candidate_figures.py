@@ -117,13 +117,13 @@ def window_looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
         "margin": {"l": 70, "r": 15, "t": 36, "b": 45},
         "xaxis": {"title": {"text": "V vs the ion's metal"}, "anchor": "y"},
         "yaxis": {"domain": [0.0, 1.0], "automargin": True},
-        "shapes": _gate_lines(campaign),
+        **_gate_lines(campaign),
     }
     with_profiles = {
         **layout,
         "xaxis": {**layout["xaxis"], "anchor": "y2"},
         "yaxis": {"domain": [0.7, 1.0], "automargin": True},
-        "yaxis2": {"domain": [0.0, 0.54], "title": {"text": "ions"}, "rangemode": "tozero"},
+        "yaxis2": {"domain": [0.0, 0.54], "title": {"text": "ions per formula unit"}, "rangemode": "tozero"},
         "margin": {**layout["margin"], "b": 95},
         "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
     }
@@ -134,18 +134,21 @@ def _against(ion: str) -> str:
     return f"vs {ion}" if ion else "window"
 
 
-def _gate_lines(campaign: Campaign) -> list[dict[str, Any]]:
-    """Dashed lines at the campaign's bounds on both limits."""
-    bounds = [
-        bound
-        for stage in campaign.stages
-        for name in ("reduction_limit", "oxidation_limit")
-        if name in stage.gates
-        for bound in (stage.gates[name].lower, stage.gates[name].upper)
-        if bound is not None
-    ]
+def _gate_lines(campaign: Campaign) -> dict[str, list[dict[str, Any]]]:
+    """Dotted lines at the campaign's bounds on both limits, each with its gate above it."""
     line = {"color": GREY, "dash": "dot", "width": 1.5}
-    return [{"type": "line", "x0": b, "x1": b, "y0": 0, "y1": 1, "yref": "paper", "line": line} for b in bounds]
+    label = {"y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": GREY}}
+    shapes, labels = [], []
+    for stage in campaign.stages:
+        for name in ("reduction_limit", "oxidation_limit"):
+            gate = stage.gates.get(name)
+            for sign, bound in (("<", gate.upper), (">", gate.lower)) if gate else ():
+                if bound is not None:
+                    shapes.append(
+                        {"type": "line", "x0": bound, "x1": bound, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+                    )
+                    labels.append({**label, "x": bound, "text": f"gate {name[:-6]} {sign} {bound:g}"})
+    return {"shapes": shapes, "annotations": labels}
 
 
 def barrier_figure(row: dict[str, str]) -> dict[str, Any] | None:

@@ -60,7 +60,14 @@ def table_block(
     text = ranked.text.loc[positions]
     names = list(text.columns)
     return {
-        "columns": [{**_column(name, name in shown), "empty": unlisted.get(name, "")} for name in names],
+        "columns": [
+            {
+                **_column(name, name in shown),
+                "empty": unlisted.get(name, ""),
+                "filter": filter_example(ranked, campaign, name),
+            }
+            for name in names
+        ],
         "order": [names.index(name) for name in shown],
         "rows": text.to_numpy().tolist(),
         "kinds": ranked.kinds[positions].tolist(),
@@ -83,6 +90,25 @@ def _column(name: str, shown: bool) -> dict[str, Any]:
         "float": declared.dtype == "float64",
         "shown": shown,
     }
+
+
+def filter_example(ranked: Ranked, campaign: Campaign, name: str) -> str:
+    """What one might write into a column's filter: a gate's bound, or a bound that half of the rows pass."""
+    kind = schema.column(name).dtype
+    if kind not in ("float64", "int64"):
+        return "yes" if kind == "bool" else "text"
+    if name == "rank":
+        return "<= 10"
+    numbers = ranked.numbers(name)
+    finite = numbers[np.isfinite(numbers)]
+    if name.startswith("spacegroup"):
+        return f"= {finite.mode().min():.0f}" if len(finite) else "= 225"
+    for gate in (stage.gates[name] for stage in campaign.stages if name in stage.gates):
+        for sign, bound in (("<", gate.upper), (">", gate.lower)):
+            if bound is not None:
+                return f"{sign} {bound:g}"
+    middle = float(finite.median()) if len(finite) else 1.0
+    return f"<= {middle:.2g}" if abs(middle) < 100 else f"<= {middle:.0f}"
 
 
 def summaries(ranked: Ranked, campaign: Campaign) -> list[Summary]:
