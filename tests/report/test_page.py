@@ -62,6 +62,22 @@ def test_each_filter_shows_an_example_of_its_own_column(run: Path, page: Page) -
     assert float(example["migration_barrier_3d"].removeprefix("<= ")) == pytest.approx(barriers.median(), rel=0.05)
 
 
+def test_failed_candidates_and_competing_phases_are_counted_apart(copied: Path) -> None:
+    progress = json.loads((copied / "progress.json").read_text())
+    first = progress["steps"][0]
+    phases = {"step": "competing_phases", "stage": "competing_phases", "entered": 225, "failed": 2, "passed": 223}
+    progress["steps"].insert(1, {**first, **phases, "gates": "", "rejected_by": {"failed": 2}})
+    write_json(copied / "progress.json", progress)
+    ids = csv_of(copied)["candidate_id"]
+    steps = ["competing_phases", "competing_phases", "stability", "window", "window"]
+    failed = pd.DataFrame({"candidate_id": [*ids[:2], ids[2], ids[2], ids[3]], "step": steps, "error": "Bad: x"})
+    failed.to_csv(copied / "failures.csv", index=False)
+    write_report(copied)
+    told = " ".join(Page(copied / "report.html").text.split())
+    assert f"2of {first['passed']} candidates failed" in told
+    assert "2of 225 competing phases failed" in told
+
+
 def test_the_rank_of_a_pick_is_that_of_its_time(copied: Path) -> None:
     write_json(copied / "decision.json", {"candidate_id": "x", "why": "y", "who": "z", "when": "2026", "rank": 15})
     write_report(copied)
