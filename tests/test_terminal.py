@@ -154,11 +154,35 @@ def test_piped_tables_have_whole_rows_and_no_colours(run: Path) -> None:
         assert "…" not in text
     lines = output("top", run, "-n", "5").splitlines()
     row = next(line for line in lines if ranked["candidate_id"][0] in line)
-    assert {"red.", "ox.", "density", "barrier"} <= set(" ".join(lines[:2]).split())
-    assert f"{1000 * ranked['energy_above_hull'][0]:.0f}" in row.split()
+    assert {"red.", "ox.", "density", "barrier"} <= set(" ".join(lines[:3]).split())
+    assert f"{ranked['energy_above_hull'][0]:.3f}" in row.split()
+    assert "/eV/atom" in " ".join(lines[:3])
     stream = io.StringIO()
     print_table(Console(file=stream, width=200), ranked_table(wide, 3))
     assert len([line for line in stream.getvalue().splitlines() if "A" * 190 in line and "B" * 40 in line]) == 3
+
+
+def test_a_later_crystal_of_a_formula_is_marked(run: Path) -> None:
+    formulas = ["LiCl", "LiBr", "LiCl", "LiCl", "LiCl", "LiCl", "LiBr", "LiCl"]
+    states = {"shortlisted": [0, 1], "is_control": [], "suspect": [7], "duplicate_of": [2]}
+    table = pd.DataFrame({"rank": range(1, 9), "formula_pretty": formulas, "candidate_id": list("abcdefgh")})
+    for name, rows in states.items():
+        table[name] = [i in rows for i in range(8)]
+    table["duplicate_of"] = ["a" if there else None for there in table["duplicate_of"]]
+    marks = [views.marks(r, p) for r, p in zip(table.to_dict("records"), views.places_in_formula(table), strict=True)]
+    ordinals = ["second of its formula", "third of its formula", "no. 4 of its formula", "second of its formula"]
+    assert marks == ["shortlist", "shortlist", "duplicate", *ordinals, "suspect"]
+    ranked = views.read_ranked(run)
+    repeated = ranked[~ranked["shortlisted"] & (ranked.groupby("formula_pretty").cumcount() == 1)].iloc[0]
+    first = ranked[ranked["formula_pretty"] == repeated["formula_pretty"]].iloc[0]
+    assert not first["is_control"]
+    line = next(x for x in output("top", run, "-n", "999").splitlines() if repeated["candidate_id"] in x)
+    assert line.rstrip().endswith("second of its formula")
+
+
+def test_the_report_is_to_be_opened_in_a_browser(run: Path) -> None:
+    assert "report.html" in output("report", run)
+    assert output("report", run).rstrip().endswith("open it in a browser")
 
 
 def test_the_price_is_called_what_it_is_and_dated(run: Path) -> None:

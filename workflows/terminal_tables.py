@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pipeline import schema
 from workflows.outputs import declared_position
-from workflows.views import marks
+from workflows.views import marks, places_in_formula
 
 
 class _Shown(NamedTuple):
@@ -31,7 +31,7 @@ _RANKED = (
     _Shown("spacegroup_relaxed", "sg", "d", 10),
     _Shown("score", "score", ".3f", 3),
     _Shown("pareto_front", "front", "d", 9),
-    _Shown("energy_above_hull", "E hull\n/meV/atom", "meV", 2),
+    _Shown("energy_above_hull", "E hull\n/eV/atom", ".3f", 2),
     _Shown("band_gap", "gap\n/eV", ".2f", 5),
     _Shown("reduction_limit", "red.\n/V", ".2f", 6),
     _Shown("oxidation_limit", "ox.\n/V", ".2f", 6),
@@ -75,7 +75,8 @@ def ranked_table(ranked: pd.DataFrame, count: int, width: int | None = None, *, 
     and marks first; rank and formula always stay. Those that are left out are named below the table. All are shown
     when there is no width. ``files``: whether the file that a candidate's prototype came from is among them.
     """
-    rows = [{**row, "marks": marks(row)} for row in ranked.head(count).to_dict("records")]
+    first = zip(ranked.head(count).to_dict("records"), places_in_formula(ranked), strict=False)
+    rows = [{**row, "marks": marks(row, place)} for row, place in first]
     cells = {
         shown: [_cell(row[shown.name], shown.form) for row in rows]
         for shown in _RANKED
@@ -115,8 +116,6 @@ def _caption(left_out: list[_Shown]) -> str | None:
 def _cell(value: Any, form: str) -> str:
     if value is None or value != value:
         return "-"
-    if form == "meV":
-        return f"{1000 * float(value):.0f}"
     if form == "d":
         return str(int(value))
     return f"{float(value):{form}}" if form else str(value)

@@ -12,7 +12,7 @@ from pipeline import schema
 from pipeline.config import Campaign
 from workflows.report.run_data import Ranked
 from workflows.report.wording import title_of
-from workflows.views import marks
+from workflows.views import marks, places_in_formula
 
 TABLE_ROWS = 2000
 """Rows of the table; more are summarised."""
@@ -59,6 +59,7 @@ def table_block(
     shown = shown_columns(ranked, campaign)
     text = ranked.text.loc[positions]
     names = list(text.columns)
+    places = places_in_formula(ranked.text)
     return {
         "columns": [
             {
@@ -71,7 +72,7 @@ def table_block(
         "order": [names.index(name) for name in shown],
         "rows": text.to_numpy().tolist(),
         "kinds": ranked.kinds[positions].tolist(),
-        "marks": [marks(row) for row in text.to_dict("records")],
+        "marks": [marks(row, place) for row, place in zip(text.to_dict("records"), places[positions], strict=True)],
         "sections": [sections.get(int(i), "") for i in positions],
         "total": len(ranked),
     }
