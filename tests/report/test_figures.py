@@ -187,7 +187,7 @@ def test_a_narrow_window_has_its_label_beside_it_where_there_is_room(run: Path) 
 def test_gates_on_the_windows_are_named(run: Path) -> None:
     layout = window_looks(read_run(run).campaign)[PROFILED]["layout"]
     told = [(note["x"], note["text"]) for note in layout["annotations"]]
-    assert told == [(1.0, "gate reduction < 1"), (3.0, "gate oxidation > 3")]
+    assert told == [(1.0, "gate < 1 V"), (3.0, "gate > 3 V")]
     assert [line["x0"] for line in layout["shapes"]] == [1.0, 3.0]
     assert layout["yaxis2"]["title"]["text"] == "ions per formula unit"
 

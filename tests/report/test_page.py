@@ -56,6 +56,8 @@ def test_each_filter_shows_an_example_of_its_own_column(run: Path, page: Page) -
     assert example["energy_above_hull"] == "< 0.05"
     assert example["oxidation_limit"] == "> 3"
     assert example["is_known"] == "yes"
+    assert example["score"].startswith(">= 0.")
+    assert example["pareto_front"].removeprefix("<= ").isdecimal()
     assert example["formula_pretty"] == "text"
     barriers = csv_of(run)["migration_barrier_3d"].astype(float)
     # two digits of the median

@@ -147,7 +147,7 @@ def _gate_lines(campaign: Campaign) -> dict[str, list[dict[str, Any]]]:
                     shapes.append(
                         {"type": "line", "x0": bound, "x1": bound, "y0": 0, "y1": 1, "yref": "paper", "line": line}
                     )
-                    labels.append({**label, "x": bound, "text": f"gate {name[:-6]} {sign} {bound:g}"})
+                    labels.append({**label, "x": bound, "text": f"gate {sign} {bound:g} V"})
     return {"shapes": shapes, "annotations": labels}
 
 

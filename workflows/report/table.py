@@ -109,7 +109,14 @@ def filter_example(ranked: Ranked, campaign: Campaign, name: str) -> str:
             if bound is not None:
                 return f"{sign} {bound:g}"
     middle = float(finite.median()) if len(finite) else 1.0
-    return f"<= {middle:.2g}" if abs(middle) < 100 else f"<= {middle:.0f}"
+    sign = ">=" if name in _more_is_better(campaign) else "<="
+    return f"{sign} {middle:.0f}" if kind == "int64" or abs(middle) >= 100 else f"{sign} {middle:.2g}"
+
+
+def _more_is_better(campaign: Campaign) -> set[str]:
+    ranking = campaign.ranking
+    wanted = {objective.column for objective in ranking.pareto if objective.goal == "max"}
+    return {"score"} | wanted | {term.column for term in ranking.score if term.best > term.worst}
 
 
 def summaries(ranked: Ranked, campaign: Campaign) -> list[Summary]:
