@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
@@ -136,7 +136,7 @@ def caution_about(folder: Path) -> None:
         terminal(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
-def print_lines(console: Console, lines: Iterable[str]) -> None:
+def print_lines(console: Console, lines: Sequence[str]) -> None:
     """Print sentences as they stand, wrapped on a terminal and whole when piped."""
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
