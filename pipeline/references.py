@@ -61,6 +61,11 @@ class References:
 
         return PhaseReference.from_table(self.phases_path, elemental_references=self.elemental_references_path)
 
+    @property
+    def database(self) -> PhaseReference | None:
+        """Competing phases that a database holds; None where they are this campaign's own relaxations."""
+        return None if self.campaign.reference.source == "prototypes" else self.phases
+
     @cached_property
     def potential(self) -> Potential:
         """The interatomic potential."""
@@ -90,6 +95,11 @@ class References:
     @cached_property
     def _property_models(self) -> dict[str, PropertyModel]:
         return {}
+
+    @property
+    def has_observed_list(self) -> bool:
+        """Whether a list of observed compositions was found: without one, not to be listed means nothing."""
+        return self.observed_path is not None
 
     @cached_property
     def observed_formulas(self) -> frozenset[str]:

@@ -51,6 +51,12 @@ def test_order_suspects_controls_shortlist() -> None:
     assert rank(table(), allowed)["shortlisted"].all()
 
 
+def test_not_checked_is_not_known() -> None:
+    ranked = rank(table().assign(is_known=pd.Series([None, True, None, None, None], dtype=object)), SETTINGS)
+    assert ranked.set_index("candidate_id")["is_control"].to_dict() == {c: c == "b" for c in "abcde"}
+    assert ranked.loc[ranked["shortlisted"], "candidate_id"].tolist() == ["a", "c"]
+
+
 def test_scores_do_not_depend_on_the_other_rows() -> None:
     alone = rank(table().iloc[[0]], SETTINGS)["score"].iloc[0]
     assert alone == rank(table(), SETTINGS).set_index("candidate_id").loc["a", "score"]

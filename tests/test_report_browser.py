@@ -126,7 +126,12 @@ def test_table_sorts_and_filters(page: Any) -> None:
     assert all(1.8 <= float(v) <= 2.2 for v in column(page, "density"))
     type_into(page, "[data-filter=density]", "<2")
     assert all(float(v) < 2.0 for v in column(page, "density"))
+    type_into(page, "[data-filter=density]", "abc")
+    told = page.execute_script("return document.getElementById('table-count').textContent")
+    assert told.startswith("0 of ")
+    assert "density holds numbers: write <= " in told
     type_into(page, "[data-filter=density]", "")
+    assert "holds numbers" not in page.execute_script("return document.getElementById('table-count').textContent")
     type_into(page, "#search", "no such text")
     assert column(page, "rank") == []
     type_into(page, "#search", "")

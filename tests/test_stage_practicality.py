@@ -27,7 +27,7 @@ def rock_salt(cation: str, anion: str, a: float) -> dict[str, object]:
 @pytest.fixture
 def refs() -> SimpleNamespace:
     phases = PhaseReference({composition_key("LiCl"): -2.1}, elements=("Li", "Na", "Cl"))
-    return SimpleNamespace(phases=phases, observed_formulas=frozenset({"NaCl"}))
+    return SimpleNamespace(database=phases, observed_formulas=frozenset({"NaCl"}), has_observed_list=True)
 
 
 @pytest.fixture
@@ -48,6 +48,16 @@ def test_rock_salt(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) ->
 def test_known_formulas_of_the_config(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) -> None:
     result = practicality.run(part, PracticalitySettings(known_formulas=("Li2Br2",)), refs, tmp_path)
     assert result["is_known"].tolist() == [True, False, True]
+
+
+def test_what_no_list_tells_stays_empty(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) -> None:
+    refs.observed_formulas, refs.has_observed_list, refs.database = frozenset(), False, None
+    result = practicality.run(part, PracticalitySettings(known_formulas=("LiBr",)), refs, tmp_path)
+    assert result["is_known"].tolist() == [None, None, True]
+    assert result["in_database"].tolist() == [None, None, None]
+    written = schema.to_arrow(result, ["is_known", "in_database"])
+    assert written["is_known"].to_pylist() == [None, None, True]
+    assert written["in_database"].null_count == 3
 
 
 # pymatgen says that noble gases have no electronegativity while it reads its price list.

@@ -24,12 +24,17 @@ from rich.console import Console, RenderableType
 from typer.testing import CliRunner
 
 from pipeline.atomic_files import write_json
+from pipeline.config import ConfigError
 from scripts.synthetic_run import write_run
 from workflows import views
 from workflows.cli import app
 from workflows.files import RunError, RunStoppedError
 from workflows.lock import RunLock
+<<<<<<< HEAD
 from workflows.progress import Pace, ProgressView
+=======
+from workflows.run_folders import check_run_folder
+>>>>>>> seen
 from workflows.status import read_status, seconds_left, status_view
 from workflows.terminal import clear_errors
 from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table
@@ -145,11 +150,10 @@ def test_answers_without_models_and_in_less_than_two_seconds(run: Path, words: s
 @pytest.mark.parametrize("width", [50, 80, 100, 130])
 def test_no_column_is_cut_off_on_a_terminal(run: Path, width: int) -> None:
     ranked = views.read_ranked(run)
-    ids, formulas = ranked["candidate_id"].head(30), ranked["formula_pretty"].head(30)
     text = on_a_terminal(ranked_table(ranked, 30, width), width)
-    for candidate, formula in zip(ids, formulas, strict=True):
-        assert re.search(rf"{formula} .*{candidate}( |$)", text, flags=re.M)
-    found = views.everything_about(run, ids[0])
+    for rank, formula in enumerate(ranked["formula_pretty"].head(30), 1):
+        assert re.search(rf"^ *{rank}  {formula} ", text, flags=re.M)
+    found = views.everything_about(run, ranked["candidate_id"][0])
     for shown in (
         text,
         on_a_terminal(funnel_view(views.read_steps(run)), width),
@@ -157,12 +161,27 @@ def test_no_column_is_cut_off_on_a_terminal(run: Path, width: int) -> None:
     ):
         assert "…" not in shown
         assert max(map(len, shown.splitlines())) <= width
+    assert "widen the terminal, or --csv" in " ".join(text.split()) or width == 130
     if width == 80:
-        assert all(title in text for title in ("E hull", "score", "marks"))
+        assert all(title in text for title in ("E hull", "score", "front", "red.", "ox.", "barrier", "cost", "density"))
+        assert re.search("columns left out: .*candidate", text)
+    if width == 130:
+        assert all(re.search(rf" {candidate}( |$)", text, flags=re.M) for candidate in ranked["candidate_id"].head(30))
 
 
-def test_an_id_longer_than_the_terminal_is_folded_not_cut(run: Path) -> None:
-    ranked = views.read_ranked(run).head(1).assign(candidate_id="A" * 70)
+def test_the_funnel_breaks_no_name_on_a_small_terminal(run: Path) -> None:
+    steps = views.read_steps(run)
+    steps[0] = {**steps[0], "gates": "mobile_ion_fraction >= 0.1, electronegativity_order, require_mobile_ion"}
+    steps.insert(1, {**steps[0], "step": "competing_phases", "gates": "", "rejected_by": {"failed": 18}})
+    text = on_a_terminal(funnel_view(steps), 80)
+    names = ("mobile_ion_fraction", "electronegativity_order", "competing_phases", "energy_above_hull", "practicality")
+    assert all(name in text for name in names)
+    assert re.match("step +entered +passed +out because", text)
+    assert re.match("step +gates +entered +passed", on_a_terminal(funnel_view(steps), 130))
+
+
+def test_a_formula_longer_than_the_terminal_is_folded_not_cut(run: Path) -> None:
+    ranked = views.read_ranked(run).head(1).assign(formula_pretty="A" * 70)
     assert on_a_terminal(ranked_table(ranked, 1, 60), 60).count("A") == 70
 
 
@@ -174,11 +193,41 @@ def test_piped_tables_have_whole_rows_and_no_colours(run: Path) -> None:
         assert "…" not in text
     lines = output("top", run, "-n", "5").splitlines()
     row = next(line for line in lines if ranked["candidate_id"][0] in line)
-    assert {"red.", "ox.", "density", "barrier"} <= set(" ".join(lines[:2]).split())
-    assert f"{1000 * ranked['energy_above_hull'][0]:.0f}" in row.split()
+    assert {"red.", "ox.", "density", "barrier"} <= set(" ".join(lines[:3]).split())
+    assert f"{ranked['energy_above_hull'][0]:.3f}" in row.split()
+    assert "/eV/atom" in " ".join(lines[:3])
     stream = io.StringIO()
     print_table(Console(file=stream, width=200), ranked_table(wide, 3))
     assert len([line for line in stream.getvalue().splitlines() if "A" * 190 in line and "B" * 40 in line]) == 3
+
+
+def test_a_later_crystal_of_a_formula_is_marked(run: Path) -> None:
+    formulas = ["LiCl", "LiBr", "LiCl", "LiCl", "LiCl", "LiCl", "LiBr", "LiCl"]
+    states = {"shortlisted": [0, 1], "is_control": [], "suspect": [7], "duplicate_of": [2]}
+    table = pd.DataFrame({"rank": range(1, 9), "formula_pretty": formulas, "candidate_id": list("abcdefgh")})
+    for name, rows in states.items():
+        table[name] = [i in rows for i in range(8)]
+    table["duplicate_of"] = ["a" if there else None for there in table["duplicate_of"]]
+    marks = [views.marks(r, p) for r, p in zip(table.to_dict("records"), views.places_in_formula(table), strict=True)]
+    ordinals = ["second of its formula", "third of its formula", "no. 4 of its formula", "second of its formula"]
+    assert marks == ["shortlist", "shortlist", "duplicate", *ordinals, "suspect"]
+    ranked = views.read_ranked(run)
+    repeated = ranked[~ranked["shortlisted"] & (ranked.groupby("formula_pretty").cumcount() == 1)].iloc[0]
+    first = ranked[ranked["formula_pretty"] == repeated["formula_pretty"]].iloc[0]
+    assert not first["is_control"]
+    line = next(x for x in output("top", run, "-n", "999").splitlines() if repeated["candidate_id"] in x)
+    assert line.rstrip().endswith("second of its formula")
+
+
+def test_the_report_is_to_be_opened_in_a_browser(run: Path) -> None:
+    assert "report.html" in output("report", run)
+    assert output("report", run).rstrip().endswith("open it in a browser")
+
+
+def test_the_price_is_called_what_it_is_and_dated(run: Path) -> None:
+    text = output("top", run)
+    assert re.search(r"^ +element +$", text, flags=re.M)
+    assert "element cost: mass-weighted price of the pure elements, nearly all of 2013" in text
 
 
 def test_csv_of_top_is_the_file(run: Path) -> None:
@@ -204,6 +253,42 @@ def test_csv_of_status_accounts_for_every_row(run: Path) -> None:
     for _, rows in table.groupby("step", sort=False):
         assert rows["entered"].iloc[0] == rows["passed"].iloc[0] + rows["rejected"].sum()
     assert json.loads(output("status", run, "--json"))["running"] is False
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status RUN",
+        "top RUN",
+        "show RUN 1",
+        "compare RUN RUN",
+        "compare THERE RUN",
+        "pick RUN 1 --why x",
+        "report RUN",
+        "export RUN",
+        "dft collect RUN",
+    ],
+)
+def test_every_command_says_alike_that_there_is_no_such_run(run: Path, tmp_path: Path, words: str) -> None:
+    there = tmp_path / "there"
+    (there / "stages").mkdir(parents=True)
+    (tmp_path / "crystals").mkdir()
+    if words.startswith("compare THERE"):
+        there = run
+    for wrong, what in (("nope", "no such run folder"), ("crystals", "is no run folder")):
+        missing = tmp_path / wrong
+        named = {"RUN": str(missing), "THERE": str(there)}
+        done = CliRunner().invoke(app, [named.get(word, word) for word in words.split()])
+        assert done.exit_code == 2
+        assert f"{missing}: {what}; there are: {tmp_path / 'there'}\n" in done.stderr
+
+
+def test_the_folder_of_the_runs_is_told_from_a_run(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["top", str(run.parent)])
+    assert f"{run.parent}: is no run folder; there are: {run}\n" in done.stderr
+    with pytest.raises(ConfigError, match="there is none nearby; `ionsieve run` makes one"):
+        check_run_folder(tmp_path / "nope")
 
 
 def test_json_and_csv_exclude_each_other(run: Path) -> None:

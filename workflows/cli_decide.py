@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from workflows.terminal import AsCsv, AsJson, RunPath, app, caution_about, clear_errors, only_one, terminal
+from workflows.terminal import (
+    AsCsv,
+    AsJson,
+    OtherRunPath,
+    RunPath,
+    app,
+    caution_about,
+    clear_errors,
+    only_one,
+    terminal,
+)
 
 
 @app.command()
 @clear_errors
 def compare(
     run_a: RunPath,
-    run_b: Annotated[Path, typer.Argument(help="the run folder beside it", show_default=False)],
+    run_b: OtherRunPath,
     count: Annotated[int, typer.Option("-n", min=1, help="rows of each list")] = 10,
     as_json: AsJson = False,
     as_csv: AsCsv = False,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.terminal import RunPath, app, caution_about, clear_errors, terminal
+from workflows.terminal import RunPath, app, caution_about, clear_errors, print_lines, terminal
 
 
 class Format(StrEnum):
@@ -43,6 +43,7 @@ def export(
     {Format.extxyz: write_extxyz, Format.optimade: write_optimade}[form](found, path)
     console = terminal()
     console.print(f"{path}: {len(found.crystals)} crystals", highlight=False, markup=False, soft_wrap=True)
+    print_lines(console, found.provenance["caveats"])
     if found.without_structure:
         left = f"{len(found.without_structure)} have no relaxed crystal: {', '.join(found.without_structure[:5])}"
         console.print(left, highlight=False, markup=False, soft_wrap=True)

@@ -17,4 +17,6 @@ def report(folder: RunPath) -> None:
     from workflows.report.page import write_report
 
     path = write_report(folder)
-    terminal().print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)", highlight=False, soft_wrap=True)
+    terminal().print(
+        f"{path} ({path.stat().st_size / 1e6:.1f} MB); open it in a browser", highlight=False, soft_wrap=True
+    )

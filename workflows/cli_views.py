@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from workflows.terminal import AsCsv, AsJson, RunPath, app, caution_about, clear_errors, only_one, terminal
+from workflows.terminal import AsCsv, AsJson, RunPath, app, caution_about, clear_errors, only_one, print_lines, terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ def top(
         typer.echo(views.as_csv(ranked.head(count)), nl=False)
         return
     console = terminal()
-    print_ranked(console, ranked, count)
+    print_ranked(console, ranked, count, folder)
     _print_decision(console, folder)
     explanation = folder / "ranking.txt"
     if explanation.exists():
@@ -113,12 +113,17 @@ def _print_decision(console: Console, folder: Path) -> None:
         )
 
 
-def print_ranked(console: Console, ranked: pd.DataFrame, count: int) -> None:
-    """Print the first rows of the ranked table, or where to look when it is empty."""
-    from workflows.terminal_tables import print_table, ranked_table
+def print_ranked(console: Console, ranked: pd.DataFrame, count: int, folder: Path | None = None) -> None:
+    """Print the first rows of the ranked table with what it can't tell, or where to look when it is empty."""
+    from workflows.caveats import read_reach
+    from workflows.terminal_tables import footnotes, print_table, ranked_table
 
     if len(ranked):
-        print_table(console, ranked_table(ranked, count, console.width if console.is_terminal else None))
+        reach = None if folder is None else read_reach(folder)
+        width = console.width if console.is_terminal else None
+        print_table(console, ranked_table(ranked, count, width, files=reach is not None and reach.own_files))
+        if reach is not None:
+            print_lines(console, [*reach.caveats(ranked), *footnotes(ranked)])
         return
     console.print("no candidate passed; `ionsieve status` shows which gate removed them", highlight=False)
 

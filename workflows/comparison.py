@@ -11,6 +11,7 @@ import pandas as pd
 
 from kernels.rank_statistics import spearman
 from pipeline.problems import read_yaml
+from workflows.caveats import read_reach
 from workflows.files import read_json
 from workflows.step_results import outcomes, read_step
 from workflows.views import read_ranked, read_steps
@@ -48,6 +49,7 @@ class Comparison:
     ``candidates`` has a row for each candidate that is ranked in either run, or that both runs have with different
     outcomes: ``candidate_id, formula_pretty``, and with the suffixes ``_a`` and ``_b`` ``outcome, rank, shortlisted,
     energy_above_hull, formation_energy_per_atom``; ``rank_change`` is rank_b - rank_a.
+    ``caveats`` are those of each run's ranked table (:mod:`workflows.caveats`).
     ``rank_correlation`` is Spearman's over ``common_ranked`` candidates, None where fewer than two are common.
     """
 
@@ -62,6 +64,7 @@ class Comparison:
     common_ranked: int
     energies: list[EnergyDifference]
     candidates: pd.DataFrame
+    caveats: tuple[list[str], list[str]]
 
     @property
     def shortlists(self) -> dict[str, list[str]]:
@@ -95,6 +98,7 @@ class Comparison:
         """For JSON."""
         return {
             "runs": [str(run) for run in self.runs],
+            "caveats": dict(zip("ab", self.caveats, strict=True)),
             "settings": [difference._asdict() for difference in self.settings],
             "provenance": [difference._asdict() for difference in self.provenance],
             "funnel": _records(self.funnel),
@@ -117,7 +121,8 @@ def compare_runs(a: Path, b: Path) -> Comparison:
         When one of them is no run folder with a ranked table, or a file is damaged.
     """
     steps_a, steps_b = read_steps(a), read_steps(b)
-    ranked = _beside(_ranks(a), _ranks(b))
+    tables = [read_ranked(run) for run in (a, b)]
+    ranked = _beside(*(table[["candidate_id", "rank", "shortlisted"]] for table in tables))
     fates = _beside(outcomes(a, steps_a), outcomes(b, steps_b))
     in_a, in_b = fates["outcome_a"].notna(), fates["outcome_b"].notna()
     energies = _beside(_energies(a, steps_a), _energies(b, steps_b))
@@ -138,11 +143,8 @@ def compare_runs(a: Path, b: Path) -> Comparison:
         common_ranked=len(common),
         energies=[found for name in ENERGIES if (found := _energy_difference(energies, name))],
         candidates=_tidy(table),
+        caveats=(read_reach(a).caveats(tables[0]), read_reach(b).caveats(tables[1])),
     )
-
-
-def _ranks(folder: Path) -> pd.DataFrame:
-    return read_ranked(folder)[["candidate_id", "rank", "shortlisted"]]
 
 
 def _energies(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from workflows.terminal_tables import as_text, plain_table
 
 def comparison_view(found: Comparison, count: int) -> Group:
     """All parts of a comparison; of long lists the first ``count`` rows, with the number of all."""
-    parts: list[RenderableType] = [Text(f"a: {found.runs[0]}\nb: {found.runs[1]}")]
+    parts: list[RenderableType] = [Text(f"a: {found.runs[0]}\nb: {found.runs[1]}"), *_caveats(found.caveats)]
     for title, differences in (("settings", found.settings), ("provenance", found.provenance)):
         parts += _differing(title, differences)
     parts += [Text("\nfunnel", style="bold"), _funnel(found.funnel)]
@@ -22,6 +22,14 @@ def comparison_view(found: Comparison, count: int) -> Group:
     parts += [Text(f"\n{candidates}"), *_shortlists(found.shortlists)]
     parts += [*_moved(found, count), *_decisions(found, count), *_energies(found)]
     return Group(*parts)
+
+
+def _caveats(caveats: tuple[list[str], list[str]]) -> list[RenderableType]:
+    """What the tables of both runs can't tell; what holds for both is said once."""
+    of_a, of_b = caveats
+    both = [line for line in of_a if line in of_b]
+    told = [("a and b", both), *((run, [c for c in own if c not in both]) for run, own in (("a", of_a), ("b", of_b)))]
+    return [as_text(f"{runs}: {line}") for runs, lines in told for line in lines]
 
 
 def _differing(title: str, differences: list[Difference]) -> list[RenderableType]:

@@ -16,6 +16,7 @@ from pipeline import schema
 from pipeline.atomic_files import write_text
 from pipeline.config import ConfigError, Problem
 from pipeline.crystal import STRUCTURE_COLUMNS, has_structure, structure_from_row
+from workflows.caveats import read_reach
 from workflows.files import digest_of_file, read_json
 from workflows.step_results import read_step
 from workflows.views import read_ranked, read_steps
@@ -77,7 +78,7 @@ def read_crystals(folder: Path, top: int | None = None) -> Exported:
         what = "the shortlist" if top is None else f"the first {top} ranked candidates"
         text = f"{what} of this run holds no crystal to export; --top N exports ranked ones beside the shortlist"
         raise ConfigError([Problem(str(folder), text)])
-    return Exported(crystals, without, provenance(folder))
+    return Exported(crystals, without, {**provenance(folder), "caveats": read_reach(folder).caveats(chosen)})
 
 
 def _relaxed(folder: Path, ids: list[str]) -> dict[str, dict[Any, Any]]:

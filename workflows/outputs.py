@@ -15,6 +15,7 @@ from pipeline.atomic_files import write_atomically, write_text
 from pipeline.config import Campaign, ConductionSettings
 from pipeline.crystal import has_structure, structure_from_row
 from pipeline.stages.practicality import SYMMETRY_TOLERANCE
+from workflows.step_results import read_step
 from workflows.steps import Step, funnel_table
 from workflows.store import RunFolder
 
@@ -73,10 +74,22 @@ def write_results(
     write_csv(ranking.loc[ranking["shortlisted"], columns], folder.path / "shortlist.csv")
     write_csv(_described(columns), folder.path / "columns.csv")
     write_csv(funnel_table(steps), folder.path / "funnel.csv")
-    write_csv(pd.concat(failures), folder.path / "failures.csv")
+    write_csv(with_sources(pd.concat(failures), folder.path, steps), folder.path / "failures.csv")
     write_text(folder.path / "ranking.txt", ranking_rules.explain(campaign.ranking) + "\n")
     write_structures(ranking, folder.structures)
     write_volumes(ranking, campaign, folder.structures)
+
+
+def with_sources(failures: pd.DataFrame, folder: Path, steps: list[Step]) -> pd.DataFrame:
+    """Failed rows with ``prototype_source``, such as the user's file; competing phases have none of the campaign's."""
+    own = (failures["step"] != "competing_phases").to_numpy(dtype=bool)
+    listed = next((vars(step) for step in steps if step.step == "candidates"), None)
+    source = pd.Series("", index=range(len(failures)), dtype=object)
+    if listed is not None and own.any():
+        names = ["candidate_id", "prototype_source"]
+        rows = read_step(folder, listed, names, failures.loc[own, "candidate_id"]).set_index("candidate_id")
+        source[own] = failures.loc[own, "candidate_id"].map(rows["prototype_source"]).fillna("").to_numpy()
+    return failures.assign(prototype_source=source.to_numpy())[["candidate_id", "prototype_source", "step", "error"]]
 
 
 def _described(columns: list[str]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from pipeline.atomic_files import is_storage_trouble
 from pipeline.config import Campaign, ConfigError, Problem
 from workflows.files import RunError, RunStoppedError
+from workflows.run_folders import check_run_folder
 
 if TYPE_CHECKING:
     from workflows.steps import Step
@@ -75,7 +76,24 @@ def ionsieve(
 
 
 ConfigFile = Annotated[Path, typer.Argument(help="campaign file (YAML)", show_default=False)]
-RunPath = Annotated[Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False)]
+
+
+def _existing_run(path: Path) -> Path:
+    """The run folder that an argument names; exit code 2 where there is none, before the command does anything."""
+    try:
+        check_run_folder(path)
+    except ConfigError as error:
+        complain([str(problem) for problem in error.problems])
+        raise typer.Exit(EXIT_BAD_INPUT) from None
+    return path
+
+
+RunPath = Annotated[
+    Path, typer.Argument(help="run folder, such as runs/quickstart", show_default=False, callback=_existing_run)
+]
+OtherRunPath = Annotated[
+    Path, typer.Argument(help="the run folder beside it", show_default=False, callback=_existing_run)
+]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON for scripts")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="print CSV, numbers in full")]
 
@@ -142,6 +160,12 @@ def caution_about(folder: Path) -> None:
 
     if text := views.caution(folder):
         terminal(stderr=True).print(text, highlight=False, soft_wrap=True)
+
+
+def print_lines(console: Console, lines: Sequence[str]) -> None:
+    """Print sentences as they stand, wrapped on a terminal and whole when piped."""
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=not console.is_terminal)
 
 
 def on_workers(campaign: Campaign, workers: int | None) -> Campaign:

@@ -64,24 +64,44 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def marks(row: dict[str, Any]) -> str:
-    """Words for a row: shortlisted, control, known, suspect, duplicate."""
+_PLACES = {2: "second", 3: "third"}
+
+
+def places_in_formula(ranked: pd.DataFrame) -> pd.Series:
+    """Each row's place (1, 2, ...) among its formula's rows without duplicates, controls and suspects; 0 for these.
+
+    A formula enters the shortlist ``ranking.max_per_formula`` times: its later crystals are left off for that alone.
+    """
+    plain = pd.Series(True, index=ranked.index)
+    for name in ("is_control", "suspect"):
+        if name in ranked:
+            plain &= ~ranked[name].map(is_true).astype(bool)
+    if "duplicate_of" in ranked:
+        plain &= ranked["duplicate_of"].isna() | (ranked["duplicate_of"] == "")
+    return (ranked[plain].groupby("formula_pretty").cumcount() + 1).reindex(ranked.index, fill_value=0)
+
+
+def marks(row: dict[str, Any], place: int = 1) -> str:
+    """Words for a row: shortlisted, known, parent, suspect, duplicate; else its ``place`` in its formula, if not 1."""
     words = []
-    if _true(row.get("shortlisted")):
+    if is_true(row.get("shortlisted")):
         words.append("shortlist")
-    if _true(row.get("is_parent")):
+    if is_true(row.get("is_parent")):
         words.append("parent")
-    if _true(row.get("is_known")):
+    if is_true(row.get("is_known")):
         words.append("known")
-    if _true(row.get("suspect")):
+    if is_true(row.get("suspect")):
         words.append("suspect")
     duplicate = row.get("duplicate_of")
     if isinstance(duplicate, str) and duplicate:
         words.append("duplicate")
+    if not words and place > 1:
+        words.append(f"{_PLACES.get(place, f'no. {place}')} of its formula")
     return " ".join(words)
 
 
-def _true(value: Any) -> bool:
+def is_true(value: Any) -> bool:
+    """Tell whether a cell of a table that was read is true; an empty one is not."""
     return value is True or str(value) == "True"
 
 

@@ -12,11 +12,25 @@ PRACTICALITY: tuple[Column, ...] = (
         "float64",
         "USD/kg",
         "practicality",
-        "price of the elements; NaN when one has no price",
+        "mass-weighted price of the pure elements, nearly all of 2013 (pymatgen's list): it orders candidates, and is "
+        "no price of the compound; NaN when an element has none",
         (0.0, 1e9),
     ),
-    Column("is_known", "bool", "", "practicality", "the composition is among the experimentally observed ones"),
-    Column("in_database", "bool", "", "practicality", "the composition has any computed entry in the reference table"),
+    Column(
+        "is_known",
+        "bool",
+        "",
+        "practicality",
+        "the composition is among the experimentally observed ones; empty: not listed, and without a list of observed "
+        "compositions not checked",
+    ),
+    Column(
+        "in_database",
+        "bool",
+        "",
+        "practicality",
+        "the composition has any computed entry in the reference table; empty: the hull is the campaign's own",
+    ),
     *status_columns("practicality"),
 )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.settings import PracticalitySettings
 
 NAME = "practicality"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 SYMMETRY_TOLERANCE = 0.1
 """Å."""
@@ -37,30 +37,37 @@ def run(part: pd.DataFrame, settings: PracticalitySettings, refs: References, wo
     """Add density, ``cost_per_kg``, ``is_known`` and ``in_database``.
 
     ``cost_per_kg`` is the mass-weighted price of the elements (USD/kg, see `PRICE_SOURCE`), NaN when one of them has
-    no price; making the compound is not in it.
+    no price; making the compound is not in it. What no list tells stays missing: ``is_known`` of a composition that is
+    not listed where there is no list of observed compositions, ``in_database`` where the reference is no database.
 
     Parameters
     ----------
     part
         Rows with ``formula_pretty`` and crystals.
     settings, refs, workspace
-        ``refs.observed_formulas`` and ``refs.phases`` are used; the workspace is not.
+        ``refs.observed_formulas``, ``refs.has_observed_list`` and ``refs.database`` are used; the workspace is not.
     """
     from pipeline.reference.formulas import composition_key
 
     if not len(part):
         return with_columns(part, NAME, [])
     known = _keys(refs.observed_formulas) | {composition_key(f) for f in settings.known_formulas}
+    unlisted = False if refs.has_observed_list else None
     formulas = part["formula_pretty"].tolist()
+    lists = (known, unlisted, refs.database)
     records = [
-        crystal if isinstance(crystal, Failure) else attempt(_record, str(formula), crystal, known, refs.phases)
+        crystal if isinstance(crystal, Failure) else attempt(_record, str(formula), crystal, *lists)
         for formula, crystal in zip(formulas, crystals(part, refs), strict=True)
     ]
     return with_columns(part, NAME, records)
 
 
 def _record(
-    formula: str, structure: Structure, known: frozenset[CompositionKey], phases: PhaseReference
+    formula: str,
+    structure: Structure,
+    known: frozenset[CompositionKey],
+    unlisted: bool | None,
+    database: PhaseReference | None,
 ) -> dict[str, Any]:
     from pipeline.reference.formulas import composition_key
 
@@ -70,8 +77,8 @@ def _record(
         "spacegroup_relaxed": spacegroup_number(structure),
         "density": mass / float(structure.volume) * G_PER_CM3_PER_DALTON_PER_ANGSTROM3,
         "cost_per_kg": cost_per_kg(key),
-        "is_known": key in known,
-        "in_database": phases.contains(formula),
+        "is_known": True if key in known else unlisted,
+        "in_database": None if database is None else database.contains(formula),
     }
 
 

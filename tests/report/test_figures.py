@@ -1,6 +1,7 @@
 """Figures of the report: Arrhenius plots, agreement with DFT, phase diagrams; their numbers are the CSV's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,13 @@ from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.units import BOLTZMANN
 from tests.report_pages import HOSTILE, Page, csv_of
 from workflows.report.arrhenius_figure import arrhenius_figure
+from workflows.report.candidate_figures import PROFILED, window_figure, window_looks
 from workflows.report.page import write_report
 from workflows.report.phase_diagrams import candidate_figure, chemical_systems, system_figure
+from workflows.report.run_data import read_run
 from workflows.stable_phases import read_stable_phases
+
+SIDES = ("reduction", "oxidation")
 
 
 def test_points_of_the_trade_offs_are_the_csvs(run: Path, page: Page) -> None:
@@ -159,3 +164,58 @@ def test_stable_phases_of_a_candidates_system_are_kept(run: Path, copied: Path) 
     (copied / "stable_phases.csv").unlink()
     write_report(copied)
     assert Page(copied / "report.html").blocks["figure-block"]["bases"] == {}
+
+
+def window_of(limits: dict[str, tuple[float, float]], run: Path) -> dict[str, dict[str, Any]]:
+    row = {f"{side}_limit_{ion}": str(v) for ion, both in limits.items() for side, v in zip(SIDES, both, strict=True)}
+    figure = window_figure({**row, "voltage_profile": "Li: 3 <4.13 V> 0; Na: 1 <3.5 V> 0"}, read_run(run).campaign)
+    assert figure is not None
+    return {trace["like"]: trace for trace in figure["data"]}
+
+
+def test_a_narrow_window_has_its_label_beside_it_where_there_is_room(run: Path) -> None:
+    traces = window_of({"Li": (3.75, 4.32), "Na": (0.0, 3.4)}, run)
+    assert traces["window"]["text"] == ["", "0.00 – 3.40 V"]
+    beside = traces["beside"]
+    assert (beside["y"], beside["text"]) == (["vs Li"], ["\u00a03.75 – 4.32 V\u00a0"])
+    assert (beside["x"], beside["textposition"]) == ([3.75], ["middle left"])
+    low = window_of({"Li": (0.0, 0.4), "Na": (0.0, 3.4)}, run)["beside"]
+    assert (low["x"], low["textposition"]) == ([0.4], ["middle right"])
+    assert "beside" not in window_of({"Li": (0.0, 4.0)}, run)
+
+
+def test_gates_on_the_windows_are_named(run: Path) -> None:
+    layout = window_looks(read_run(run).campaign)[PROFILED]["layout"]
+    told = [(note["x"], note["text"]) for note in layout["annotations"]]
+    assert told == [(1.0, "gate < 1 V"), (3.0, "gate > 3 V")]
+    assert [line["x0"] for line in layout["shapes"]] == [1.0, 3.0]
+    assert layout["yaxis2"]["title"]["text"] == "ions per formula unit"
+
+
+def test_one_kind_of_mark_has_a_legend_too(page: Page) -> None:
+    figures = page.blocks["figure-block"]["figures"]
+    assert all(figure["layout"]["showlegend"] for name, figure in figures.items() if name.startswith("pareto-"))
+
+
+def test_phases_on_the_edges_of_a_triangle_have_their_labels_outside() -> None:
+    stable = {composition_key(f): -1.0 for f in ("LiCl", "NaCl", "NaLi", "NaLi3Cl4")}
+    ranked = pd.DataFrame({"chemsys": ["Cl-Li-Na"], "formula_pretty": ["LiCl"]})
+    system = chemical_systems(stable, ranked, ["Cl-Li-Na"])["Cl-Li-Na"]
+    labels = system_figure(system)["data"][1]
+    place = dict(zip(labels["text"], labels["textposition"], strict=True))
+    assert place.pop("NaLi<sub>3</sub>Cl<sub>4</sub>") == "top center"
+    # plotly draws a (Cl) above, b (Li) at the left, c (Na) at the right
+    assert place == {
+        "LiCl": "middle left",
+        "NaCl": "middle right",
+        next(iter(place.keys() - {"LiCl", "NaCl"})): "bottom center",
+    }
+
+
+def test_labels_of_windows_keep_their_size_and_the_legend_stays_off_the_bars(run: Path) -> None:
+    look = window_looks(read_run(run).campaign)[PROFILED]
+    window, beside = look["traces"]["window"], look["traces"]["beside"]
+    assert (window["textangle"], window["constraintext"]) == (0, "none")
+    assert window["textfont"]["size"] == beside["textfont"]["size"] == 12
+    legend = look["layout"]["legend"]
+    assert (legend["yref"], legend["y"], legend["yanchor"]) == ("container", 0.0, "bottom")

@@ -40,6 +40,52 @@ def test_every_value_in_the_sections_is_the_csvs(run: Path, page: Page) -> None:
                 assert page.cells[candidate, name] == value
 
 
+def test_the_price_is_called_what_it_is_and_dated(page: Page) -> None:
+    told = " ".join(page.text.split())
+    assert "Element cost: mass-weighted price of the pure elements, nearly all of 2013" in told
+    column = next(c for c in page.blocks["table-block"]["columns"] if c["name"] == "cost_per_kg")
+    assert column["title"] == "element cost"
+    assert "no price of the compound" in column["meaning"]
+    axes = page.blocks["figure-block"]["figures"]["pareto-energy_above_hull-cost_per_kg"]["layout"]
+    assert axes["yaxis"]["title"]["text"] == "element cost (USD/kg)"
+
+
+def test_each_filter_shows_an_example_of_its_own_column(run: Path, page: Page) -> None:
+    example = {c["name"]: c["filter"] for c in page.blocks["table-block"]["columns"]}
+    assert example["rank"] == "<= 10"
+    assert example["energy_above_hull"] == "< 0.05"
+    assert example["oxidation_limit"] == "> 3"
+    assert example["is_known"] == "yes"
+    assert example["score"].startswith(">= 0.")
+    assert example["pareto_front"].removeprefix("<= ").isdecimal()
+    assert example["formula_pretty"] == "text"
+    barriers = csv_of(run)["migration_barrier_3d"].astype(float)
+    # two digits of the median
+    assert float(example["migration_barrier_3d"].removeprefix("<= ")) == pytest.approx(barriers.median(), rel=0.05)
+
+
+def test_failed_candidates_and_competing_phases_are_counted_apart(copied: Path) -> None:
+    progress = json.loads((copied / "progress.json").read_text())
+    first = progress["steps"][0]
+    phases = {"step": "competing_phases", "stage": "competing_phases", "entered": 225, "failed": 2, "passed": 223}
+    progress["steps"].insert(1, {**first, **phases, "gates": "", "rejected_by": {"failed": 2}})
+    write_json(copied / "progress.json", progress)
+    ids = csv_of(copied)["candidate_id"]
+    steps = ["competing_phases", "competing_phases", "stability", "window", "window"]
+    failed = pd.DataFrame({"candidate_id": [*ids[:2], ids[2], ids[2], ids[3]], "step": steps, "error": "Bad: x"})
+    failed.to_csv(copied / "failures.csv", index=False)
+    write_report(copied)
+    told = " ".join(Page(copied / "report.html").text.split())
+    assert f"2of {first['passed']} candidates failed" in told
+    assert "2of 225 competing phases failed" in told
+
+
+def test_the_rank_of_a_pick_is_that_of_its_time(copied: Path) -> None:
+    write_json(copied / "decision.json", {"candidate_id": "x", "why": "y", "who": "z", "when": "2026", "rank": 15})
+    write_report(copied)
+    assert "2026, rank 15 at that time" in Page(copied / "report.html").text
+
+
 def test_funnel_is_the_csvs(run: Path, page: Page) -> None:
     for row in csv_of(run, "funnel.csv").to_dict("records"):
         for name in ("entered", "passed", "failed"):

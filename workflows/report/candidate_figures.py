@@ -19,6 +19,12 @@ _OF_PROFILES = ((ORANGE, "solid"), (VERMILION, "dash"), (GREY, "dot"), (BLUE, "d
 _MARGIN = 0.5
 """Volts shown beyond the outermost limit or step."""
 
+_LABEL = 12
+"""Size of a bar's label, px."""
+
+_ROOM = 0.4
+"""Share of the axis that a label takes on a telephone; a narrower bar has it beside itself."""
+
 
 def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | None:
     """Bars from reduction to oxidation limit against each mobile ion's metal, and below them the voltage profiles."""
@@ -36,16 +42,38 @@ def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | N
     profiles = voltage_profiles(row.get("voltage_profile", ""))
     voltages = [v for _, low, high in bars for v in (low, high)] + [v for p in profiles for v in p.voltages]
     extent = [round(min(0.0, *voltages) - 0.2, 3), round(max(voltages) + _MARGIN, 3)]
+    narrow = [bar for bar in bars if bar[2] - bar[1] < _ROOM * (extent[1] - extent[0])]
     bar = {
         "like": "window",
         "y": [_against(ion) for ion, _, _ in bars],
         "base": [low for _, low, _ in bars],
         "x": [round(high - low, 6) for _, low, high in bars],
         "customdata": [[low, high] for _, low, high in bars],
+        "text": ["" if bar in narrow else _range(bar) for bar in bars],
     }
-    layout = {"height": 150 + 30 * len(bars) + (170 if profiles else 0), "xaxis": {"range": extent}}
+    layout = {"height": 150 + 30 * len(bars) + (220 if profiles else 0), "xaxis": {"range": extent}}
     lines = [_profile_trace(profile, i, extent) for i, profile in enumerate(profiles[: len(_OF_PROFILES)])]
-    return {"look": PROFILED if profiles else WINDOW, "data": [bar, *lines], "layout": layout}
+    return {"look": PROFILED if profiles else WINDOW, "data": [bar, *_beside(narrow, extent), *lines], "layout": layout}
+
+
+def _range(bar: tuple[str, float, float]) -> str:
+    return f"{bar[1]:.2f} – {bar[2]:.2f} V"
+
+
+def _beside(bars: list[tuple[str, float, float]], extent: list[float]) -> list[dict[str, Any]]:
+    """Labels of bars that are too narrow for them, on the side with more room."""
+    if not bars:
+        return []
+    left = [low - extent[0] > extent[1] - high for _, low, high in bars]
+    return [
+        {
+            "like": "beside",
+            "y": [_against(ion) for ion, _, _ in bars],
+            "x": [low if on_left else high for on_left, (_, low, high) in zip(left, bars, strict=True)],
+            "text": [f"\u00a0{_range(bar)}\u00a0" for bar in bars],
+            "textposition": ["middle left" if on_left else "middle right" for on_left in left],
+        }
+    ]
 
 
 def _profile_trace(profile: VoltageProfile, place: int, extent: list[float]) -> dict[str, Any]:
@@ -65,14 +93,22 @@ def window_looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
             "type": "bar",
             "orientation": "h",
             "hovertemplate": "%{customdata[0]:.3f} to %{customdata[1]:.3f} V<extra></extra>",
-            "texttemplate": "%{customdata[0]:.2f} – %{customdata[1]:.2f} V",
             "textposition": "inside",
             "insidetextanchor": "middle",
-            "textfont": {"color": "white"},
+            "textangle": 0,
+            "constraintext": "none",
+            "textfont": {"color": "white", "size": _LABEL},
             "marker": {"color": BLUE},
             "width": 0.5,
             "showlegend": False,
-        }
+        },
+        "beside": {
+            "type": "scatter",
+            "mode": "text",
+            "textfont": {"size": _LABEL},
+            "hoverinfo": "skip",
+            "showlegend": False,
+        },
     }
     for place, (colour, dash) in enumerate(_OF_PROFILES):
         line = {"shape": "hv", "color": colour, "dash": dash, "width": 2.5}
@@ -81,14 +117,15 @@ def window_looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
         "margin": {"l": 70, "r": 15, "t": 36, "b": 45},
         "xaxis": {"title": {"text": "V vs the ion's metal"}, "anchor": "y"},
         "yaxis": {"domain": [0.0, 1.0], "automargin": True},
-        "shapes": _gate_lines(campaign),
+        **_gate_lines(campaign),
     }
     with_profiles = {
         **layout,
         "xaxis": {**layout["xaxis"], "anchor": "y2"},
         "yaxis": {"domain": [0.7, 1.0], "automargin": True},
-        "yaxis2": {"domain": [0.0, 0.54], "title": {"text": "ions"}, "rangemode": "tozero"},
-        "legend": {"orientation": "h", "y": 0.62, "yanchor": "bottom", "x": 0},
+        "yaxis2": {"domain": [0.0, 0.54], "title": {"text": "ions per formula unit"}, "rangemode": "tozero"},
+        "margin": {**layout["margin"], "b": 95},
+        "legend": {"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
     }
     return {WINDOW: {"traces": traces, "layout": layout}, PROFILED: {"traces": traces, "layout": with_profiles}}
 
@@ -97,18 +134,21 @@ def _against(ion: str) -> str:
     return f"vs {ion}" if ion else "window"
 
 
-def _gate_lines(campaign: Campaign) -> list[dict[str, Any]]:
-    """Dashed lines at the campaign's bounds on both limits."""
-    bounds = [
-        bound
-        for stage in campaign.stages
-        for name in ("reduction_limit", "oxidation_limit")
-        if name in stage.gates
-        for bound in (stage.gates[name].lower, stage.gates[name].upper)
-        if bound is not None
-    ]
+def _gate_lines(campaign: Campaign) -> dict[str, list[dict[str, Any]]]:
+    """Dotted lines at the campaign's bounds on both limits, each with its gate above it."""
     line = {"color": GREY, "dash": "dot", "width": 1.5}
-    return [{"type": "line", "x0": b, "x1": b, "y0": 0, "y1": 1, "yref": "paper", "line": line} for b in bounds]
+    label = {"y": 1, "yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": GREY}}
+    shapes, labels = [], []
+    for stage in campaign.stages:
+        for name in ("reduction_limit", "oxidation_limit"):
+            gate = stage.gates.get(name)
+            for sign, bound in (("<", gate.upper), (">", gate.lower)) if gate else ():
+                if bound is not None:
+                    shapes.append(
+                        {"type": "line", "x0": bound, "x1": bound, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+                    )
+                    labels.append({**label, "x": bound, "text": f"gate {sign} {bound:g} V"})
+    return {"shapes": shapes, "annotations": labels}
 
 
 def barrier_figure(row: dict[str, str]) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import schema
 from pipeline.config import Campaign
 from workflows import outputs
+from workflows.caveats import NOT_CHECKED
 from workflows.report import arrhenius_figure, candidate_figures, phase_diagrams
 from workflows.report.phase_diagrams import ChemicalSystem
 from workflows.report.run_data import RunData
@@ -57,6 +58,7 @@ class Section:
 
     anchor: str
     kind: str
+    standing: str
     row: dict[str, str]
     groups: list[FactGroup]
     prototype_citation: str
@@ -90,8 +92,9 @@ def section_of(run: RunData, position: int, anchor: str, systems: Mapping[str, C
     return Section(
         anchor=anchor,
         kind=str(run.ranked.kinds[position]),
+        standing=run.standing(position),
         row=row,
-        groups=_groups(row),
+        groups=_groups(row, run.reach.unlisted),
         prototype_citation=_prototype_citation(row.get("prototype_source", ""), run.manifest.get("citations", [])),
         cif=_cif_of(run.folder / "structures", row["candidate_id"]),
         figures={f"{anchor}-{name}": figure for name, figure in drawn.items() if figure is not None},
@@ -108,16 +111,18 @@ def looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
     }
 
 
-def _groups(row: dict[str, str]) -> list[FactGroup]:
+def _groups(row: dict[str, str], unlisted: str) -> list[FactGroup]:
     groups: dict[str, list[Fact]] = {}
     told = _told_beside_the_plot(row) if row.get("md_series") else frozenset()
     for name in sorted(row, key=outputs.declared_position):
         value, declared = row[name], schema.column(name)
-        if not value or name in _IN_THE_HEADING or name in told or declared.stage == "gates":
+        told_empty = unlisted if name == "is_known" else NOT_CHECKED if name == "in_database" else ""
+        if not (value or told_empty) or name in _IN_THE_HEADING or name in told or declared.stage == "gates":
             continue
         if name.endswith("_status") and value == "ok":
             continue
-        fact = Fact(name, title_of(name), value, shown(value, declared.dtype), declared.unit, declared.meaning)
+        text = shown(value, declared.dtype) or told_empty
+        fact = Fact(name, title_of(name), value, text, declared.unit, declared.meaning)
         groups.setdefault(_heading_of(name, declared.stage), []).append(fact)
     leading = ["stability", "uncertainty", "relaxation"]
     order = [*(g for g in leading if g in groups), *(g for g in groups if g not in (*leading, "candidates", "ranking"))]

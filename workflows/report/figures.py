@@ -141,6 +141,7 @@ def pareto_figure(ranked: Ranked, campaign: Campaign, x: str, y: str, sections: 
         xaxis=_axis(x, xs[drawn]),
         yaxis=_axis(y, ys[drawn]),
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        showlegend=True,
     )
     for name, add in ((x, figure.add_vline), (y, figure.add_hline)):
         for bound in _bounds(campaign, name):
@@ -289,5 +290,6 @@ def disagreement_figure(ranked: Ranked) -> dict[str, Any] | None:
         xaxis_title_text=labelled("energy_above_hull"),
         yaxis_title_text=labelled("energy_disagreement"),
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        showlegend=True,
     )
     return as_json(figure)

@@ -143,8 +143,10 @@ def failures_by_kind(failures: pd.DataFrame) -> list[tuple[str, str, int]]:
 
 
 def count_of(run: RunData) -> dict[str, Any]:
-    """Headline numbers: enumerated, passed, and how many of the ranked are of each kind."""
+    """Headline numbers: enumerated, passed, how many of the ranked are of each kind, and what failed of which."""
     candidates = next(step for step in run.steps if step["step"] == "candidates")
+    phases = next((step for step in run.steps if step["step"] == "competing_phases"), None)
+    own = run.failures["step"] != "competing_phases"
     kinds = Counter(run.ranked.kinds)
     return {
         "enumerated": candidates["entered"],
@@ -153,6 +155,8 @@ def count_of(run: RunData) -> dict[str, Any]:
         "shortlisted": kinds["shortlist"],
         "controls": kinds["control"],
         "suspects": kinds["suspect"],
-        "failed": len(run.failures),
+        "failed": int(run.failures.loc[own, "candidate_id"].nunique()),
+        "phases": phases["entered"] if phases else 0,
+        "failed_phases": phases["failed"] if phases else 0,
         "core_seconds": round(sum(step["seconds"] for step in run.steps), 1),
     }

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from pipeline import schema
 from pipeline.atomic_files import write_text
 from pipeline.config import ConfigError, Problem
+from workflows.caveats import NOT_CHECKED
 from workflows.report import figures, overview, table
 from workflows.report.candidate_sections import SECTIONS, Section, chosen_positions, looks, section_of
 from workflows.report.elements import element_counts
@@ -89,7 +90,9 @@ def report_page(run: RunData) -> str:
                 "bars": figures.ERROR_BARS,
             },
             figure_names=list(drawn),
-            table_block=table.table_block(run.ranked, run.campaign, anchors),
+            table_block=table.table_block(
+                run.ranked, run.campaign, anchors, {"is_known": run.reach.unlisted, "in_database": NOT_CHECKED}
+            ),
             figure_block={
                 "template": figures.template(),
                 "figures": {**drawn, **{name: f for s in sections for name, f in s.figures.items()}},

@@ -9,4 +9,4 @@ GREY = "#6b7280"
 
 OF_KIND = {"shortlist": VERMILION, "control": GREEN, "suspect": "#222222", "other": SKY}
 SYMBOL_OF_KIND = {"shortlist": "diamond", "control": "square", "suspect": "x-thin-open", "other": "circle"}
-NAME_OF_KIND = {"shortlist": "shortlist", "control": "known or parent", "suspect": "suspect", "other": "other new"}
+NAME_OF_KIND = {"shortlist": "shortlist", "control": "known or parent", "suspect": "suspect", "other": "other"}

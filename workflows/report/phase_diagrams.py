@@ -133,7 +133,7 @@ def system_figure(system: ChemicalSystem) -> dict[str, Any]:
             "cliponaxis": False,
             "name": "stable competing phase",
             "text": [subscripted(reduced_formula(key)) for key in keys],
-            "textposition": "bottom center" if len(system.elements) == 2 else "top center",
+            "textposition": [_label_place(system, key) for key in keys],
             "textfont": {"size": 11},
             "customdata": [[f"{system.stable[key]:.3f}"] for key in keys],
             "hovertemplate": "%{text}: formation energy %{customdata[0]} eV/atom<extra></extra>",
@@ -145,6 +145,17 @@ def system_figure(system: ChemicalSystem) -> dict[str, Any]:
         told = _places_told(system, system.candidates)
         traces.append({**told, **_MARKS, "name": "candidates", "marker": marker})
     return {"data": traces, "layout": _layout(system)}
+
+
+def _label_place(system: ChemicalSystem, key: CompositionKey) -> str:
+    """Where a phase's label stands: below its mark on a hull, outside the triangle on an edge, above it within."""
+    if len(system.elements) == 2:
+        return "bottom center"
+    present = {symbol for symbol, _ in key}
+    for absent, place in zip(system.elements, ("bottom center", "middle right", "middle left"), strict=True):
+        if absent not in present:
+            return place
+    return "top center"
 
 
 def candidate_figure(system: ChemicalSystem, row: dict[str, str], base: str) -> dict[str, Any] | None:

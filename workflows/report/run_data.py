@@ -13,6 +13,7 @@ from pipeline import schema
 from pipeline.config import Campaign, ConfigError, Problem, load_campaign
 from pipeline.reference.formulas import CompositionKey
 from workflows import views
+from workflows.caveats import Reach, read_reach
 from workflows.decision import read_decision
 from workflows.files import read_json
 from workflows.stable_phases import read_stable_phases
@@ -69,6 +70,16 @@ class RunData:
     ranking_explained: str
     caution: str | None
     stable_phases: dict[CompositionKey, float]
+    reach: Reach
+
+    @cached_property
+    def caveats(self) -> list[str]:
+        """What the ranked table can't tell."""
+        return self.reach.caveats(self.ranked.text)
+
+    def standing(self, position: int) -> str:
+        """Whether the compound of a row is known, in a word."""
+        return self.reach.standing(self.ranked.text.loc[position].to_dict())
 
 
 def read_run(folder: Path) -> RunData:
@@ -92,6 +103,7 @@ def read_run(folder: Path) -> RunData:
         ranking_explained=explanation.read_text(encoding="utf-8").strip() if explanation.exists() else "",
         caution=views.caution(folder),
         stable_phases=read_stable_phases(folder),
+        reach=read_reach(folder),
     )
 
 

@@ -10,6 +10,7 @@ from pipeline import schema
 
 _ION = re.compile(r"(?P<ion>[A-Z][a-z]?): (?P<steps>[^;]+)")
 _VOLTAGE = re.compile(r"<(-?[\d.]+) V>")
+_TITLES = {"cost_per_kg": "element cost"}
 _SPELLED = {
     "1d": "1D",
     "2d": "2D",
@@ -53,6 +54,8 @@ def voltage_profiles(text: str) -> list[VoltageProfile]:
 
 def title_of(name: str) -> str:
     """A column's name as words: ``energy_above_hull`` becomes 'energy above hull'."""
+    if name in _TITLES:
+        return _TITLES[name]
     return " ".join(_SPELLED.get(word, word) for word in name.removesuffix("_pretty").split("_"))
 
 

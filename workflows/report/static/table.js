@@ -21,7 +21,8 @@ function rounded(j, i) {
   const column = tableBlock.columns[j];
   if (text === "True") return "yes";
   if (text === "False") return "no";
-  if (!column.float || text === "") return text;
+  if (text === "") return column.empty;
+  if (!column.float) return text;
   const value = numbers[j][i];
   if (!Number.isFinite(value)) return text;
   const size = Math.abs(value);
@@ -40,7 +41,15 @@ function columnTest(j, wish) {
     return (i) => compare[bound[1]](numbers[j][i]);
   }
   const lower = wish.trim().toLowerCase();
-  return (i) => tableBlock.rows[i][j].toLowerCase().includes(lower);
+  return (i) => tableBlock.rows[i][j].toLowerCase().includes(lower) || (!numbers[j] && rounded(j, i).toLowerCase().includes(lower));
+}
+
+/* What is wrong with the filters, in words: a number's filter that is neither a bound, a range nor a part of a number. */
+function filterHint() {
+  const wrong = Object.entries(state.filters).find(([j, wish]) => numbers[j] && wish.trim() && !/^[\s<>=.\-+e\d]*$|^-?inf$/i.test(wish));
+  if (!wrong) return "";
+  const column = tableBlock.columns[wrong[0]];
+  return `; ${column.title} holds numbers: write ${column.filter}, 1..2 or a number, not "${wrong[1].trim()}"`;
 }
 
 function kindTest(kind) {
@@ -84,7 +93,7 @@ function drawHead() {
     cell.append(button);
     titles.append(cell);
     const filter = element("td", undefined, { class: column.name === "formula_pretty" ? "pinned" : "" });
-    const input = element("input", undefined, { type: "text", placeholder: column.number ? "< 0.05" : "text", "aria-label": `filter ${column.title}`, "data-filter": column.name });
+    const input = element("input", undefined, { type: "text", placeholder: column.filter, "aria-label": `filter ${column.title}`, "data-filter": column.name });
     input.value = state.filters[j] || "";
     input.addEventListener("input", () => {
       state.filters[j] = input.value;
@@ -123,7 +132,7 @@ function drawBody() {
     return line;
   });
   document.querySelector("#candidates tbody").replaceChildren(...shown);
-  document.getElementById("table-count").textContent = `${rows.length.toLocaleString("en")} of ${tableBlock.rows.length.toLocaleString("en")} rows, ${shown.length} shown`;
+  document.getElementById("table-count").textContent = `${rows.length.toLocaleString("en")} of ${tableBlock.rows.length.toLocaleString("en")} rows, ${shown.length} shown${filterHint()}`;
   document.getElementById("more-rows").hidden = rows.length <= state.rows;
 }
 
