@@ -1,30 +1,35 @@
 """Workers that come late: one of other versions is closed before its first task, one with a GPU gets what needs it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from distributed import Client, get_worker
+from distributed import Client, Worker, get_worker
+from rich.console import Console
 
 from pipeline import schema
 from pipeline.cluster_settings import ClusterSettings, GpuJobs
 from pipeline.config import PracticalitySettings, load_campaign
 from pipeline.references import References
 from pipeline.settings import NETWORK_STAGES, StageSettings
+from scripts.small_campaign import write_small_campaign
 from tests.test_config import GOOD
-from workflows import engine
+from workflows import engine, session
 from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.batch_jobs import JOB_STARTED
 from workflows.cluster import connect
 from workflows.gpu_workers import resources_of_stage
+from workflows.progress import ProgressView
 from workflows.provenance import model_digests, worker_facts
+from workflows.session import run_campaign
 from workflows.store import RunFolder
 from workflows.watchdog import TimeLimit
 from workflows.worker import PLUGIN, ReferencesPlugin, UnitResult, result_columns
@@ -159,3 +164,19 @@ def test_networks_go_to_workers_with_gpus_where_there_are_some(
     table = store.results()
     assert table["candidate_id"].tolist() == list("abcdefg")
     assert set(table["practicality_error"]) == {"late"}
+
+
+def test_a_worker_killed_while_it_is_asked_fails_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = tmp_path / "killed"
+
+    def killed_once(requirements: Requirements, dask_worker: Worker) -> list[str]:
+        with suppress(FileExistsError):
+            mark.touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return requirements.unmet(dask_worker.state.total_resources)
+
+    monkeypatch.setattr(session, "unmet_by_worker", killed_once)
+    config = write_small_campaign(tmp_path, relax=False, workers=1)
+    run_campaign(load_campaign(config), config, tmp_path / "run", ProgressView(Console(quiet=True)))
+    assert mark.exists()
+    assert len(pd.read_csv(tmp_path / "run" / "ranked_candidates.csv")) == 8

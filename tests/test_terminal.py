@@ -30,11 +30,8 @@ from workflows import views
 from workflows.cli import app
 from workflows.files import RunError, RunStoppedError
 from workflows.lock import RunLock
-<<<<<<< HEAD
 from workflows.progress import Pace, ProgressView
-=======
 from workflows.run_folders import check_run_folder
->>>>>>> seen
 from workflows.status import read_status, seconds_left, status_view
 from workflows.terminal import clear_errors
 from workflows.terminal_tables import facts, facts_table, funnel_view, print_table, ranked_table

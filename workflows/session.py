@@ -6,7 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -215,6 +215,8 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs, vie
     )
     problems = []
     for worker, unmet in client.run(unmet_by_worker, requirements, on_error="return").items():
+        if isinstance(unmet, OSError):
+            continue  # it ended meanwhile; the plugin asks whoever comes in its place
         if isinstance(unmet, BaseException):
             unmet = [f"can't tell what it has ({type(unmet).__name__}: {unmet}); install ionsieve there"]
         problems += [Problem(str(worker), text) for text in unmet]
@@ -225,7 +227,15 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs, vie
         view.say(f"worker {event[1]['worker']} was refused: {event[1]['unmet']}")
 
     client.subscribe_topic(REFUSED, refused)
-    client.register_plugin(ReferencesPlugin(references, campaign.cluster.threads_per_worker, requirements))
+    _register(client, ReferencesPlugin(references, campaign.cluster.threads_per_worker, requirements))
+
+
+def _register(client: Client, plugin: ReferencesPlugin) -> None:
+    """Register a plugin that every worker gets, also where one ends meanwhile."""
+    with suppress(OSError):
+        client.register_plugin(plugin)
+        return
+    client.register_plugin(plugin)
 
 
 @contextmanager
