@@ -66,7 +66,7 @@ def run(
     console.print()
     print_table(console, funnel_view(views.read_steps(where)))
     console.print()
-    cli_views.print_ranked(console, views.read_ranked(where), top)
+    cli_views.print_ranked(console, views.read_ranked(where), top, where)
     if len(outcome.ranking):
         console.print(f"\n{where}: ranked_candidates.csv, shortlist.csv, funnel.csv, structures/", **plain)
     if told := failures_told(outcome.steps):
