@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import json
+import logging
 import os
 import sys
 import time
@@ -20,6 +23,8 @@ from workflows.worker import UnitResult
 
 REPLAY = "IONSIEVE_REPLAY"
 """Names the folder with ``results.parquet``, rows the stage made, and ``seconds.npy``, what a row of each unit took."""
+SPAN = "span"
+"""Metadata of a unit's table: when it began and ended, as JSON."""
 
 
 @cache
@@ -42,7 +47,14 @@ def replayed_unit(settings: StageSettings, part: pd.DataFrame, workspace: str) -
     place = rows.column_names.index("candidate_id")
     rows = rows.set_column(place, "candidate_id", pa.array(part["candidate_id"].to_list()[: rows.num_rows]))
     ended = time.time()
-    return UnitResult(rows, {"seconds": ended - started, "rows": len(part), "started": started, "ended": ended})
+    rows = rows.replace_schema_metadata({SPAN: json.dumps([started, ended])})
+    return UnitResult(rows, {"seconds": ended - started, "rows": len(part)})
+
+
+def _without_watchdog() -> None:
+    """Leave out the timer that ends a worker which hangs: a process has one, and its workers would share it."""
+    faulthandler.dump_traceback_later = lambda *_, **__: None
+    faulthandler.cancel_dump_traceback_later = lambda: None
 
 
 async def _hold(scheduler: str, workers: int) -> None:
@@ -53,4 +65,6 @@ async def _hold(scheduler: str, workers: int) -> None:
 
 if __name__ == "__main__":
     # The same module as the client's, so that tasks name `replayed_unit` and do not carry it.
+    _without_watchdog()
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     asyncio.run(_hold(sys.argv[1], int(sys.argv[2])))

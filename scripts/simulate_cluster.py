@@ -9,6 +9,7 @@ worker has had its first unit to the moment at which no unit waits any more.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import subprocess
@@ -28,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from distributed import Client, LocalCluster
 from relaxation_tables import table, told
-from replayed_unit import REPLAY, replayed_unit
+from replayed_unit import REPLAY, SPAN, replayed_unit
 
 from pipeline.config import load_campaign
 from pipeline.settings import StageSettings
@@ -126,7 +127,7 @@ def replay(
     commits: list[float] = []
 
     def committed(unit: Unit, result: UnitResult) -> None:
-        spans.append((result.note["started"], result.note["ended"]))
+        spans.append(tuple(json.loads(result.table.schema.metadata[SPAN.encode()])))
         commits.append(time.time())
 
     def parts() -> Iterator[tuple[Unit, pd.DataFrame]]:
