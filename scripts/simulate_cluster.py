@@ -41,6 +41,12 @@ from workflows.watchdog import TimeLimit
 from workflows.worker import UnitResult
 
 LEAST_BUSY = 0.90
+# What a worker does for itself many times a second, on a node of its own: here a thousand would do it on these cores.
+OWN_NODE = {
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "10s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "60s",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+}
 
 
 def main() -> int:
@@ -101,7 +107,7 @@ def _table(store: StageStore) -> pa.Table:
 def simulated_workers(workers: int, processes: int, recorded: str) -> Iterator[Client]:
     """A scheduler in this process, as in a run, and workers that lie in a few other ones."""
     share = [workers // processes + (i < workers % processes) for i in range(processes)]
-    environment = {**os.environ, REPLAY: recorded}
+    environment = {**os.environ, **OWN_NODE, REPLAY: recorded}
     with (
         dask.config.set(scheduler_rules("local")),
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None, silence_logs=40) as cluster,
