@@ -101,7 +101,7 @@ def placed_problem(
             place = (*place, part)
     place = tuple(p for i, p in enumerate(place) if not (i == 2 and place[0] == "stages" and p in STAGES))
     line = next((lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in lines), 1)
-    key = ".".join(shortened(str(p)) for p in place) or model.__name__.lower()
+    key = ".".join(shortened(str(p)) for p in place) or model.__name__.lower().removesuffix("settings")
     return Problem(f"{path}:{line}", f"{key}: {_message(item, model)}")
 
 

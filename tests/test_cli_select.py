@@ -250,7 +250,7 @@ def test_bad_input_is_named(run: Path, chosen: Path, tmp_path: Path) -> None:
         ((run, tmp_path / "a", "--dft", str(tmp_path / "relax.yaml")), "relax.yaml:2: relax: labels are single points"),
         ((run, tmp_path / "a", "--engine", "espresso"), "needs espresso.pseudopotentials"),
         ((bare, tmp_path / "a"), "holds no candidate whose relaxation came to its end"),
-        ((tmp_path, tmp_path / "a"), "is this a run folder?"),
+        ((tmp_path, tmp_path / "a"), "is no run folder"),
     ):
         done = select(options[0], options[1], *options[2:])
         assert done.exit_code == 2, (options, done.output)

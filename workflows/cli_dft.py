@@ -12,10 +12,10 @@ import typer
 
 from pipeline.config import ConfigError, Problem, load_campaign
 from workflows.files import read_json
+from workflows.run_folders import check_run_folder
 from workflows.terminal import (
     EXIT_FAILED_ROWS,
     AsJson,
-    RunPath,
     Workers,
     app,
     clear_errors,
@@ -47,7 +47,7 @@ def dft() -> None:
 @dft_app.command()
 @clear_errors
 def collect(
-    folder: RunPath,
+    folder: Annotated[Path, typer.Argument(help="run folder, or one of ionsieve select", show_default=False)],
     config: Annotated[Path | None, typer.Option(help="the campaign file, where it has moved")] = None,
     workers: Workers = None,
     labels: Annotated[Path | None, typer.Option(help=".extxyz or .parquet: write labels")] = None,
@@ -77,6 +77,7 @@ def collect(
             complain([f"{failed} of {len(found.calculations)} calculations failed; see above, or --json"])
             raise typer.Exit(EXIT_FAILED_ROWS)
         return
+    check_run_folder(folder)
     campaign, outcome = _taken_on(folder, config, workers, as_json)
     _report(folder, labels, as_json)
     exit_if_too_many_failed(outcome.steps, campaign.run.allowed_failed_share, folder)

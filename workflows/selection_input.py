@@ -130,7 +130,7 @@ def dft_settings(folder: Path, engine: str | None, file: Path | None) -> DftSett
     try:
         return DftSettings.model_validate(asked)
     except ValidationError as error:
-        problems = [placed_problem(place, lines, dict(item), "dft") for item in error.errors()]
+        problems = [placed_problem(place, lines, dict(item), DftSettings) for item in error.errors()]
         raise ConfigError(problems) from None
 
 
