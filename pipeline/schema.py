@@ -17,7 +17,17 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "Column", "arrow_fields", "arrow_type", "column", "columns_of", "to_arrow"]
+__all__ = [
+    "COLUMNS",
+    "POSITION",
+    "Column",
+    "arrow_fields",
+    "arrow_type",
+    "column",
+    "columns_of",
+    "position",
+    "to_arrow",
+]
 
 COLUMNS: tuple[Column, ...] = (
     *CANDIDATES,
@@ -35,6 +45,7 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 _BY_NAME = {column.name: column for column in COLUMNS}
+POSITION = {column.name: i for i, column in enumerate(COLUMNS)}
 
 
 def column(name: str) -> Column:
@@ -67,6 +78,11 @@ _COMPETING_PHASES = (
     "surrogate",
     "surrogate_sha256",
 )
+
+
+def position(name: str) -> tuple[int, str]:
+    """Sort key: a column's place among all, columns of one ion after the column that they refine."""
+    return POSITION.get(name, POSITION.get(name.rpartition("_")[0], len(POSITION))), name
 
 
 def columns_of(stage: str) -> tuple[Column, ...]:

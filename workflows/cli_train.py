@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.training.settings import load_training
 from workflows.files import RunError
 from workflows.lock import RunFolderBusyError, RunLock
 from workflows.provenance import worker_facts
@@ -31,6 +30,8 @@ def train(
 
     Example: ionsieve train configs/train_example.yaml
     """
+    from pipeline.training.settings import load_training
+
     settings = load_training(config)
     from pipeline.training.progress import Watcher
     from pipeline.training.session import train as train_potential

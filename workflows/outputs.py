@@ -35,7 +35,6 @@ _FIRST = (
     "oxidation_limit",
     "migration_barrier_3d",
 )
-_POSITION = {column.name: i for i, column in enumerate(schema.COLUMNS)}
 
 
 def write_csv(table: pd.DataFrame, path: Path) -> None:
@@ -48,17 +47,11 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
 def public_columns(table: pd.DataFrame) -> list[str]:
     """Columns of the ranked table, in order: all declared ones that are there, but for structures and paths."""
     rest = [c for c in table.columns if c not in _FIRST and not _is_list(c)]
-    return [c for c in _FIRST if c in table.columns] + sorted(rest, key=declared_position)
+    return [c for c in _FIRST if c in table.columns] + sorted(rest, key=schema.position)
 
 
 def _is_list(name: str) -> bool:
-    return name in _POSITION and schema.column(name).is_list
-
-
-def declared_position(name: str) -> tuple[int, str]:
-    """Sort key: a column's place in pipeline/schema.py, columns of one ion after the column that they refine."""
-    last = len(_POSITION)
-    return _POSITION.get(name, _POSITION.get(name.rpartition("_")[0], last)), name
+    return name in schema.POSITION and schema.column(name).is_list
 
 
 def write_results(

@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline import schema
-from workflows.outputs import declared_position
 from workflows.views import marks, places_in_formula
 
 
@@ -175,7 +174,7 @@ def facts_table(found: dict[str, Any]) -> Table:
 
 def facts(found: dict[str, Any]) -> list[tuple[schema.Column, Any]]:
     """Each column of a candidate that has a value and is no list of coordinates, in the order of declaration."""
-    columns = [schema.column(name) for name in sorted(found, key=declared_position)]
+    columns = [schema.column(name) for name in sorted(found, key=schema.position)]
     return [
         (column, found[column.name]) for column in columns if not column.is_list and not _is_missing(found[column.name])
     ]

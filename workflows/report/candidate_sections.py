@@ -10,7 +10,6 @@ from typing import Any
 
 from pipeline import schema
 from pipeline.config import Campaign
-from workflows import outputs
 from workflows.caveats import NOT_CHECKED
 from workflows.report import arrhenius_figure, candidate_figures, phase_diagrams
 from workflows.report.phase_diagrams import ChemicalSystem
@@ -114,7 +113,7 @@ def looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
 def _groups(row: dict[str, str], unlisted: str) -> list[FactGroup]:
     groups: dict[str, list[Fact]] = {}
     told = _told_beside_the_plot(row) if row.get("md_series") else frozenset()
-    for name in sorted(row, key=outputs.declared_position):
+    for name in sorted(row, key=schema.position):
         value, declared = row[name], schema.column(name)
         told_empty = unlisted if name == "is_known" else NOT_CHECKED if name == "in_database" else ""
         if not (value or told_empty) or name in _IN_THE_HEADING or name in told or declared.stage == "gates":
