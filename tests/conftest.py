@@ -4,6 +4,7 @@ The user's own cache is neither read nor written: all tests share a temporary on
 """
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 
@@ -15,6 +16,11 @@ def _cache_of_the_tests() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="ionsieve-cache-") as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("IONSIEVE_CACHE", folder)
         yield
+
+
+def pytest_configure() -> None:
+    # A shell ignores it for what it starts in the background, and every program the tests start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
