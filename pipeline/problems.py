@@ -16,10 +16,14 @@ from pipeline.yaml_nodes import MOST_BYTES, TOO_DEEP, ExcessError, load
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing wrong with a configuration or its data: where, and what to do."""
+    """One thing wrong with a configuration or its data: where, and what to do.
+
+    ``is_outside_data``: what is missing is none of the user's own, but described in docs/data.md.
+    """
 
     place: str
     message: str
+    is_outside_data: bool = False
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}"

@@ -24,7 +24,7 @@ def find_models(
         try:
             found = catalogue.locate(name, environ)
         except (ValueError, OSError) as error:
-            problems.append(Problem(where, f"{key}: {error}"))
+            problems.append(_not_located(where, key, name, error))
             return None
         if found.entry is not None and found.entry.kind != kind:
             problems.append(Problem(where, f"{key}: {name} is a {found.entry.kind} model, a {kind} model is needed"))
@@ -37,7 +37,7 @@ def find_models(
         notes.append(f"potential: {potential.model}, the configured model, found in {located.found_in}")
     except catalogue.ModelNotFoundError as error:
         if potential.fallback is None:
-            problems.append(Problem(where, f"potential.model: {error}"))
+            problems.append(_not_located(where, "potential.model", potential.model, error))
         else:
             notes.append(
                 f"potential: {potential.fallback}, the configured fallback, because {potential.model} was not found"
@@ -87,6 +87,11 @@ def find_models(
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models
+
+
+def _not_located(where: str, key: str, name: str, error: Exception) -> Problem:
+    fetchable = isinstance(error, catalogue.ModelNotFoundError) and name in catalogue.CATALOGUE
+    return Problem(where, f"{key}: {error}", is_outside_data=fetchable)
 
 
 def _outside_domain(wanted: Collection[str], entry: catalogue.CatalogueEntry, where: str) -> list[Problem]:

@@ -24,7 +24,9 @@ from workflows.phase_cache import (
     materials_project_structures,
 )
 
-OBSERVED = "data/materials_project/structures_observed.parquet"
+OUTSIDE = "data/"
+"""Folder under IONSIEVE_DATA of the tables that docs/data.md describes."""
+OBSERVED = f"{OUTSIDE}materials_project/structures_observed.parquet"
 
 ADVICE = (
     "docs/data.md says where data and models come from. Without outside data: configs/quickstart.yaml, or "
@@ -85,9 +87,8 @@ def find_inputs(
             return None
         found = resolve_path(text, base, environ)
         if found is None:
-            problems.append(
-                Problem(where, f"{key}: {quoted(text)} is neither beside the config nor in {_data(environ)}")
-            )
+            message = f"{key}: {quoted(text)} is neither beside the config nor in {_data(environ)}"
+            problems.append(Problem(where, message, is_outside_data=text.startswith(OUTSIDE)))
         elif found.is_dir() != folder:
             problems.append(Problem(where, f"{key}: {found} is {'no' if folder else 'a'} folder"))
         elif not folder and not found.is_file():
@@ -107,7 +108,7 @@ def find_inputs(
     if not problems:
         problems += [Problem(where, text) for text in scheme_conflicts(campaign, environ)]
     if problems:
-        raise ConfigError(problems, ADVICE if any(_is_outside_data(problem) for problem in problems) else "")
+        raise ConfigError(problems, ADVICE if any(problem.is_outside_data for problem in problems) else "")
     fetched: dict[str, Any] = {}
     fetched_structures: dict[str, Any] = {}
     # Last, so that a mistake elsewhere costs no requests.
@@ -181,12 +182,6 @@ def _unreadable_data(
     except ValueError as error:
         problems.append(Problem(where, f"candidates.elements: {error}"))
     return problems
-
-
-def _is_outside_data(problem: Problem) -> bool:
-    """Whether a file of the layout in docs/data.md is missing, or a model that has to be fetched."""
-    missing = "'data/" in problem.message and "is neither beside the config" in problem.message
-    return missing or ("set IONSIEVE_DATA" in problem.message and "did you mean" not in problem.message)
 
 
 def _data(environ: Mapping[str, str]) -> str:
