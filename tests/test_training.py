@@ -2,6 +2,7 @@
 
 import csv
 import json
+import platform
 import warnings
 from pathlib import Path
 from xml.etree import ElementTree
@@ -119,6 +120,7 @@ def test_loss_falls(trained):
     # Cosine from 0.02 to a hundredth of it.
     assert rows[-1]["learning_rate"] == pytest.approx(2e-4, rel=1e-3)
     assert trained.finished
+    assert trained.card["fit"]["devices"] == [f"CPU ({platform.machine()})"]
 
 
 def test_plain_matgl_gives_the_same(trained):
@@ -298,9 +300,9 @@ def test_the_catalogue_s_models_are_carried_over(tmp_path, name):
     assert entry.scheme == CATALOGUE[name].scheme
     old, new = (load_potential(path).evaluate(salts(6)) for path in (name, own.folder))
     for a, b, (energy, forces, stress) in zip(old, new, matgl_results(own.folder, salts(6)), strict=True):
-        # float32, some -30 eV
-        assert a.energy == pytest.approx(b.energy, abs=1e-5)
-        assert a.energy == pytest.approx(float(energy), abs=1e-5)
+        # float32, some -38 eV: four of its last digits, which differ between processors
+        assert a.energy == pytest.approx(b.energy, abs=2e-5)
+        assert a.energy == pytest.approx(float(energy), abs=2e-5)
         np.testing.assert_allclose(a.forces, forces, atol=1e-5)
         np.testing.assert_allclose(a.stress * GPA, stress, atol=1e-4)
 

@@ -44,7 +44,10 @@ def card_page(card: Card) -> str:
     """The card as Markdown."""
     data, fit = card["data"], card["fit"]
     splits = data["splits"]
-    duration = f"{fit['epochs']} epochs in {fit['seconds'] / 3600.0:.2f} h, the best is {fit['best_epoch']}"
+    duration = (
+        f"{fit['epochs']} epochs in {fit['seconds'] / 3600.0:.2f} h on {' and '.join(fit['devices'])}, "
+        f"the best is {fit['best_epoch']}"
+    )
     ended = "" if fit["finished"] else "; max_minutes ended it, the same command goes on"
     lines = [
         f"# {card['name']}",

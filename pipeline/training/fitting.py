@@ -57,12 +57,15 @@ class Fit:
         Counted from 1.
     finished : bool
         False where ``max_minutes`` ended it: then the same call goes on.
+    devices : tuple of str
+        Names of what its epochs were computed on.
     """
 
     network: Any
     rows: list[Epoch]
     best_epoch: int
     finished: bool
+    devices: tuple[str, ...]
 
 
 def fit(
@@ -141,7 +144,7 @@ def fit(
         raise ConfigError([Problem("fitting.learning_rate", message)])
     best = torch.load(folder / BEST, weights_only=True)
     module.model.load_state_dict(best)
-    return Fit(module.model.model.network.cpu(), keeper.rows, keeper.best_epoch, keeper.finished)
+    return Fit(module.model.model.network.cpu(), keeper.rows, keeper.best_epoch, keeper.finished, tuple(keeper.devices))
 
 
 def _module(settings: Training, start: Start) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ CURVE_COLUMNS = (
 Epoch = dict[str, float]
 
 # Attributes of the keeper that its state in the checkpoint has.
-_KEPT = ("rows", "best", "best_epoch", "finished")
+_KEPT = ("rows", "best", "best_epoch", "finished", "devices")
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class EpochKeeper(Checkpoint):
         self.best = float("inf")
         self.best_epoch = -1
         self.finished = False
+        self.devices: list[str] = []
         self._begun = self._epoch_begun = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -81,6 +83,9 @@ class EpochKeeper(Checkpoint):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Keep what the epoch has brought."""
         now = time.monotonic()
+        device = _device_name(pl_module.device)
+        if device not in self.devices:
+            self.devices.append(device)
         row = {"epoch": float(trainer.current_epoch + 1), "learning_rate": self._rate(trainer)}
         metrics = trainer.callback_metrics
         for split, prefix in (("train", "train"), ("validation", "val")):
@@ -119,6 +124,10 @@ class EpochKeeper(Checkpoint):
     @staticmethod
     def _rate(trainer: Any) -> float:
         return float(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({platform.machine()})"
 
 
 def write_curve(path: Path, rows: list[Epoch]) -> None:

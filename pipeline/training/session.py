@@ -201,6 +201,7 @@ def _finish(
             "best_epoch": done.best_epoch,
             "finished": done.finished,
             "seconds": sum(row["seconds"] for row in done.rows),
+            "devices": list(done.devices),
         },
         "errors": errors_by_class(data.splits.test, evaluations),
         "agreement_with_matgl": _agreement_with_matgl(settings.folder, test, evaluations),
