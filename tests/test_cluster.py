@@ -1,6 +1,7 @@
 """Connecting: what is missing is said with its remedy, and what a scheduler is told holds for every kind."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -104,3 +105,32 @@ def test_a_worker_killed_while_it_starts(times: int, tmp_path: Path) -> None:
         else:
             with pytest.raises(RunStoppedError, match="ended while it started"), connect(ClusterSettings(workers=1)):
                 pass
+
+
+INTERRUPTED_START = """
+import asyncio, os, signal
+from distributed import Nanny
+from pipeline.cluster_settings import ClusterSettings
+from workflows.local_workers import workers_here
+
+async def start(self):
+    os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(3600)
+
+Nanny.start_unsafe = start
+
+if __name__ == "__main__":
+    try:
+        with workers_here(ClusterSettings(workers=1), {}):
+            pass
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_ctrl_c_while_workers_start_shows_no_traceback(tmp_path: Path) -> None:
+    script = tmp_path / "start.py"
+    script.write_text(INTERRUPTED_START, encoding="utf-8")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert ended.stdout == "interrupted\n"
+    assert "Traceback" not in ended.stderr

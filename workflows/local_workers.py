@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 from distributed import Client, LocalCluster
 from distributed.core import Status
+from distributed.deploy.spec import close_clusters
 
 from pipeline.cluster_settings import ClusterSettings
 from workflows.batch_jobs import MissingExtraError
@@ -81,15 +83,25 @@ def workers_here(settings: ClusterSettings, secured: dict[str, Any]) -> Iterator
 
 def _started(kind: type[LocalCluster], options: dict[str, Any]) -> LocalCluster:
     """Start a cluster; Dask gives it up when one worker ends while it starts, and another time it may live."""
-    for _ in range(STARTS - 1):
-        with suppress(RuntimeError):
-            return kind(**options)
     try:
+        for _ in range(STARTS - 1):
+            with suppress(RuntimeError):
+                return kind(**options)
         return kind(**options)
     except RuntimeError as error:
         raise RunStoppedError(
             f"a worker ended while it started, {STARTS} times ({error}); is there enough memory?"
         ) from error
+    except KeyboardInterrupt:
+        atexit.unregister(close_clusters)
+        atexit.register(_close_what_is_left)
+        raise
+
+
+def _close_what_is_left() -> None:
+    """What Dask does when a process ends, without its AssertionError at workers that had not yet started."""
+    with suppress(AssertionError):
+        close_clusters()
 
 
 def _cuda_cluster() -> type[LocalCluster]:
