@@ -190,7 +190,10 @@ def main() -> int:
     while (left := arguments.kills - sum(len(r.kills) for r in records)) > 0:
         number = len(records)
         home = folder / f"campaign-{number:03d}"
+        started = time.monotonic()
         record = soak(home, number, arguments.seed, min(left, KILLS_OF_A_CAMPAIGN), seconds)
+        if not record.kills:  # the undisturbed run compiled kernels, or the machine was busier
+            seconds = time.monotonic() - started
         examine(record, home, folder / "undisturbed")
         records.append(record)
         with journal.open("a", encoding="utf-8") as stream:
@@ -198,7 +201,7 @@ def main() -> int:
         print(f"campaign {number}: {', '.join(record.kills) or 'no kill'}; {'sound' if record.is_sound else record}")
         if record.is_sound:
             shutil.rmtree(home)
-    print(f"\nundisturbed run: {seconds:.0f} s\n\n{table_of(records)}")
+    print(f"\na run without a kill: {seconds:.0f} s\n\n{table_of(records)}")
     return 0 if all(record.is_sound for record in records) else 1
 
 
