@@ -28,7 +28,7 @@ def starting_key(row: Mapping[Any, Any]) -> str:
 
 
 def relax_and_keep(
-    rows: pd.DataFrame, model: str, folder: Path, processes: int, say: Callable[[str], None]
+    rows: pd.DataFrame, model: str, folder: Path, processes: int, say: Callable[[str], None], seed: int = 0
 ) -> pd.DataFrame:
     """Relax crystals as the stability stage does.
 
@@ -44,6 +44,8 @@ def relax_and_keep(
         That relax at the same time.
     say
         Takes a line of progress.
+    seed
+        Of the rattle.
 
     Returns
     -------
@@ -54,14 +56,15 @@ def relax_and_keep(
     import pandas as pd
 
     folder.mkdir(parents=True, exist_ok=True)
-    keys = [f"{model} {starting_key(row)}" for row in rows.to_dict("records")]
+    rattled = f" seed {seed}" if seed else ""
+    keys = [f"{model} {starting_key(row)}{rattled}" for row in rows.to_dict("records")]
     pattern = "relaxed-*.parquet"
     done = {key for path in folder.glob(pattern) for key in pd.read_parquet(path, columns=["start"])["start"]}
     todo = rows.assign(start=keys).drop_duplicates("start")
     todo = todo[~todo["start"].isin(done)].sort_values(["nsites", "start"], ascending=[False, True])
     parts = [todo.iloc[i : i + BATCH] for i in range(0, len(todo), BATCH)]
     with ProcessPoolExecutor(processes) as pool:
-        jobs = [pool.submit(_relax, part.to_dict("records"), model, folder) for part in parts]
+        jobs = [pool.submit(_relax, part.to_dict("records"), model, folder, seed) for part in parts]
         for number, job in enumerate(jobs, start=1):
             job.result()
             say(f"{number} of {len(jobs)} batches relaxed")
@@ -76,7 +79,7 @@ def _potential(model: str) -> Any:
     return load_potential(model)
 
 
-def _relax(rows: list[dict[Any, Any]], model: str, folder: Path) -> None:
+def _relax(rows: list[dict[Any, Any]], model: str, folder: Path, seed: int) -> None:
     """Relax one batch and keep it; a crystal that fails has no energy."""
     import pandas as pd
 
@@ -87,7 +90,8 @@ def _relax(rows: list[dict[Any, Any]], model: str, folder: Path) -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     potential = _potential(model)
     starts = [structure_from_row(row) for row in rows]
-    results = relax_crystals(list(starts), [str(row["candidate_id"]) for row in rows], StabilitySettings(), potential)
+    settings = StabilitySettings(seed=seed)
+    results = relax_crystals(list(starts), [str(row["candidate_id"]) for row in rows], settings, potential)
     records = [
         {
             "start": row["start"],
