@@ -32,15 +32,16 @@ class Relay:
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._silent = threading.Event()
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
 
     def _accept(self) -> None:
         while True:
             try:
                 near, _ = self._listener.accept()
-                far = socket.create_connection(self._target)
             except OSError:
                 return
+            far = socket.create_connection(self._target)
             self._pairs.append((near, far))
             for source, sink in ((near, far), (far, near)):
                 threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
@@ -57,6 +58,8 @@ class Relay:
         self._silent.set()
 
     def cut(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(), which closing alone does not
+        self._accepting.join()
         self._listener.close()
         for pair in self._pairs:
             for end in pair:
