@@ -58,6 +58,8 @@ class Relay:
         self._silent.set()
 
     def cut(self) -> None:
+        if not self._accepting.is_alive():
+            return
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept(), which closing alone does not
         self._accepting.join()
         self._listener.close()
