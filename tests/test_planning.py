@@ -15,6 +15,7 @@ from pipeline.stages.candidate_sample import sample_candidates
 from pipeline.stages.candidates import count
 from tests.campaigns import ionsieve, write_campaign
 from tests.enumerations import listed
+from workflows.planning import PlannedStep
 
 MOBILE = ("Li", "Na")
 CONFIG = """\
@@ -165,8 +166,12 @@ def test_plan_measures_rates_and_keeps_them(folder):
     assert steps["stability"]["rows"] == pytest.approx(rows)
     assert steps["conduction"]["rows"] == pytest.approx(0.25 * rows)
     hours = sum(step["core_hours"] for step in steps.values())
-    assert plan["cluster"]["hours"] == pytest.approx(hours / 2000)
-    assert plan["cluster"]["cost_USD"] == pytest.approx(hours / 2 * 0.1)
+    assert sum(step["units"] for step in steps.values()) > 0
+    handed_out = [step["units"] / 25 / 3600 for step in steps.values()]
+    longest = [max(step["core_hours"] / 2000, wait) for step, wait in zip(steps.values(), handed_out, strict=True)]
+    assert plan["cluster"]["hours"] == pytest.approx(sum(longest))
+    assert sum(longest) > hours / 2000
+    assert plan["cluster"]["cost_USD"] == pytest.approx(sum(longest) * 1000 * 0.1)
     kept = ionsieve(folder, "plan", "small.yaml", "--no-measure")
     assert kept.returncode == 0, kept.stderr
     assert f"candidates before the cheap gates: {plan['candidates_total']:,}" in kept.stdout
@@ -174,6 +179,32 @@ def test_plan_measures_rates_and_keeps_them(folder):
     assert " 25 %" in kept.stdout
     assert "cluster, 1,000 workers" in kept.stdout
     assert "without practicality, whose rate is not measured" in kept.stdout
+
+
+def relaxations(rows: int, chunk_size: int, seconds: float) -> PlannedStep:
+    hours = rows * seconds / 3600
+    return PlannedStep("stability", rows, chunk_size, rows // chunk_size, 1.0, "", seconds, hours, 0.0, 0.3, "")
+
+
+def test_units_too_small_for_the_workers_are_told():
+    few, many = relaxations(6_000_000, 16, 0.19), relaxations(6_000_000, 256, 0.19)
+    assert few.hours(10, 1.0) == pytest.approx(6_000_000 * 0.19 / 3600 / 10)
+    assert few.better_chunk_size(10, 1.0) is None
+    # 25 units a second of 3 s each keep 76 workers busy
+    assert few.hours(1000, 1.0) == pytest.approx(6_000_000 / 16 / 25 / 3600)
+    assert few.better_chunk_size(1000, 1.0) == 256  # 40 s a unit
+    assert few.better_chunk_size(1000, 2.0) == 512
+    assert many.better_chunk_size(1000, 1.0) is None
+    assert many.hours(1000, 1.0) == pytest.approx(6_000_000 * 0.19 / 3600 / 1000)
+
+
+def test_a_step_that_is_short_for_its_workers_is_not_cut_too_coarsely():
+    short = relaxations(6_000_000, 16, 0.19)
+    size = short.better_chunk_size(100_000, 1.0)
+    assert size is not None
+    unit, units = size * 0.19, 6_000_000 / size
+    assert units / 25 < 2 * unit < 8 * units / 25
+    assert relaxations(16, 16, 0.001).better_chunk_size(1000, 1.0) is None
 
 
 def test_plan_of_given_crystals(tmp_path):

@@ -73,7 +73,7 @@ def test_not_found_lists_what_was_tried_and_the_remedy(tmp_path):
     assert "set IONSIEVE_DATA to a folder that has models/M3GNet-MP-2021.2.8-PES" in text
     with pytest.raises(ModelNotFoundError, match="IONSIEVE_DATA is not set"):
         locate("M3GNet-MP-2021.2.8-PES", {"XDG_CACHE_HOME": str(tmp_path)})
-    with pytest.raises(ModelNotFoundError, match="known models: .*M3GNet-MP"):
+    with pytest.raises(ModelNotFoundError, match=r"known models: .*M3GNet-MP"):
         locate("no-such-model", environ)
 
 

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workflows.candidate_counts import counts_in_words
-from workflows.planning import Plan
+from workflows.planning import UNITS_PER_SECOND, Plan
 
 LEAST_GIB = 0.001
 """Less than this on disk is not told exactly."""
@@ -35,6 +35,13 @@ def print_plan(console: Console, plan: Plan) -> None:
         console.print(
             f"cluster, {cluster['workers']:,} workers, {speed}: {_hours(cluster['hours'])}{cost}", highlight=False
         )
+        if better := cluster["better_chunk_sizes"]:
+            sizes = ", ".join(f"{size} for {step}" for step, size in better.items())
+            console.print(
+                f"so many workers wait for units, of which {UNITS_PER_SECOND:g} a second are handed out; "
+                f"better chunk_size: {sizes}",
+                highlight=False,
+            )
 
 
 def _table(plan: Plan) -> Table:
