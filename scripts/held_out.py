@@ -60,7 +60,11 @@ class Distilled:
 
     def test_labels(self) -> LabelledCrystals:
         """Labelled frames of the test split."""
-        path, findings = self.labels / "test.parquet", Findings()
+        return self.split("test")
+
+    def split(self, split: str) -> LabelledCrystals:
+        """Labelled frames of a split."""
+        path, findings = self.labels / f"{split}.parquet", Findings()
         frame = read_parquet(path, findings)
         findings.raise_if_any()
         assert frame is not None  # else findings say why
