@@ -9,8 +9,8 @@ prototypes neither has seen: against the new teacher, and against the old one.
 Energies of two teachers have different zeros. Against the new one errors are those of the energies as they are, which
 is what a campaign in its scheme would have; *elements only* is the model with nothing but the energies of the elements
 fitted to the new labels. Against the old teacher, and in the columns *fitted*, an energy of each element is fitted to
-the deviations first. Where two teachers differ by D after such a fit, errors against both add up to about D at least, for no
-model is near both. Exit code 1 where a bound is not met.
+the deviations first. Where two teachers differ by D after such a fit, errors against both add up to about D at least.
+Exit code 1 where a bound is not met.
 """
 
 from __future__ import annotations

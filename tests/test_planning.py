@@ -204,7 +204,7 @@ def test_a_step_that_is_short_for_its_workers_is_not_cut_too_coarsely():
     assert size is not None
     unit, units = size * 0.19, 6_000_000 / size
     assert units / 25 < 2 * unit < 8 * units / 25
-    assert relaxations(16, 16, 0.001).better_chunk_size(1000, 1.0) is None
+    assert relaxations(16_000, 16, 0.001).better_chunk_size(1000, 1.0) is None  # handed out in 40 s
 
 
 def test_plan_of_given_crystals(tmp_path):

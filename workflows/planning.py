@@ -35,6 +35,9 @@ UNITS_PER_SECOND = 25.0
 """What one client and one scheduler hand out and take back without haste; 38 a second were the most that
 scripts/simulate_cluster.py saw, its thousand workers on the same two cores."""
 
+# Seconds that all units of a step may take to be handed out before another chunk_size is worth a word.
+_PATIENCE = 60.0
+
 
 @dataclass(frozen=True)
 class PlannedStep:
@@ -63,7 +66,7 @@ class PlannedStep:
         step too short for that is over soonest when handing out its units takes as long as computing one of them.
         """
         work = 3600.0 * (self.core_hours or 0.0) / speed
-        if self.units <= 1 or self.hours(workers, speed) <= work / workers / 3600.0:
+        if self.units < UNITS_PER_SECOND * _PATIENCE or self.hours(workers, speed) <= work / workers / 3600.0:
             return None
         longer = min(workers / UNITS_PER_SECOND, sqrt(work / UNITS_PER_SECOND)) / (work / self.units) if work else 0.0
         return 2 ** ceil(log2(self.chunk_size * longer)) if longer > 1.0 else None
