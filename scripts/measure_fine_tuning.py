@@ -4,7 +4,8 @@
 
 Draws frames of the model's own training and validation split, every element about as often, labels them with another
 teacher and fine-tunes the model on them with ``ionsieve train``. Both are then measured on the test split, whose
-prototypes neither has seen: against the new teacher, and against the old one.
+prototypes neither has seen: against the new teacher, and against the old one. ``--rehearse`` old labels are repeated
+beside the new ones (``fine_tune.rehearse``).
 
 Energies of two teachers have different zeros. Against the new one errors are those of the energies as they are, which
 is what a campaign in its scheme would have; *elements only* is the model with nothing but the energies of the elements
@@ -67,8 +68,9 @@ def main() -> int:
     apart = Answers(new.energies, new.forces)
     print(
         f"{options.model.name}, fine-tuned on {len(drawn['train'])} frames of {options.teacher} (and {validation} for "
-        f"validation); {len(old)} frames of {len(set(old.groups))} unseen groups of prototypes. The teachers differ by "
-        f"{apart.energy_error(old, fitted=True):.1f} meV/atom and {apart.force_error(old):.0f} meV/Å.\n"
+        f"validation), {options.rehearse} old ones rehearsed; {len(old)} frames of {len(set(old.groups))} unseen groups "
+        f"of prototypes. The teachers differ by {apart.energy_error(old, fitted=True):.1f} meV/atom and "
+        f"{apart.force_error(old):.0f} meV/Å.\n"
     )
     versions = {"before": before, "elements only": before.shifted(shift, old), "fine-tuned": after}
     table(
@@ -98,9 +100,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--teacher", default="M3GNet-MatPES-PBE-v2025.1-PES", help="the other teacher")
     parser.add_argument("--count", type=int, default=200, help="new labels, a tenth of them for validation")
     parser.add_argument("--test", type=int, default=1000, help="frames of the test split")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--rehearse", type=int, default=800, help="old labels repeated beside the new ones; 0: none")
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch-size", type=int, default=20)
-    parser.add_argument("--learning-rate", type=float, default=1e-4)
+    parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--seed", type=int, default=0, help="of the draws and the training")
     parser.add_argument("--work", type=Path, required=True, help="folder for labels and the fine-tuned model")
     return parser.parse_args()
@@ -192,7 +195,7 @@ def fine_tune(model: Distilled, teacher: Potential, options: argparse.Namespace)
         "output": ".",
         "data": {split: [f"{split}.parquet"] for split in ("train", "validation", "test")}
         | {"label_scheme": teacher.scheme, "min_structures_per_element": 5},
-        "fine_tune": {"model": str(model.folder)},
+        "fine_tune": {"model": str(model.folder), **_rehearsal(model, options)},
         "loss": {"energy": 3.0, "force": 1.0, "stress": 0.1, "kind": "mae"},
         "fitting": {
             "learning_rate": options.learning_rate,
@@ -209,6 +212,14 @@ def fine_tune(model: Distilled, teacher: Potential, options: argparse.Namespace)
     command = [sys.executable, "-m", "workflows.cli", "train", path.name]
     subprocess.run(command, cwd=options.work, check=True, stdout=sys.stderr)
     return options.work.resolve() / NAME
+
+
+def _rehearsal(model: Distilled, options: argparse.Namespace) -> dict[str, Any]:
+    if not options.rehearse:
+        return {}
+    files = [str(model.labels / "train.parquet")]
+    scheme = model.generation["teacher"]["scheme"]
+    return {"rehearse": {"files": files, "label_scheme": scheme, "crystals": options.rehearse, "seed": options.seed}}
 
 
 if __name__ == "__main__":

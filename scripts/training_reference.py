@@ -21,6 +21,8 @@ _EXAMPLES: dict[str, Any] = {
     "network.elements": ["Li", "Y", "Cl"],
     "fine_tune.model": "M3GNet-MP-2021.2.8-PES",
     "fine_tune.convention": "source",
+    "fine_tune.rehearse.files": ["models/mine-1/labels/train.parquet"],
+    "fine_tune.rehearse.label_scheme": "mp_raw",
 }
 
 

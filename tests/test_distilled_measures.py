@@ -210,7 +210,7 @@ def test_the_teacher_s_own_weights_meet_every_bound(tmp_path):
         card={"data_licence": "BSD-3-Clause", "data_citation": "Materials Project"},
     )
     network = network_of(model, elements, teacher)
-    export_model(student, Start(network, offsets, model.scale), network)
+    export_model(student, Start(network, offsets, model.scale, 0.0 * offsets), network)
     generate_labelled_data(settings, student.folder / "labels", lambda line: None)
     for script, arguments in (
         ("measure_distilled", [student.folder]),

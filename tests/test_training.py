@@ -296,7 +296,7 @@ def test_the_catalogue_s_models_are_carried_over(tmp_path, name):
         data={"files": ["none.parquet"], "label_scheme": CATALOGUE[name].scheme},
         card={"data_licence": "BSD-3-Clause", "data_citation": "Materials Project"},
     )
-    entry = export_model(own, Start(network, offsets, model.scale), network)
+    entry = export_model(own, Start(network, offsets, model.scale, 0.0 * offsets), network)
     assert entry.scheme == CATALOGUE[name].scheme
     old, new = (load_potential(path).evaluate(salts(6)) for path in (name, own.folder))
     for a, b, (energy, forces, stress) in zip(old, new, matgl_results(own.folder, salts(6)), strict=True):

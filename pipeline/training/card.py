@@ -11,16 +11,24 @@ from pipeline.training.curve_figure import FIGURE
 from pipeline.training.errors import ALL
 from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.reading import TrainingData
+from pipeline.training.rehearsal import Rehearsal
 
 Card = dict[str, Any]
 
 
-def data_facts(data: TrainingData, folder: Path) -> dict[str, Any]:
+def data_facts(data: TrainingData, rehearsal: Rehearsal | None, folder: Path) -> dict[str, Any]:
     """Files with their SHA-256, those in the model's folder named as seen from there, and what each split holds."""
+    files = {**data.files, **(rehearsal.files if rehearsal else {})}
     return {
-        "files": {_named_from(folder, file): digest for file, digest in data.files.items()},
+        "files": {_named_from(folder, file): digest for file, digest in files.items()},
         "label_scheme": data.splits.train.scheme,
         "splits": {name: _split_facts(labels, data.elements) for name, labels in data.splits.items()},
+        "rehearsed": rehearsal
+        and {
+            "label_scheme": rehearsal.labels.scheme,
+            "left_out": rehearsal.left_out,
+            **_split_facts(rehearsal.labels, data.elements),
+        },
     }
 
 
@@ -76,6 +84,7 @@ def card_page(card: Card) -> str:
         "|---|---|---|---|",
         *(f"| {name} | {s['crystals']:,} | {s['groups']:,} | {s['atoms']:,} |" for name, s in splits.items()),
         "",
+        *_rehearsed_lines(data.get("rehearsed")),
         "Crystals of the training split with each element: "
         + ", ".join(f"{symbol} {n}" for symbol, n in splits["train"]["crystals_with_element"].items())
         + ".",
@@ -103,6 +112,17 @@ def card_page(card: Card) -> str:
         *(f"- {name} {version}" for name, version in card["provenance"].get("versions", {}).items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _rehearsed_lines(rehearsed: Mapping[str, Any] | None) -> list[str]:
+    if not rehearsed:
+        return []
+    left_out = "".join(f"; left out: {count} {reason}" for reason, count in rehearsed["left_out"].items())
+    return [
+        f"Beside the training split it rehearsed {rehearsed['crystals']:,} crystals of {rehearsed['groups']:,} groups "
+        f"with older labels ({rehearsed['label_scheme']}), their energies moved to the zero of the new ones{left_out}.",
+        "",
+    ]
 
 
 def _error_table(errors: Mapping[str, Mapping[str, Any]]) -> list[str]:

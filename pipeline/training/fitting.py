@@ -36,11 +36,14 @@ class Start:
         Offsets of the elements, eV, in the order of the network's.
     scale : float
         eV; the network's outputs are multiplied by it.
+    shift : (K,) float64
+        eV that are in ``element_energies`` because the labels have another zero than the model that is gone on from.
     """
 
     network: Any
     element_energies: FloatArray
     scale: float
+    shift: FloatArray
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def _check_columns(frame: pd.DataFrame, file: str, settings: DataSettings, findi
                 "scheme",
                 file,
                 None,
-                f"label_scheme is {schemes.pop()!r}, but data.label_scheme is {settings.label_scheme!r}; energies of "
-                "different schemes are never mixed",
+                f"label_scheme is {schemes.pop()!r}, but the training says {settings.label_scheme!r} of this file; "
+                "energies of different schemes are never mixed",
             )
     if settings.group_by == "group":
         if "group" not in frame:

@@ -54,7 +54,7 @@ def read_training_data(settings: DataSettings, elements: Sequence[str] | None = 
     """
     findings = Findings()
     given = {"files": settings.files} if settings.files else {name: getattr(settings, name) for name in SPLITS}
-    tables = {name: _read_all(files, settings, findings) for name, files in given.items()}
+    tables = {name: read_labels(files, settings, findings) for name, files in given.items()}
     findings.raise_if_any()
     whole = {name: joined(parts) for name, parts in tables.items()}
     check_energies(joined(list(whole.values())), settings.largest_energy_deviation, findings)
@@ -67,7 +67,7 @@ def read_training_data(settings: DataSettings, elements: Sequence[str] | None = 
         known = _check_elements(splits, elements, settings.min_structures_per_element, findings)
     findings.raise_if_any()
     assert splits is not None  # else findings say why
-    return TrainingData(splits, known, {file: _sha256(Path(file)) for files in given.values() for file in files})
+    return TrainingData(splits, known, {file: file_digest(Path(file)) for files in given.values() for file in files})
 
 
 def read_rows(path: Path, findings: Findings) -> pd.DataFrame | None:
@@ -79,7 +79,8 @@ def read_rows(path: Path, findings: Findings) -> pd.DataFrame | None:
     return reader(path, findings)
 
 
-def _read_all(files: Sequence[str], settings: DataSettings, findings: Findings) -> list[LabelledCrystals]:
+def read_labels(files: Sequence[str], settings: DataSettings, findings: Findings) -> list[LabelledCrystals]:
+    """Checked labels of each file; what is wrong goes to ``findings``."""
     found = []
     for file in files:
         frame = read_rows(Path(file), findings)
@@ -111,6 +112,7 @@ def _check_elements(splits: Splits, wanted: Sequence[str] | None, least: int, fi
     return known
 
 
-def _sha256(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -29,6 +29,7 @@ from pipeline.training.graphs import CrystalGraphs
 from pipeline.training.network import NO_THREE_BODY, fresh_network, network_of
 from pipeline.training.progress import CURVE, Watcher, write_curve
 from pipeline.training.reading import TrainingData, read_training_data
+from pipeline.training.rehearsal import Rehearsal, draw_rehearsal
 from pipeline.training.settings import Training
 
 if TYPE_CHECKING:
@@ -79,16 +80,29 @@ def train(settings: Training, watcher: Watcher, provenance: Mapping[str, Any]) -
         raise _problem("loss.stress", "the data have no stresses; write 0, or add them to every file")
     device = _device(settings)
     base = _base_facts(settings)
+    rehearsal = _rehearsal(settings, data)
     work = settings.folder / WORK
-    _check_identity(work, settings, data, base)
+    _check_identity(work, settings, data, base, rehearsal)
     start = _start(settings, data)
+    if rehearsal is not None:
+        train_labels = rehearsal.beside(train_labels, start.shift, data.elements)
     graphs = [
         CrystalGraphs(labels, data.elements, float(start.network.cutoff), with_stress)
         for labels in (train_labels, validation)
     ]
     done = fit(settings, start, graphs[0], graphs[1], work, device, watcher)
     write_curve(settings.folder / CURVE, done.rows)
-    return _finish(settings, data, start, done, base, provenance)
+    return _finish(settings, data, rehearsal, start, done, base, provenance)
+
+
+def _rehearsal(settings: Training, data: TrainingData) -> Rehearsal | None:
+    """Old labels that are trained on beside the new ones, if the settings name some."""
+    if settings.fine_tune is None or settings.fine_tune.rehearse is None:
+        return None
+    found = draw_rehearsal(settings.fine_tune.rehearse, settings.data, data)
+    if settings.loss.stress > 0.0 and found.labels.stresses is None:
+        raise _problem("fine_tune.rehearse.files", "have no stresses; add them, or write loss.stress: 0")
+    return found
 
 
 def _problem(key: str, message: str) -> ConfigError:
@@ -123,13 +137,16 @@ def _base_facts(settings: Training) -> dict[str, str]:
     }
 
 
-def _check_identity(work: Path, settings: Training, data: TrainingData, base: Mapping[str, str]) -> None:
+def _check_identity(
+    work: Path, settings: Training, data: TrainingData, base: Mapping[str, str], rehearsal: Rehearsal | None
+) -> None:
     """Refuse to go on with other data or settings than those of the checkpoint."""
     identity = {
         **settings.result_settings(),
         "data": {name: labels.digest() for name, labels in data.splits.items()},
         "elements": list(data.elements),
         "base": base.get("sha256"),
+        "rehearsal": None if rehearsal is None else rehearsal.labels.digest(),
     }
     path = work / _IDENTITY
     if path.exists():
@@ -152,7 +169,7 @@ def _start(settings: Training, data: TrainingData) -> Start:
     if settings.fine_tune is None:
         scale = float(np.sqrt(np.mean(labels.forces**2))) or 1.0
         network = fresh_network(settings.sizes, data.elements, settings.fitting.seed)
-        return Start(network, fit_element_energies(counts, labels.energies), scale)
+        return Start(network, fit_element_energies(counts, labels.energies), scale, np.zeros(len(data.elements)))
     wanted = settings.fine_tune
     try:
         found = locate(wanted.model)
@@ -170,12 +187,13 @@ def _start(settings: Training, data: TrainingData) -> Start:
     said = np.array([e.energy for e in potential.evaluate(labels.structures())])
     shift = fit_element_energies(counts, labels.energies - said)
     own = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in data.elements]]
-    return Start(network, own + shift, model.scale)
+    return Start(network, own + shift, model.scale, shift)
 
 
 def _finish(
     settings: Training,
     data: TrainingData,
+    rehearsal: Rehearsal | None,
     start: Start,
     done: Fit,
     base: Mapping[str, str],
@@ -194,7 +212,7 @@ def _finish(
         "parameters": sum(p.numel() for p in done.network.parameters()),
         "three_body": f"within {cutoff:g} Å" if cutoff > NO_THREE_BODY else "none",
         "start": dict(base),
-        "data": data_facts(data, settings.folder),
+        "data": data_facts(data, rehearsal, settings.folder),
         "settings": settings.model_dump(mode="json"),
         "fit": {
             "epochs": len(done.rows),

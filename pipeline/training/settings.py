@@ -120,12 +120,28 @@ class NetworkSettings(Settings):
         return self
 
 
+class RehearsalSettings(Settings):
+    """Labels that the model was trained on before, repeated so that it doesn't forget them."""
+
+    files: Files = Field(
+        min_length=1, description="labels of the kind the model was trained on, extended XYZ, ASE databases or Parquet"
+    )
+    label_scheme: LabelScheme = Field(description="what their energies are; their zeros are those of the model")
+    crystals: int = Field(
+        1000, ge=1, le=10_000_000, description="so many are drawn and trained on beside the new ones in every epoch"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of the draw")
+
+
 class FineTuneSettings(Settings):
     """A model whose weights are the start; its sizes and cutoffs stay."""
 
     model: str = Field(description="a name of `ionsieve models`, or a checkpoint's folder")
     convention: Literal["source", "destination"] | None = Field(
         None, description="message passing of an unknown checkpoint: destination (before matgl 3) or source"
+    )
+    rehearse: RehearsalSettings | None = Field(
+        None, description="old labels to train on beside the new ones; null: what they taught may be forgotten"
     )
 
 

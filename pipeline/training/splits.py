@@ -89,7 +89,19 @@ def _first_places(labels: LabelledCrystals) -> dict[str, str]:
 
 
 def _shared_crystals(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
-    """The same crystal under two names: the same atoms at the same distances."""
+    for i, j in same_crystals(a, b):
+        message = f"the same crystal is in data.{first} and in data.{second} ({b.places[j]})"
+        findings.add(f"same {first} {second}", "data", a.places[i], message)
+
+
+def _shared_prototypes(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
+    for i, j, prototype in same_prototypes(a, b):
+        message = f"prototype {prototype} is in data.{first} and in data.{second} ({b.places[j]})"
+        findings.add(f"prototype {first} {second}", "data", a.places[i], message)
+
+
+def same_crystals(a: LabelledCrystals, b: LabelledCrystals) -> Iterator[tuple[int, int]]:
+    """Crystals of a that are in b under whatever name, each with one of b: the same atoms at the same distances."""
     known: dict[bytes, list[int]] = {}
     for i, key in enumerate(_composition_keys(b)):
         known.setdefault(key, []).append(i)
@@ -100,17 +112,17 @@ def _shared_crystals(first: str, a: LabelledCrystals, second: str, b: LabelledCr
                 profiles[j] = _distance_profile(b, j)
             mine = _distance_profile(a, i)
             if mine.shape == profiles[j].shape and np.abs(mine - profiles[j]).max(initial=0.0) < _SAME_DISTANCE:
-                message = f"the same crystal is in data.{first} and in data.{second} ({b.places[j]})"
-                findings.add(f"same {first} {second}", "data", a.places[i], message)
+                yield i, j
                 break
 
 
-def _shared_prototypes(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
-    prototypes = {p: b.places[j] for j, p in enumerate(_prototypes(b)) if p}
+def same_prototypes(a: LabelledCrystals, b: LabelledCrystals) -> Iterator[tuple[int, int, str]]:
+    """Crystals of a whose prototype, by symmetry, b has too, each with one of b and the prototype."""
+    prototypes = {p: j for j, p in enumerate(_prototypes(b)) if p}
     for i, prototype in enumerate(_prototypes(a)):
         if prototype in prototypes:
-            message = f"prototype {prototype} is in data.{first} and in data.{second} ({prototypes[prototype]})"
-            findings.add(f"prototype {first} {second}", "data", a.places[i], message)
+            assert prototype is not None
+            yield i, prototypes[prototype], prototype
 
 
 def _composition_keys(labels: LabelledCrystals) -> list[bytes]:
