@@ -68,8 +68,8 @@ def main() -> int:
     apart = Answers(new.energies, new.forces)
     print(
         f"{options.model.name}, fine-tuned on {len(drawn['train'])} frames of {options.teacher} (and {validation} for "
-        f"validation), {options.rehearse} old ones rehearsed; {len(old)} frames of {len(set(old.groups))} unseen groups "
-        f"of prototypes. The teachers differ by {apart.energy_error(old, fitted=True):.1f} meV/atom and "
+        f"validation), {options.rehearse} old ones rehearsed; {len(old)} frames of {len(set(old.groups))} unseen "
+        f"groups of prototypes. The teachers differ by {apart.energy_error(old, fitted=True):.1f} meV/atom and "
         f"{apart.force_error(old):.0f} meV/Å.\n"
     )
     versions = {"before": before, "elements only": before.shifted(shift, old), "fine-tuned": after}

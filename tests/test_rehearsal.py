@@ -15,6 +15,7 @@ from pipeline.training.rehearsal import draw_rehearsal
 from pipeline.training.session import train
 from pipeline.training.settings import RehearsalSettings, Training
 from tests.labels import alloys, table, write_alloys
+from tests.trainings import alloy_training
 
 ZERO = {29: 1.5, 47: -0.5, 79: 0.7}
 """eV that the new labels have more, by atomic number."""
@@ -38,26 +39,7 @@ def new_labels(folder: Path) -> Path:
 
 
 def training(folder: Path, labels: Path, name: str, **changes) -> Training:
-    chosen = {
-        "name": name,
-        "output": str(folder),
-        "data": {
-            "files": [str(labels)],
-            "label_scheme": "other",
-            "shares": {"train": 0.5, "validation": 0.25, "test": 0.25},
-            "seed": 0,  # fcc validates, L1_2 tests
-            "min_structures_per_element": 2,
-        },
-        "loss": {"stress": 0.0},
-        "fitting": {"max_epochs": 8, "batch_size": 4, "learning_rate": 0.02},
-        "card": {"data_licence": "LGPL", "data_citation": "ASE's effective medium theory"},
-        "device": "cpu",
-        "threads": 1,
-    }
-    return Training(**{**chosen, **changes})
-
-
-SIZES = {"units": 16, "node_width": 16, "edge_width": 16, "blocks": 2, "cutoff": 4.5, "three_body_cutoff": 3.5}
+    return alloy_training(folder, labels, **{"name": name, "loss": {"stress": 0.0}, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +50,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def base(place) -> Path:
     labels = write_alloys(place / "base.parquet", 40)
-    return train(training(place, labels, "base", network=SIZES), Watcher(), {}).folder
+    return train(training(place, labels, "base"), Watcher(), {}).folder
 
 
 def rehearse(*files: Path, **changes) -> RehearsalSettings:
