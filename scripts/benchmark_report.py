@@ -37,7 +37,7 @@ def main() -> int:
         with (folder / "ranked_candidates.csv").open(encoding="utf-8") as stream:
             ranked = sum(1 for _ in stream) - 1
         started = time.perf_counter()
-        process = subprocess.Popen([sys.executable, "-m", "workflows.cli", "report", str(folder)])
+        process = subprocess.Popen([sys.executable, "-m", "workflows.entry", "report", str(folder)])
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         size = (folder / "report.html").stat().st_size

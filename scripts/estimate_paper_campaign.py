@@ -64,7 +64,7 @@ def _options() -> argparse.Namespace:
 
 def planned() -> dict[str, Any]:
     """What `ionsieve plan` says of the campaign."""
-    command = [sys.executable, "-m", "workflows.cli", "plan", str(CONFIG), "--json"]
+    command = [sys.executable, "-m", "workflows.entry", "plan", str(CONFIG), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     plan: dict[str, Any] = json.loads(done.stdout)
     return plan

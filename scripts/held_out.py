@@ -106,7 +106,9 @@ class Distilled:
         return parts & {p.prototype_id for p in library}
 
 
-def unseen_candidates(model: Distilled, references: References, count: int, seed: int, cache: Path) -> pd.DataFrame:
+def unseen_candidates(
+    model: Distilled, references: References, count: int, seed: int, cache: Path, *, seen: bool = False
+) -> pd.DataFrame:
     """Draw candidates of unseen prototypes that pass the campaign's cheap gates and its gate on the estimate.
 
     They are drawn evenly over prototypes and elements, as those were that the model was trained on.
@@ -121,16 +123,19 @@ def unseen_candidates(model: Distilled, references: References, count: int, seed
         Candidates wanted (fewer where there are no more), and the seed of the draw.
     cache
         Folder where the draw is kept.
+    seen
+        Whether to draw from all prototypes of the campaign instead.
 
     Returns
     -------
     DataFrame
         ``candidate_id``, ``chemsys``, ``nsites``, ``prototype`` and the columns of a crystal, in random order.
     """
-    kept = cache / f"unseen-{model.generation['digest'][:12]}-{references.library.digest[:12]}-{count}-{seed}.parquet"
+    which = "any" if seen else "unseen"
+    kept = cache / f"{which}-{model.generation['digest'][:12]}-{references.library.digest[:12]}-{count}-{seed}.parquet"
     if kept.exists():
         return pd.read_parquet(kept)
-    library = model.unseen(references.library)
+    library = references.library if seen else model.unseen(references.library)
     wanted = {"candidates": _DRAWN * count, "per_prototype": _DRAWN * count}
     given = {**model.generation["settings"], "campaign": references.campaign.name, "seed": seed}
     settings = DistillationSettings.model_validate({**given, "crystals": {**given["crystals"], **wanted}})

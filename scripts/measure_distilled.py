@@ -55,9 +55,10 @@ def main() -> int:
     model = Distilled(options.model.resolve())
     met = print_errors(model.test_labels(), str(model.folder))
     references = campaign_references(options.config)
-    rows = unseen_candidates(model, references, options.count, options.seed, options.work)
+    rows = unseen_candidates(model, references, options.count, options.seed, options.work, seen=options.seen)
+    which = "" if options.seen else "unseen "
     print(
-        f"{len(rows)} candidates of {options.config.name}, of {rows['prototype'].nunique()} unseen prototypes, seed "
+        f"{len(rows)} candidates of {options.config.name}, of {rows['prototype'].nunique()} {which}prototypes, seed "
         f"{options.seed}: {', '.join(f'{n} {p}' for p, n in rows['prototype'].value_counts().items())}\n"
     )
     names = (model.teacher, str(model.folder))
@@ -88,6 +89,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--own-hulls", type=int, choices=(2, 3), help="most elements of self-consistent hulls' phases")
     parser.add_argument("--repeat", action="store_true", help="relax with the teacher again, from another rattle")
+    parser.add_argument("--seen", action="store_true", help="draw from all prototypes of the campaign")
+    parser.add_argument("--rattle", type=float, help="Å, of the starts; default: the stage's")
     parser.add_argument("--processes", type=int, default=1, help="that relax")
     parser.add_argument("--work", type=Path, required=True, help="folder for what was relaxed")
     return parser.parse_args()
@@ -99,12 +102,15 @@ def potential_of(name: str) -> Any:
     return load_potential(name)
 
 
-def relaxed_by(name: str, rows: pd.DataFrame, options: argparse.Namespace, seed: int = 0) -> pd.DataFrame:
+def relaxed_by(name: str, rows: pd.DataFrame, options: argparse.Namespace, **changes: Any) -> pd.DataFrame:
     """Rows relaxed with a potential; kept by its weights, since other ones may come to lie at its path."""
     folder = options.work / model_digest(name)[:16]
-    return relax_and_keep(
-        rows, name, folder, options.processes, lambda line: print(f"{name}: {line}", file=sys.stderr, flush=True), seed
-    )
+    changes |= {} if getattr(options, "rattle", None) is None else {"rattle": options.rattle}
+
+    def say(line: str) -> None:
+        print(f"{name}: {line}", file=sys.stderr, flush=True)
+
+    return relax_and_keep(rows, name, folder, options.processes, say, changes)
 
 
 def print_errors(labels: LabelledCrystals, name: str) -> bool:
@@ -213,7 +219,7 @@ def print_prototypes(prototypes: pd.Series, heights: list[np.ndarray], both: tup
         shares = [f"{share:.0%}" if found.compared else "–" for share in (found.within, found.runaways)]
         rows.append((name, number, median, *shares))
     print()
-    table("unseen prototype | candidates | median difference above hull, meV/atom | volume alike | run away", rows)
+    table("prototype | candidates | median difference above hull, meV/atom | volume alike | run away", rows)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ def fine_tune(model: Distilled, teacher: Potential, options: argparse.Namespace)
     path = options.work / "fine_tune.yaml"
     with path.open("w", encoding="utf-8") as stream:
         YAML().dump(training, stream)
-    command = [sys.executable, "-m", "workflows.cli", "train", path.name]
+    command = [sys.executable, "-m", "workflows.entry", "train", path.name]
     subprocess.run(command, cwd=options.work, check=True, stdout=sys.stderr)
     return options.work.resolve() / NAME
 

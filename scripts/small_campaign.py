@@ -99,7 +99,7 @@ def write_small_campaign(
 
 def run_command(config: Path) -> list[str]:
     """The command line that runs a campaign in this interpreter."""
-    return [sys.executable, "-m", "workflows.cli", "run", str(config)]
+    return [sys.executable, "-m", "workflows.entry", "run", str(config)]
 
 
 def run_environment(folder: Path) -> dict[str, str]:

@@ -74,7 +74,7 @@ def _options() -> argparse.Namespace:
 
 def listed(options: argparse.Namespace, folder: Path, kill_at: float | None = None) -> Listing:
     """Run `ionsieve enumerate` to its end, or to the kill."""
-    command = [sys.executable, "-m", "workflows.cli", "enumerate", str(options.config)]
+    command = [sys.executable, "-m", "workflows.entry", "enumerate", str(options.config)]
     found, started = Listing(), time.perf_counter()
     process = psutil.Popen([*command, "--workers", str(options.workers), "--folder", str(folder)])
     while process.poll() is None:

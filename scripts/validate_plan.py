@@ -68,7 +68,7 @@ def _options() -> argparse.Namespace:
 
 
 def _ionsieve(*arguments: str, stdout: Any) -> str:
-    done = subprocess.run([sys.executable, "-m", "workflows.cli", *arguments], stdout=stdout, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "workflows.entry", *arguments], stdout=stdout, text=True, check=True)
     return done.stdout or ""
 
 

@@ -90,7 +90,7 @@ def write_campaign(
 
 def command(*arguments: str | Path) -> list[str]:
     """The `ionsieve` command line in this interpreter."""
-    return [sys.executable, "-m", "workflows.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "workflows.entry", *map(str, arguments)]
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -123,7 +123,7 @@ def test_killed_training_goes_on_to_the_same_weights(tmp_path, labels):
         paths[name] = config(folder, labels, epochs=20)
 
     def start(name: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([sys.executable, "-m", "workflows.cli", "train", str(paths[name])])
+        return subprocess.Popen([sys.executable, "-m", "workflows.entry", "train", str(paths[name])])
 
     assert start("undisturbed").wait() == 0
     checkpoint = folders["killed"] / "models" / "alloys" / "training" / "last.ckpt"

@@ -74,7 +74,7 @@ class Watcher:
     def __init__(self, run: Path) -> None:
         self._screen, inside = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "workflows.cli", "status", str(run), "--watch", "--every", "0.1"],
+            [sys.executable, "-m", "workflows.entry", "status", str(run), "--watch", "--every", "0.1"],
             stdin=inside,
             stdout=inside,
             stderr=subprocess.PIPE,

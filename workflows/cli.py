@@ -83,7 +83,3 @@ def schema() -> None:
     Example: ionsieve schema > campaign.schema.json
     """
     sys.stdout.write(json_schema())
-
-
-if __name__ == "__main__":
-    app()

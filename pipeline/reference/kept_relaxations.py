@@ -28,7 +28,12 @@ def starting_key(row: Mapping[Any, Any]) -> str:
 
 
 def relax_and_keep(
-    rows: pd.DataFrame, model: str, folder: Path, processes: int, say: Callable[[str], None], seed: int = 0
+    rows: pd.DataFrame,
+    model: str,
+    folder: Path,
+    processes: int,
+    say: Callable[[str], None],
+    changes: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Relax crystals as the stability stage does.
 
@@ -44,8 +49,8 @@ def relax_and_keep(
         That relax at the same time.
     say
         Takes a line of progress.
-    seed
-        Of the rattle.
+    changes
+        Of the stage's default settings, such as ``{"rattle": 0.0}``.
 
     Returns
     -------
@@ -56,15 +61,15 @@ def relax_and_keep(
     import pandas as pd
 
     folder.mkdir(parents=True, exist_ok=True)
-    rattled = f" seed {seed}" if seed else ""
-    keys = [f"{model} {starting_key(row)}{rattled}" for row in rows.to_dict("records")]
+    changed = "".join(f" {name} {value}" for name, value in sorted((changes or {}).items()))
+    keys = [f"{model} {starting_key(row)}{changed}" for row in rows.to_dict("records")]
     pattern = "relaxed-*.parquet"
     done = {key for path in folder.glob(pattern) for key in pd.read_parquet(path, columns=["start"])["start"]}
     todo = rows.assign(start=keys).drop_duplicates("start")
     todo = todo[~todo["start"].isin(done)].sort_values(["nsites", "start"], ascending=[False, True])
     parts = [todo.iloc[i : i + BATCH] for i in range(0, len(todo), BATCH)]
     with ProcessPoolExecutor(processes) as pool:
-        jobs = [pool.submit(_relax, part.to_dict("records"), model, folder, seed) for part in parts]
+        jobs = [pool.submit(_relax, part.to_dict("records"), model, folder, dict(changes or {})) for part in parts]
         for number, job in enumerate(jobs, start=1):
             job.result()
             say(f"{number} of {len(jobs)} batches relaxed")
@@ -79,7 +84,7 @@ def _potential(model: str) -> Any:
     return load_potential(model)
 
 
-def _relax(rows: list[dict[Any, Any]], model: str, folder: Path, seed: int) -> None:
+def _relax(rows: list[dict[Any, Any]], model: str, folder: Path, changes: dict[str, Any]) -> None:
     """Relax one batch and keep it; a crystal that fails has no energy."""
     import pandas as pd
 
@@ -90,7 +95,7 @@ def _relax(rows: list[dict[Any, Any]], model: str, folder: Path, seed: int) -> N
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     potential = _potential(model)
     starts = [structure_from_row(row) for row in rows]
-    settings = StabilitySettings(seed=seed)
+    settings = StabilitySettings(**changes)
     results = relax_crystals(list(starts), [str(row["candidate_id"]) for row in rows], settings, potential)
     records = [
         {
