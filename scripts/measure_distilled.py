@@ -91,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", action="store_true", help="relax with the teacher again, from another rattle")
     parser.add_argument("--seen", action="store_true", help="draw from all prototypes of the campaign")
     parser.add_argument("--rattle", type=float, help="Å, of the starts; default: the stage's")
+    parser.add_argument("--fmax", type=float, help="eV/Å, at which relaxations end; default: the stage's")
     parser.add_argument("--processes", type=int, default=1, help="that relax")
     parser.add_argument("--work", type=Path, required=True, help="folder for what was relaxed")
     return parser.parse_args()
@@ -105,7 +106,8 @@ def potential_of(name: str) -> Any:
 def relaxed_by(name: str, rows: pd.DataFrame, options: argparse.Namespace, **changes: Any) -> pd.DataFrame:
     """Rows relaxed with a potential; kept by its weights, since other ones may come to lie at its path."""
     folder = options.work / model_digest(name)[:16]
-    changes |= {} if getattr(options, "rattle", None) is None else {"rattle": options.rattle}
+    given = {name: getattr(options, name, None) for name in ("rattle", "fmax")}
+    changes |= {name: value for name, value in given.items() if value is not None}
 
     def say(line: str) -> None:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
