@@ -1,5 +1,7 @@
 """Workers that come late: one of other versions is closed before its first task, one with a GPU gets what needs it."""
 
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -180,3 +182,23 @@ def test_a_worker_killed_while_it_is_asked_fails_no_run(tmp_path: Path, monkeypa
     run_campaign(load_campaign(config), config, tmp_path / "run", ProgressView(Console(quiet=True)))
     assert mark.exists()
     assert len(pd.read_csv(tmp_path / "run" / "ranked_candidates.csv")) == 8
+
+
+def test_a_worker_that_misses_its_scheduler_says_so_in_a_line(client: Client, plugin: ReferencesPlugin) -> None:
+    def said() -> str:
+        logger, stream = logging.getLogger("distributed.worker"), io.StringIO()
+        handler = logging.StreamHandler(stream)
+        logger.addHandler(handler)
+        try:
+            raise OSError("stream is closed")
+        except OSError:
+            logger.exception("Failed to communicate with scheduler during heartbeat.")
+            logger.exception("of another kind")
+        finally:
+            logger.removeHandler(handler)
+        return stream.getvalue()
+
+    client.register_plugin(plugin)
+    first, rest = client.submit(said, pure=False).result().split("\n", 1)
+    assert first == "Failed to communicate with scheduler during heartbeat."
+    assert rest.startswith("of another kind\nTraceback")

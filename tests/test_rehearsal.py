@@ -99,6 +99,14 @@ def test_the_draw_is_seeded_and_bad_files_are_named(tmp_path):
         draw_rehearsal(rehearse(old, label_scheme="mp_raw"), chosen.data, data)
 
 
+def test_energies_in_another_unit_are_found(tmp_path):
+    chosen = training(tmp_path, new_labels(tmp_path), "tuned")
+    energies = table(alloys(40))["energy"].to_numpy().copy()
+    energies[3] += 60.0
+    with pytest.raises(ConfigError, match=r"row 4.*is it in another unit or scheme"):
+        draw_rehearsal(rehearse(old_labels(tmp_path, energy=energies)), chosen.data, read_training_data(chosen.data))
+
+
 def test_energies_are_moved_to_the_new_zero(tmp_path):
     chosen = training(tmp_path, new_labels(tmp_path), "tuned")
     data = read_training_data(chosen.data)

@@ -117,6 +117,7 @@ def _nan(values, index=0):
         (lambda f: poisoned(f, 2, label_scheme="mp_raw"), "labels of several schemes: mp_raw, other"),
         (lambda f: f.assign(label_scheme="mp2020"), "label_scheme is 'mp2020', but the training says 'other'"),
         (lambda f: f.drop(columns="group"), "has no column group"),
+        (lambda f: f.iloc[:0], "holds no crystal"),
         (lambda f: f.drop(columns="forces"), "has no column forces"),
         (lambda f: f.drop(columns="energy"), "has no column energy (or energy_per_atom)"),
         (lambda f: poisoned(f, 2, structure_id="alloy-0"), "a.parquet:row 3: structure_id 'alloy-0' occurs twice"),

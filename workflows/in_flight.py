@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -98,13 +99,13 @@ class InFlight(Generic[T]):
             except queue.Empty:
                 self._ask_scheduler()
         if future.cancelled():
-            raise SchedulerLostError(_lost(self._address))
+            raise _lost(self._address)
         item = self._pending.pop(future)
         try:
             # A worker that dies takes finished results along; Dask then computes the task again, which may fail.
             return item, future.result(), None
         except CancelledError:
-            raise SchedulerLostError(_lost(self._address)) from None
+            raise _lost(self._address) from None
         except Exception as error:  # the task's own
             return item, None, error
 
@@ -112,7 +113,7 @@ class InFlight(Generic[T]):
         try:
             answer = self._client.sync(self._client.scheduler.identity, n_workers=-1, callback_timeout=ANSWER_WITHIN)
         except (OSError, TimeoutError, AttributeError):  # closed, silent, or reconnecting
-            raise SchedulerLostError(_lost(self._address)) from None
+            raise _lost(self._address) from None
         return dict(answer)
 
 
@@ -123,8 +124,12 @@ def told_when_lost(client: Client) -> Iterator[None]:
     try:
         yield
     except (CommClosedError, ClosedClientError):
-        raise SchedulerLostError(_lost(address)) from None
+        raise _lost(address) from None
 
 
-def _lost(address: str) -> str:
-    return f"the Dask scheduler at {address} does not answer any more: it ended, or the network to it was cut"
+def _lost(address: str) -> SchedulerLostError:
+    # Closing the client cuts its attempts to come back, each of which Dask logs with its traceback.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL + 1)
+    return SchedulerLostError(
+        f"the Dask scheduler at {address} does not answer any more: it ended, or the network to it was cut"
+    )

@@ -52,6 +52,7 @@ class ReferencesPlugin(WorkerPlugin):
         """
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+        logging.getLogger("distributed.worker").addFilter(_without_traceback)
         _end_with_job(worker)
         own_gpu = take_own_gpu(str(worker.name))
         unmet = [own_gpu] if own_gpu else []
@@ -59,6 +60,13 @@ class ReferencesPlugin(WorkerPlugin):
             unmet += await asyncio.to_thread(self.requirements.unmet, worker.state.total_resources)
         if unmet:
             await _refuse(worker, unmet)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Say that the scheduler does not answer, as it ends, without where in Dask that was noticed."""
+    if isinstance(record.msg, str) and record.msg.startswith("Failed to communicate with scheduler"):
+        record.exc_info = record.exc_text = None
+    return True
 
 
 async def _refuse(worker: Worker, unmet: list[str]) -> None:

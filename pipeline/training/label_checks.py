@@ -40,6 +40,9 @@ def checked_labels(
         Receives the problems.
     """
     rows: list[Row] = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+    if not rows:
+        findings.add("empty", file, None, "holds no crystal")
+        return None
     with_stress = "stress" in frame
     _check_columns(frame, file, settings, findings)
     sound: list[int] = []

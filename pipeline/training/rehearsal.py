@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates.batch import FloatArray
+from pipeline.training.baseline import check_energies
 from pipeline.training.findings import Findings
 from pipeline.training.labelled import LabelledCrystals, joined
 from pipeline.training.reading import TrainingData, file_digest, read_labels
@@ -62,6 +63,8 @@ def draw_rehearsal(settings: RehearsalSettings, bounds: DataSettings, data: Trai
     parts = read_labels(settings.files, bounds.model_copy(update={"label_scheme": settings.label_scheme}), findings)
     findings.raise_if_any()
     labels = joined(parts)
+    check_energies(labels, bounds.largest_energy_deviation, findings)
+    findings.raise_if_any()
     left_out = {}
 
     def keep(labels: LabelledCrystals, kept: np.ndarray, reason: str) -> LabelledCrystals:
