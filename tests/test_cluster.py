@@ -1,6 +1,7 @@
 """Connecting: what is missing is said with its remedy, and what a scheduler is told holds for every kind."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -134,3 +135,29 @@ def test_ctrl_c_while_workers_start_shows_no_traceback(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
     assert ended.stdout == "interrupted\n"
     assert "Traceback" not in ended.stderr
+
+
+STUCK_NANNY = """
+import os
+from distributed.core import Status
+from pipeline.cluster_settings import ClusterSettings
+from workflows import local_workers
+
+local_workers.CLOSE_SECONDS = 2.0
+
+if __name__ == "__main__":
+    with local_workers.workers_here(ClusterSettings(workers=1), {}) as client:
+        [worker] = client.run(os.getpid).values()
+        [nanny] = client.cluster.workers.values()
+        nanny.status = Status.closing
+    print(worker)
+"""
+
+
+def test_a_nanny_that_never_closes_holds_no_run_up(tmp_path: Path) -> None:
+    script = tmp_path / "close.py"
+    script.write_text(STUCK_NANNY, encoding="utf-8")
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120, check=True)
+    assert "Traceback" not in ended.stderr
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(ended.stdout), 0)

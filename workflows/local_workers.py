@@ -24,6 +24,8 @@ KEEP_SECONDS = 3.0
 """How often the number of workers is looked at."""
 STARTS = 3
 """Times that all workers are started before the run gives up."""
+CLOSE_SECONDS = 30.0
+"""How long workers have to end when the work is done."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -116,13 +118,17 @@ def _cuda_cluster() -> type[LocalCluster]:
 
 @contextmanager
 def _closed_in_the_end(cluster: LocalCluster) -> Iterator[LocalCluster]:
-    """Close a cluster; a worker that does not end in time (a busy machine) ends with this process, and fails no run."""
+    """Close a cluster; a worker that does not end in time ends with this process, and fails no run.
+
+    It may be the machine that is busy, or a nanny that will never end: one whose worker died as it was being closed
+    stays in between, and Dask waits for it without end.
+    """
     try:
         yield cluster
     finally:
         logging.getLogger("tornado.application").setLevel(logging.CRITICAL + 1)
         with suppress(TimeoutError):
-            cluster.close()
+            cluster.close(timeout=CLOSE_SECONDS)
 
 
 @contextmanager
