@@ -77,6 +77,8 @@ def main() -> int:
             f"\nThe teacher itself from another rattle: {again.within:.1%} within {VOLUME:.0%} of its own volume, "
             f"{again.runaways:.1%} run away, {again.median_change:.2%} in the median"
         )
+    if options.follow:
+        print_followed(teacher, ours, ends(relaxed_by(model.teacher, relaxed[1], options, rattle=0.0), rows))
     print_prototypes(rows["prototype"], heights, (teacher, ours))
     return 0 if met else 1
 
@@ -89,6 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--own-hulls", type=int, choices=(2, 3), help="most elements of self-consistent hulls' phases")
     parser.add_argument("--repeat", action="store_true", help="relax with the teacher again, from another rattle")
+    parser.add_argument("--follow", action="store_true", help="let the teacher go on from where the model ends")
     parser.add_argument("--seen", action="store_true", help="draw from all prototypes of the campaign")
     parser.add_argument("--rattle", type=float, help="Å, of the starts; default: the stage's")
     parser.add_argument("--fmax", type=float, help="eV/Å, at which relaxations end; default: the stage's")
@@ -107,7 +110,7 @@ def relaxed_by(name: str, rows: pd.DataFrame, options: argparse.Namespace, **cha
     """Rows relaxed with a potential; kept by its weights, since other ones may come to lie at its path."""
     folder = options.work / model_digest(name)[:16]
     given = {name: getattr(options, name, None) for name in ("rattle", "fmax")}
-    changes |= {name: value for name, value in given.items() if value is not None}
+    changes = {name: value for name, value in given.items() if value is not None} | changes
 
     def say(line: str) -> None:
         print(f"{name}: {line}", file=sys.stderr, flush=True)
@@ -206,6 +209,25 @@ def print_ends(found: EndAgreement, left_out: int) -> bool:
     )
     return met & told(
         f"no more than {MOST_RUNAWAYS:.0%} run away: {found.runaways:.1%}", found.runaways <= MOST_RUNAWAYS
+    )
+
+
+def print_followed(teacher: RelaxedEnds, model: RelaxedEnds, followed: RelaxedEnds) -> None:
+    """Print where the teacher comes to rest from the model's ends: at minima of its own, or back at its first ones."""
+    own = RelaxedEnds(followed.energies, followed.volumes, teacher.sane & followed.sane)
+    found = end_agreement(own, model, VOLUME)
+    print(
+        f"\nThe teacher from the model's ends: {found.compared} come to rest within the bounds, {found.within:.1%} "
+        f"within {VOLUME:.0%} of the model's volume, {found.median_change:.2%} in the median"
+    )
+    apart = own.sane & model.sane & (np.abs(model.volumes / teacher.volumes - 1.0) > VOLUME)
+    above = 1000 * (followed.energies - teacher.energies)[apart]
+    stay = (np.abs(model.volumes / followed.volumes - 1.0) <= VOLUME)[apart]
+    back = (np.abs(followed.volumes / teacher.volumes - 1.0) <= VOLUME)[apart]
+    print(
+        f"Of the {len(above)} whose volume is not the teacher's first, {stay.sum()} rest where the model left them, "
+        f"{back.sum()} come back to it; {np.median(above):+.1f} meV/atom from the teacher's first energies in the "
+        f"median, {(above < -1).sum()} lower and {(above > 1).sum()} higher by more than 1"
     )
 
 
