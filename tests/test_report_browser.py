@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from scripts.headless_chromium import NoBrowserError, headless_chromium, set_screen, wait_until
 from scripts.synthetic_run import write_run
 from workflows.report.page import write_report
 
@@ -58,39 +59,22 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if browser is None or driver is None:
-        text = "headless Chromium is missing: install Debian's packages chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is missing: pip install -e '.[browser]'")
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    # Software WebGL, since a test machine has no display; root has no sandbox.
-    for argument in ("--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    session = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    session.set_script_timeout(60)
-    yield session
-    session.quit()
+    with ExitStack() as stack:
+        try:
+            session = stack.enter_context(headless_chromium())
+        except NoBrowserError as error:
+            if os.environ.get("CI"):
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield session
 
 
 @pytest.fixture(params=WIDTHS)
 def page(request: pytest.FixtureRequest, chromium: Any, report: Path) -> Any:
-    metrics = {"width": request.param, "height": 900, "deviceScaleFactor": 1, "mobile": request.param < 600}
-    chromium.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    set_screen(chromium, request.param, 900)
     chromium.get(report.as_uri())
-    _until(chromium, "return document.querySelectorAll('#figure-hull .main-svg').length > 0")
+    wait_until(chromium, "return document.querySelectorAll('#figure-hull .main-svg').length > 0")
     return chromium
-
-
-def _until(session: Any, script: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(session, 60).until(lambda s: s.execute_script(script))
 
 
 def column(session: Any, name: str) -> list[str]:
@@ -105,7 +89,7 @@ def type_into(session: Any, selector: str, text: str) -> None:
 
 def test_no_console_error_no_overflow_and_every_figure_drawn(page: Any) -> None:
     drawn = "return [...document.querySelectorAll('[data-figure]')].filter(f => !f.closest('details.candidate'))"
-    _until(page, f"{drawn}.every(f => f.querySelector('.main-svg'))")
+    wait_until(page, f"{drawn}.every(f => f.querySelector('.main-svg'))")
     assert page.execute_script(f"{drawn}.length") >= 8
     assert [entry for entry in page.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     assert page.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
@@ -147,9 +131,9 @@ def test_a_candidate_opens_and_its_structure_is_drawn(page: Any) -> None:
     link = "document.querySelector('#candidates tbody tr.kind-shortlist a')"
     anchor = page.execute_script(f"const link = {link}; link.click(); return link.getAttribute('href')")
     assert page.execute_script("return document.querySelector(arguments[0]).open", anchor)
-    _until(page, f"return document.querySelector('{anchor} .structure canvas') !== null")
+    wait_until(page, f"return document.querySelector('{anchor} .structure canvas') !== null")
     for name in ("window", "barrier", "arrhenius"):
-        _until(page, f"return document.querySelector('#figure-{anchor[1:]}-{name} .main-svg') !== null")
+        wait_until(page, f"return document.querySelector('#figure-{anchor[1:]}-{name} .main-svg') !== null")
     share, colours = page.execute_script(READ_PIXELS, anchor)
     assert 0.02 < share < 0.9
     assert colours > 8  # four elements, shaded
@@ -169,7 +153,7 @@ def test_a_phase_diagram_is_drawn_with_the_candidate_on_it(page: Any) -> None:
         "const [name] = Object.entries(figureBlock.figures).find(marked);"
         "openSection(name.replace('-phases', '')); return name"
     )
-    _until(page, f"return document.querySelector('#figure-{name} .ternarylayer .scatterlayer path.point') !== null")
+    wait_until(page, f"return document.querySelector('#figure-{name} .ternarylayer .scatterlayer path.point') !== null")
     drawn = page.execute_script(f"return document.getElementById('figure-{name}').data.map(trace => trace.name)")
     assert drawn[:2] == ["tie lines", "stable competing phase"]
     assert drawn[-1] == "this candidate"
@@ -181,7 +165,7 @@ def test_a_table_of_phases_begins_with_the_candidate(page: Any) -> None:
         "const [name, figure] = Object.entries(figureBlock.figures).find(([_, figure]) => figure.row);"
         "openSection(name.replace('-phases', '')); return [name, figure.row, figureBlock.bases[figure.base].rows]"
     )
-    _until(page, f"return document.querySelector('#figure-{name} tr.own') !== null")
+    wait_until(page, f"return document.querySelector('#figure-{name} tr.own') !== null")
     lines = page.execute_script(
         f"const lines = [...document.querySelectorAll('#figure-{name} tbody tr')];"
         "return lines.map(line => [...line.children].map(cell => cell.textContent.replace('−', '-')))"
@@ -197,7 +181,7 @@ def test_many_open_sections_keep_the_newest_structures(page: Any) -> None:
         "all.forEach(s => { s.open = true; }); return all.length"
     )
     assert count == 9
-    _until(page, "return openViewers.size === 6")
+    wait_until(page, "return openViewers.size === 6")
     assert page.execute_script("return document.querySelectorAll('.structure canvas').length") == 6
 
 

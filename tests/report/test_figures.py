@@ -1,5 +1,6 @@
 """Figures of the report: Arrhenius plots, agreement with DFT, phase diagrams; their numbers are the CSV's."""
 
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,30 @@ def test_phase_diagrams_hold_the_stable_phases_and_the_candidates(run: Path, pag
     rows = block["bases"]["Cl-Li-Na-Y"]["rows"]
     competing = [formula for formula, *_, kind in rows if kind == "competing phase"]
     assert sorted(competing) == ["Li3YCl6", "LiCl", "Na3YCl6", "NaCl", "YCl3"]
+
+
+def test_lines_of_a_phase_diagram_are_its_tie_lines() -> None:
+    energies = {"LiCl": -2.0, "LiBr": -1.8, "BrCl3": -0.4}
+    stable = {composition_key(formula): energy for formula, energy in energies.items()}
+    ranked = pd.DataFrame({"formula_pretty": [], "chemsys": []})
+    [figure] = map(system_figure, chemical_systems(stable, ranked, ["Br-Cl-Li"]).values())
+    traces = {trace["name"]: trace for trace in figure["data"]}
+    places = {
+        (0.0, 0.5, 0.5): "LiCl",
+        (0.5, 0.0, 0.5): "LiBr",
+        (0.25, 0.75, 0.0): "BrCl3",
+        (1.0, 0.0, 0.0): "Br",
+        (0.0, 1.0, 0.0): "Cl",
+        (0.0, 0.0, 1.0): "Li",
+    }
+    drawn, previous = set(), None
+    for point in zip(*(traces["tie lines"][axis] for axis in "abc"), strict=True):
+        here = None if None in point else places[point]
+        if here and previous:
+            drawn.add(frozenset((here, previous)))
+        previous = here
+    triangles = ("Li LiCl LiBr", "LiCl LiBr BrCl3", "LiCl BrCl3 Cl", "LiBr BrCl3 Br")
+    assert drawn == {frozenset(pair) for names in triangles for pair in combinations(names.split(), 2)}
 
 
 def test_what_figures_share_is_in_the_page(page: Page) -> None:

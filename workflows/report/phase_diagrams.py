@@ -117,10 +117,10 @@ def system_figure(system: ChemicalSystem) -> dict[str, Any]:
     if len(system.elements) > 3:
         return {"rows": _rows(system)}
     keys = [key for key in system.stable if len(key) > 1]
-    ends = [key for pair in system.tie_lines for key in (*pair, pair[0])]
+    ends = [(key, system.stable[key]) for pair in system.tie_lines for key in pair]
     traces = [
         {
-            **_places(system, [(key, system.stable[key]) for key in ends]),
+            **{name: _parted(value) for name, value in _places(system, ends).items()},
             "mode": "lines",
             "name": "tie lines",
             "line": {"color": GREY, "width": 1},
@@ -189,6 +189,13 @@ def _places(system: ChemicalSystem, points: list[tuple[CompositionKey, float]]) 
     if len(system.elements) == 2:
         return {"type": "scatter", "x": columns[1], "y": [round(energy, 4) for _, energy in points]}
     return {"type": "scatterternary", **dict(zip("abc", columns, strict=True))}
+
+
+def _parted(ends: Any) -> Any:
+    """Coordinates with a gap after every two, so that no line leads from one tie line to the next."""
+    if not isinstance(ends, list):
+        return ends
+    return [value for first, second in zip(ends[::2], ends[1::2], strict=True) for value in (first, second, None)]
 
 
 def _layout(system: ChemicalSystem) -> dict[str, Any]:
