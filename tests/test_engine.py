@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from distributed import Client, Scheduler
+from distributed.core import Status
 
 from pipeline import schema
 from pipeline.atomic_files import is_storage_trouble
@@ -19,7 +20,7 @@ from pipeline.config import ClusterSettings, PracticalitySettings, load_campaign
 from pipeline.references import References
 from pipeline.settings import StageSettings
 from scripts.small_campaign import write_small_campaign
-from workflows import engine
+from workflows import engine, local_workers
 from workflows.cluster import connect
 from workflows.in_flight import InFlight
 from workflows.store import RunFolder, StageStore
@@ -211,6 +212,22 @@ def test_a_worker_whose_nanny_gave_up_is_started_anew(tmp_path: Path, monkeypatc
         client.sync(nanny.close)
         table, _ = run_units(client, RunFolder(tmp_path).stage("practicality", "d" * 64), [["a", "b"]])
     assert table["practicality_status"].tolist() == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_worker_whose_nanny_never_closes_is_started_anew(monkeypatch: pytest.MonkeyPatch, alive: bool) -> None:
+    monkeypatch.setattr(local_workers, "CLOSE_SECONDS", 1.0)
+    with connect(ClusterSettings(kind="local", workers=1)) as client:
+        (nanny,) = client.cluster.workers.values()
+        pid = client.submit(os.getpid).result(timeout=60)
+        nanny.status = Status.closing  # as it stays where its own closing fails
+        if not alive:
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 60.0
+        while nanny in client.cluster.workers.values():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert client.submit(os.getpid, pure=False).result(timeout=60) != pid
 
 
 def test_failed_row_has_every_declared_column() -> None:

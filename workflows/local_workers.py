@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,7 +27,7 @@ KEEP_SECONDS = 3.0
 STARTS = 3
 """Times that all workers are started before the run gives up."""
 CLOSE_SECONDS = 30.0
-"""How long workers have to end when the work is done."""
+"""How long workers have to end when the work is done, or when their nanny closes."""
 
 LOOPBACK = "127.0.0.1"
 
@@ -136,14 +138,22 @@ def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
     """Start workers anew whose nanny gave up.
 
     A worker that dies while it starts (it may get a poisoned task before its nanny has heard of it) makes the nanny
-    close instead of restarting it, and Dask then goes on without: with one worker, a run would wait for ever.
+    close instead of restarting it, and Dask then goes on without: with one worker, a run would wait for ever. So it
+    would for a nanny that closes and never comes to its end.
     """
     ended = threading.Event()
+    closing: dict[Any, float] = {}
 
     async def forget_closed() -> None:
+        now = time.monotonic()
         for name, nanny in list(cluster.workers.items()):
-            if nanny.status in (Status.closed, Status.failed):
-                del cluster.workers[name]
+            since = closing.setdefault(nanny, now) if nanny.status == Status.closing else now
+            if now - since >= CLOSE_SECONDS:
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+            elif nanny.status not in (Status.closed, Status.failed):
+                continue
+            del cluster.workers[name]
 
     def keep() -> None:
         while not ended.wait(KEEP_SECONDS):
