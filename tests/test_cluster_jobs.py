@@ -235,3 +235,11 @@ def test_missing_dask_jobqueue_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "dask_jobqueue.lsf", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'ionsieve\[cluster\]'"):
         batch_jobs.job_class("slurm")
+
+
+def test_ctrl_c_stays_what_it_was() -> None:
+    code = (
+        "import signal; from workflows.batch_jobs import job_class; job_class('slurm');"
+        "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ def job_class(kind: str) -> type[Job]:
     MissingExtraError
         When dask-jobqueue is not installed.
     """
+    # Its import takes Ctrl-C over, to end the process with exit code 0.
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         from dask_jobqueue.lsf import LSFJob
         from dask_jobqueue.pbs import PBSJob
@@ -116,6 +119,9 @@ def job_class(kind: str) -> type[Job]:
         raise MissingExtraError(
             f"cluster.kind: {kind} needs dask-jobqueue, which is not installed; pip install 'ionsieve[cluster]'"
         ) from None
+    finally:
+        if signal.getsignal(signal.SIGINT) is not on_interrupt:
+            signal.signal(signal.SIGINT, on_interrupt)
     return {"slurm": SLURMJob, "pbs": PBSJob, "sge": SGEJob, "lsf": LSFJob}[kind]
 
 
