@@ -150,7 +150,8 @@ def _kept_at(cluster: LocalCluster, workers: int) -> Iterator[None]:
             since = closing.setdefault(nanny, now) if nanny.status == Status.closing else now
             if now - since >= CLOSE_SECONDS:
                 if nanny.pid:
-                    os.kill(nanny.pid, signal.SIGKILL)
+                    with suppress(ProcessLookupError):  # its process may end by itself before the signal
+                        os.kill(nanny.pid, signal.SIGKILL)
             elif nanny.status not in (Status.closed, Status.failed):
                 continue
             del cluster.workers[name]
