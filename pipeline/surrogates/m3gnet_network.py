@@ -11,6 +11,8 @@ The mathematics is that of Chen and Ong, Nat. Comput. Sci. 2022, 2, 718, and of 
 """
 
 import math
+from collections import deque
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -104,7 +106,14 @@ class M3GNetNetwork(nn.Module):
     def node_features(
         self, types: Tensor, source: Tensor, destination: Tensor, vectors: Tensor, n_close: int
     ) -> tuple[Tensor, Tensor]:
-        """Atom and edge features after all blocks.
+        """Atom and edge features after all blocks; arguments as for :meth:`layers`."""
+        last: deque[tuple[Tensor, Tensor]] = deque(self.layers(types, source, destination, vectors, n_close), maxlen=1)
+        return last.pop()
+
+    def layers(
+        self, types: Tensor, source: Tensor, destination: Tensor, vectors: Tensor, n_close: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Atom and edge features as embedded, then after each block.
 
         Parameters
         ----------
@@ -116,12 +125,18 @@ class M3GNetNetwork(nn.Module):
             Edge vectors, Å.
         n_close : int
             Number of edges within the three-body cutoff.
+
+        Yields
+        ------
+        nodes : (N, atom features) float32
+        edges : (E, edge features) float32
         """
         network = self.network
         distances = torch.linalg.vector_norm(vectors, dim=1)
         radial = network.bond_expansion(distances)
         nodes = network.embedding.layer_node_embedding(types)
         edges = network.embedding.layer_edge_embedding(radial)
+        yield nodes, edges
         close = _CloseBonds(self, source, destination, vectors, distances, radial, n_close)
         sink = source if self.sum_on_source else destination
         for (edge_pair, node_pair), block, three in zip(
@@ -133,13 +148,17 @@ class M3GNetNetwork(nn.Module):
             edges = edges + edge_pair(nodes, edges, source, destination) * conv.edge_weight_func(radial)
             messages = node_pair(nodes, edges, source, destination) * conv.node_weight_func(radial)
             nodes = nodes.index_add(0, sink, messages)
-        return nodes, edges
+            yield nodes, edges
 
     def atomic_energies(
         self, types: Tensor, source: Tensor, destination: Tensor, vectors: Tensor, n_close: int
     ) -> Tensor:
         """(N,) network outputs of an extensive model, before scale and element offsets; arguments as above."""
         nodes, _ = self.node_features(types, source, destination, vectors, n_close)
+        return self.energies_of(nodes)
+
+    def energies_of(self, nodes: Tensor) -> Tensor:
+        """(N,) network outputs, from the atoms' features after all blocks."""
         atomic: Tensor = self.network.final_layer(nodes).view(-1)
         return atomic
 

@@ -17,6 +17,7 @@ from pipeline.atomic_files import write_atomically
 from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates.batch import FloatArray
 from pipeline.training.graphs import CrystalGraphs, loader
+from pipeline.training.hints import Hints
 from pipeline.training.network import ArrangedM3GNet
 from pipeline.training.progress import BEST, Epoch, EpochKeeper, Watcher
 from pipeline.training.settings import LossSettings, Training
@@ -38,12 +39,15 @@ class Start:
         eV; the network's outputs are multiplied by it.
     shift : (K,) float64
         eV that are in ``element_energies`` because the labels have another zero than the model that is gone on from.
+    hints : Hints, optional
+        A teacher whose features the network's are drawn to.
     """
 
     network: Any
     element_energies: FloatArray
     scale: float
     shift: FloatArray
+    hints: Hints | None = None
 
 
 @dataclass(frozen=True)
@@ -151,23 +155,26 @@ def fit(
 
 
 def _module(settings: Training, start: Start) -> Any:
-    from matgl.utils.training import PotentialLightningModule
+    from pipeline.training.lightning_module import HintedModule, PotentialLightningModule
 
-    arranged = ArrangedM3GNet(start.network)
+    arranged = ArrangedM3GNet(start.network, start.hints)
     options, loss = settings.fitting, settings.loss
     optimizer = torch.optim.AdamW(arranged.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
         optimizer, T_max=options.max_epochs, eta_min=options.learning_rate * options.final_learning_rate
     )
-    return PotentialLightningModule(
-        model=arranged,
-        element_refs=start.element_energies,
-        data_std=start.scale,
-        loss=_LOSSES[loss.kind],
-        optimizer=optimizer,
-        scheduler=schedule,
+    arguments: dict[str, Any] = {
+        "model": arranged,
+        "element_refs": start.element_energies,
+        "data_std": start.scale,
+        "loss": _LOSSES[loss.kind],
+        "optimizer": optimizer,
+        "scheduler": schedule,
         **_weights(loss),
-    )
+    }
+    if settings.hints is None:
+        return PotentialLightningModule(**arguments)
+    return HintedModule(settings.hints.epochs, settings.hints.weight, **arguments)
 
 
 def _weights(loss: LossSettings) -> dict[str, float]:

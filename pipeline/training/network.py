@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.surrogates.loading import BadCheckpointError, LoadedModel
 from pipeline.surrogates.m3gnet_network import M3GNetNetwork, close_first
+from pipeline.training.hints import Edges, Hints
 from pipeline.training.settings import NetworkSettings
 
 # Å: a three-body cutoff that no bond is shorter than. matgl divides by it, so that zero would give NaN.
@@ -30,11 +31,15 @@ class ArrangedM3GNet(nn.Module):
     ----------
     network : torch.nn.Module
         matgl's M3GNet, extensive, without state.
+    hints : Hints, optional
+        What the features of a batch in training are compared with; ``distance`` then has the result.
     """
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, hints: Hints | None = None) -> None:
         super().__init__()
         self.arranged = M3GNetNetwork(network, "source")
+        self.hints = hints
+        self.distance: Tensor | None = None
 
     @property
     def network(self) -> Any:
@@ -53,7 +58,13 @@ class ArrangedM3GNet(nn.Module):
         vectors = g.pos.index_select(0, destination) + g.pbc_offshift - g.pos.index_select(0, source)
         order, n_close = close_first(vectors.detach(), self.arranged.threebody_cutoff)
         source, destination, vectors = (x.index_select(0, order) for x in (source, destination, vectors))
-        atomic = self.arranged.atomic_energies(g.node_type, source, destination, vectors, n_close)
+        edges = Edges(source, destination, vectors, n_close)
+        if self.hints is None or not self.training:
+            atomic = self.arranged.atomic_energies(g.node_type, *edges)
+        else:
+            layers = list(self.arranged.layers(g.node_type, *edges))
+            atomic = self.arranged.energies_of(layers[-1][0])
+            self.distance = self.hints.distance(g.node_type, edges, layers, atomic)
         return atomic.new_zeros(g.num_graphs).index_add(0, g.batch, atomic)
 
 
@@ -78,6 +89,21 @@ def fresh_network(sizes: NetworkSettings, elements: Sequence[str], seed: int) ->
     if sizes.three_body_cutoff is None:
         _silence_three_body(network)
     return network
+
+
+def sizes_of(network: Any) -> dict[str, Any]:
+    """Sizes of a network of :func:`fresh_network` or :func:`network_of`, by the names of the settings."""
+    known = network._init_args
+    angles = float(network.threebody_cutoff)
+    return {
+        "units": known["units"],
+        "node_width": known["dim_node_embedding"],
+        "edge_width": known["dim_edge_embedding"],
+        "blocks": known["nblocks"],
+        "cutoff": float(network.cutoff),
+        "three_body_cutoff": angles if angles > NO_THREE_BODY else None,
+        "smooth": bool(known["use_smooth"]),
+    }
 
 
 def _m3gnet(arguments: dict[str, Any]) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from pipeline.atomic_files import write_json, write_text
 from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates import load_potential
+from pipeline.surrogates.batch import FloatArray
 from pipeline.surrogates.catalogue import locate, resolve_convention
 from pipeline.surrogates.loaders import resolve_device
 from pipeline.surrogates.loading import load_matgl
@@ -26,7 +27,8 @@ from pipeline.training.errors import errors_by_class
 from pipeline.training.export import export_model, matgl_energies
 from pipeline.training.fitting import Fit, Start, fit
 from pipeline.training.graphs import CrystalGraphs
-from pipeline.training.network import NO_THREE_BODY, fresh_network, network_of
+from pipeline.training.hints import Hints
+from pipeline.training.network import NO_THREE_BODY, fresh_network, network_of, sizes_of
 from pipeline.training.progress import CURVE, Watcher, write_curve
 from pipeline.training.reading import TrainingData, read_training_data
 from pipeline.training.rehearsal import Rehearsal, draw_rehearsal
@@ -121,7 +123,8 @@ def _device(settings: Training) -> torch.device:
 def _base_facts(settings: Training) -> dict[str, str]:
     """Name, digest and terms of the model that is fine-tuned, and how the training starts in words."""
     if settings.fine_tune is None:
-        return {"description": "trained from scratch"}
+        hinted = ", with hints at the teacher's features" if settings.hints else ""
+        return {"description": f"trained from scratch{hinted}"}
     try:
         found = locate(settings.fine_tune.model)
         convention = resolve_convention(found, settings.fine_tune.convention)
@@ -166,28 +169,60 @@ def _start(settings: Training, data: TrainingData) -> Start:
     """First weights, the elements' energies, and the scale of the network's outputs."""
     labels = data.splits.train
     counts = labels.composition_counts(data.elements)
+    unmoved = np.zeros(len(data.elements))
+    if settings.hints is not None:
+        assert settings.distil is not None  # the settings see to it
+        given = _given("distil.teacher", settings.distil.teacher, settings.distil.convention, data.elements)
+        return Start(_like(given.network, settings), given.element_energies, given.scale, unmoved, Hints(given.network))
     if settings.fine_tune is None:
         scale = float(np.sqrt(np.mean(labels.forces**2))) or 1.0
         network = fresh_network(settings.sizes, data.elements, settings.fitting.seed)
-        return Start(network, fit_element_energies(counts, labels.energies), scale, np.zeros(len(data.elements)))
+        return Start(network, fit_element_energies(counts, labels.energies), scale, unmoved)
     wanted = settings.fine_tune
-    try:
-        found = locate(wanted.model)
-        convention = resolve_convention(found, wanted.convention)
-        if convention is None:
-            raise ValueError(f"{found.name} is no M3GNet; only M3GNet potentials are fine-tuned")
-        model = load_matgl(found, convention)
-        network = network_of(model, data.elements, found.name)
-        if model.element_energies is None:
-            raise ValueError(f"{found.name} is no potential: it has no energies of the elements")
-        # Where the labels are of another scheme than the model, the difference is the elements', as far as it can be.
-        potential = load_potential(wanted.model, "cpu", convention=wanted.convention)
-    except ValueError as error:
-        raise _problem("fine_tune.model", str(error)) from None
+    given = _given("fine_tune.model", wanted.model, wanted.convention, data.elements)
+    # Where the labels are of another scheme than the model, the difference is the elements', as far as it can be.
+    potential = load_potential(wanted.model, "cpu", convention=wanted.convention)
     said = np.array([e.energy for e in potential.evaluate(labels.structures())])
     shift = fit_element_energies(counts, labels.energies - said)
-    own = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in data.elements]]
-    return Start(network, own + shift, model.scale, shift)
+    return Start(given.network, given.element_energies + shift, given.scale, shift)
+
+
+class _Given(NamedTuple):
+    """A model that is there: a network of the data's elements in matgl 4's convention, their energies, its scale."""
+
+    network: Any
+    element_energies: FloatArray
+    scale: float
+
+
+def _given(key: str, name: str, convention: str | None, elements: tuple[str, ...]) -> _Given:
+    try:
+        found = locate(name)
+        resolved = resolve_convention(found, convention)
+        if resolved is None:
+            raise ValueError(f"{found.name} is no M3GNet; only M3GNet potentials are fine-tuned or give hints")
+        model = load_matgl(found, resolved)
+        network = network_of(model, elements, found.name)
+        if model.element_energies is None:
+            raise ValueError(f"{found.name} is no potential: it has no energies of the elements")
+    except ValueError as error:
+        raise _problem(key, str(error)) from None
+    energies = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in elements]]
+    return _Given(network, energies, model.scale)
+
+
+def _like(teacher: Any, settings: Training) -> Any:
+    """A fresh network of the teacher's sizes, which the settings must have, its embedding as widely spread."""
+    own, hints = settings.sizes, sizes_of(teacher)
+    differing = {key: value for key, value in hints.items() if getattr(own, key) != value}
+    if differing:
+        said = ", ".join(f"{key}: {json.dumps(value)}" for key, value in differing.items())
+        raise _problem("network", f"features of the teacher are hints only to a network of its sizes; write {said}")
+    network = fresh_network(own, teacher.element_types, settings.fitting.seed)
+    with torch.no_grad():
+        embedding, known = (net.embedding.layer_node_embedding.weight for net in (network, teacher))
+        embedding *= known.square().mean().sqrt() / embedding.square().mean().sqrt()
+    return network
 
 
 def _finish(

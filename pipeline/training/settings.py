@@ -145,6 +145,20 @@ class FineTuneSettings(Settings):
     )
 
 
+class HintSettings(Settings):
+    """Features of the teacher that distil names, to which those of the network are drawn."""
+
+    epochs: int = Field(
+        8,
+        ge=0,
+        le=100_000,
+        description="the first epochs, in which features are all that is fitted, by cheaper steps",
+    )
+    weight: float = Field(
+        0.05, ge=0.0, le=100.0, description="of the features' relative deviations in the loss of the epochs after those"
+    )
+
+
 class LossSettings(Settings):
     """What is minimised: a weighted sum over energies (eV/atom), forces (eV/Å) and stresses (GPa)."""
 
@@ -200,6 +214,9 @@ class Training(Settings):
     data: DataSettings
     network: NetworkSettings | None = Field(None, description="train from scratch; the default, with its own sizes")
     fine_tune: FineTuneSettings | None = Field(None, description="instead of network: go on from a model")
+    hints: HintSettings | None = Field(
+        None, description="fit the teacher's features too; network then has the sizes of the teacher, an M3GNet"
+    )
     loss: LossSettings = LossSettings()
     fitting: FittingSettings = FittingSettings()
     card: CardSettings
@@ -232,6 +249,23 @@ class Training(Settings):
             raise ValueError("network and fine_tune exclude each other; a fine-tuned model keeps its sizes")
         return self
 
+    @model_validator(mode="after")
+    def _hints_of_a_teacher(self) -> Self:
+        if self.hints is None:
+            return self
+        if self.distil is None:
+            raise ValueError(
+                "hints are features of the teacher that distil names, which the file lacks; leave out hints"
+            )
+        if self.fine_tune is not None:
+            raise ValueError("hints are for a network that is trained from scratch; leave out fine_tune or hints")
+        if self.hints.epochs >= self.fitting.max_epochs:
+            raise ValueError(
+                f"hints.epochs is {self.hints.epochs} of {self.fitting.max_epochs} epochs (fitting.max_epochs): labels "
+                "would never be fitted; write fewer"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """The model's folder."""
@@ -246,6 +280,8 @@ class Training(Settings):
         """Settings that change the weights after a given number of epochs, of JSON's types."""
         fitting = self.fitting.model_dump(mode="json", exclude={"max_minutes"})
         start = {"fine_tune": self.fine_tune.model_dump()} if self.fine_tune else {"network": self.sizes.model_dump()}
+        if self.hints is not None:
+            start["hints"] = {**self.hints.model_dump(), "teacher": self.distil and self.distil.teacher}
         return json.loads(json.dumps({**start, "loss": self.loss.model_dump(), "fitting": fitting}))  # type: ignore[no-any-return]
 
 
