@@ -19,10 +19,10 @@ import torch
 
 from pipeline.surrogates.batch import CrystalBatch
 from pipeline.surrogates.entries import MATGL_ELEMENTS
+from pipeline.training.fitting_settings import NetworkSettings
 from pipeline.training.graphs import CrystalGraphs, loader
 from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.network import ArrangedM3GNet, fresh_network
-from pipeline.training.settings import NetworkSettings
 
 SOURCE = "data/materials_project/structures_observed.parquet"
 

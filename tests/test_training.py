@@ -20,12 +20,13 @@ from pipeline.surrogates.loading import load_matgl
 from pipeline.training.curve_figure import write_curve_figure
 from pipeline.training.export import export_model
 from pipeline.training.fitting import Start
+from pipeline.training.fitting_settings import NetworkSettings
 from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
 from pipeline.training.network import ArrangedM3GNet, fresh_network, network_of
 from pipeline.training.progress import Watcher
 from pipeline.training.reading import read_training_data
 from pipeline.training.session import train
-from pipeline.training.settings import NetworkSettings, Training
+from pipeline.training.settings import Training
 from tests.labels import write_alloys
 from tests.potentials import salts
 from tests.trainings import SIZES

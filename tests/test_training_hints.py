@@ -13,12 +13,13 @@ from pydantic import ValidationError
 from pipeline.problems import ConfigError
 from pipeline.surrogates import load_potential, locate
 from pipeline.surrogates.loading import load_matgl
+from pipeline.training.fitting_settings import NetworkSettings
 from pipeline.training.hints import Edges, Hints
 from pipeline.training.network import ArrangedM3GNet, fresh_network, network_of, sizes_of
 from pipeline.training.progress import Watcher
 from pipeline.training.read_parquet import write_parquet
 from pipeline.training.session import train
-from pipeline.training.settings import NetworkSettings, Training
+from pipeline.training.settings import Training
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 from tests.labels import alloys, table, write_alloys
 from tests.trainings import SIZES, alloy_training

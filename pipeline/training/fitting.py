@@ -16,11 +16,12 @@ import torch
 from pipeline.atomic_files import write_atomically
 from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates.batch import FloatArray
+from pipeline.training.fitting_settings import LossSettings
 from pipeline.training.graphs import CrystalGraphs, loader
 from pipeline.training.hints import Hints
 from pipeline.training.network import ArrangedM3GNet
 from pipeline.training.progress import BEST, Epoch, EpochKeeper, Watcher
-from pipeline.training.settings import LossSettings, Training
+from pipeline.training.settings import Training
 
 _LOSSES: dict[str, str] = {"huber": "huber_loss", "mse": "mse_loss", "mae": "l1_loss"}
 

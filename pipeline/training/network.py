@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.surrogates.loading import BadCheckpointError, LoadedModel
 from pipeline.surrogates.m3gnet_network import M3GNetNetwork, close_first
+from pipeline.training.fitting_settings import NetworkSettings
 from pipeline.training.hints import Edges, Hints
-from pipeline.training.settings import NetworkSettings
 
 # Å: a three-body cutoff that no bond is shorter than. matgl divides by it, so that zero would give NaN.
 NO_THREE_BODY = 0.01

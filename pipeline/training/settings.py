@@ -10,8 +10,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from pipeline.distillation.settings import DistillationSettings
 from pipeline.problems import ConfigError, Problem, looks_like_campaign, placed_problem, read_yaml
-from pipeline.stage_settings import FolderName, Settings, check_elements
+from pipeline.stage_settings import FolderName, Settings
 from pipeline.surrogates.entries import CATALOGUE
+from pipeline.training.fitting_settings import FittingSettings, HintSettings, LossSettings, NetworkSettings
 
 LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
 
@@ -86,40 +87,6 @@ class DataSettings(Settings):
         return self
 
 
-class NetworkSettings(Settings):
-    """Sizes of an M3GNet that is trained from scratch."""
-
-    units: int = Field(64, ge=4, le=1024, description="neurons of a hidden layer")
-    node_width: int = Field(64, ge=4, le=1024, description="features of an atom")
-    edge_width: int = Field(64, ge=4, le=1024, description="features of a bond")
-    blocks: int = Field(3, ge=1, le=10, description="message-passing blocks")
-    cutoff: float = Field(5.0, ge=2.0, le=10.0, description="neighbours of an atom, Å")
-    three_body_cutoff: float | None = Field(
-        4.0, gt=1.0, le=10.0, description="neighbours that form angles, Å, at most the cutoff; null: no three-body term"
-    )
-    smooth: bool = Field(
-        False, description="radial functions whose slope vanishes at the cutoff too; evaluated more slowly on a CPU"
-    )
-    elements: tuple[str, ...] | None = Field(
-        None, description="elements that the model shall know, all with data; null: those of the training split"
-    )
-
-    @field_validator("elements")
-    @classmethod
-    def _known_elements(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        check_elements(value or ())
-        return value
-
-    @model_validator(mode="after")
-    def _angles_within_cutoff(self) -> Self:
-        if self.three_body_cutoff is not None and self.three_body_cutoff > self.cutoff:
-            raise ValueError(
-                f"three_body_cutoff is {self.three_body_cutoff:g} Å, beyond the cutoff at {self.cutoff:g} Å; "
-                f"write {self.cutoff:g} or less, or null for a model without the three-body term"
-            )
-        return self
-
-
 class RehearsalSettings(Settings):
     """Labels that the model was trained on before, repeated so that it doesn't forget them."""
 
@@ -143,55 +110,6 @@ class FineTuneSettings(Settings):
     rehearse: RehearsalSettings | None = Field(
         None, description="old labels to train on beside the new ones; null: what they taught may be forgotten"
     )
-
-
-class HintSettings(Settings):
-    """Features of the teacher that distil names, to which those of the network are drawn."""
-
-    epochs: int = Field(
-        8,
-        ge=0,
-        le=100_000,
-        description="the first epochs, in which features are all that is fitted, by cheaper steps",
-    )
-    weight: float = Field(
-        0.05, ge=0.0, le=100.0, description="of the features' relative deviations in the loss of the epochs after those"
-    )
-
-
-class LossSettings(Settings):
-    """What is minimised: a weighted sum over energies (eV/atom), forces (eV/Å) and stresses (GPa)."""
-
-    energy: float = Field(1.0, ge=0.0, description="weight of the energy for each atom")
-    force: float = Field(1.0, ge=0.0, description="weight of the force components")
-    stress: float = Field(0.1, ge=0.0, description="weight of the stress components; 0 where the data have none")
-    kind: Literal["huber", "mse", "mae"] = Field(
-        "huber", description="of each deviation: Huber's (width 1), square, absolute"
-    )
-
-    @model_validator(mode="after")
-    def _something_to_learn(self) -> Self:
-        if self.energy + self.force <= 0.0:
-            raise ValueError("energy and force are both 0: nothing determines the potential")
-        return self
-
-
-class FittingSettings(Settings):
-    """How the weights are fitted: AdamW with a cosine schedule."""
-
-    batch_size: int = Field(16, ge=1, le=4096, description="crystals for each step")
-    max_epochs: int = Field(100, ge=1, le=100_000, description="epochs; the learning rate's cosine ends with the last")
-    max_minutes: float | None = Field(
-        None, gt=0.0, description="stop cleanly after the epoch in which they are over; the same command goes on"
-    )
-    learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="at the start")
-    final_learning_rate: float = Field(0.01, gt=0.0, le=1.0, description="at the end, as a share of the first")
-    weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="of AdamW")
-    gradient_clip: float = Field(10.0, gt=0.0, description="largest norm of the gradient")
-    patience: int | None = Field(
-        None, ge=1, description="stop when so many epochs brought no better validation loss; null: never"
-    )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="of the first weights and of the order of crystals")
 
 
 class CardSettings(Settings):
