@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import dask
 import pandas as pd
 import pytest
 from distributed import Client, Worker, get_worker
@@ -27,7 +28,7 @@ from tests.test_config import GOOD
 from workflows import engine, session
 from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.batch_jobs import JOB_STARTED
-from workflows.cluster import connect
+from workflows.cluster import connect, scheduler_rules
 from workflows.gpu_workers import resources_of_stage
 from workflows.progress import ProgressView
 from workflows.provenance import model_digests, worker_facts
@@ -70,6 +71,15 @@ def late_worker(client: Client, log: Path, *options: str, **environ: str) -> Ite
 def a_while() -> str:
     time.sleep(0.3)
     return str(get_worker().name)
+
+
+def test_workers_and_scheduler_seldom_wake_for_themselves(client: Client) -> None:
+    def every() -> dict[str, str]:
+        return {name: dask.config.get(name) for name in scheduler_rules("local") if name.endswith("interval")}
+
+    asked = every()
+    assert asked["distributed.admin.tick.interval"] == "500ms"  # Dask's own is 20 ms
+    assert client.submit(every, pure=False).result(timeout=60) == asked
 
 
 def test_a_late_worker_of_another_version_never_computes(
