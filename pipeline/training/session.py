@@ -121,10 +121,17 @@ def _device(settings: Training) -> torch.device:
 
 
 def _base_facts(settings: Training) -> dict[str, str]:
-    """Name, digest and terms of the model that is fine-tuned, and how the training starts in words."""
+    """Name, digest and terms of the model that is fine-tuned, or digest of a teacher that gives hints; and, in words,
+    how the training starts.
+    """
+    if settings.hints is not None and settings.distil is not None:
+        try:
+            teacher = locate(settings.distil.teacher)
+        except ValueError as error:
+            raise _problem("distil.teacher", str(error)) from None
+        return {"description": "trained from scratch, with hints at the teacher's features", "teacher": teacher.sha256}
     if settings.fine_tune is None:
-        hinted = ", with hints at the teacher's features" if settings.hints else ""
-        return {"description": f"trained from scratch{hinted}"}
+        return {"description": "trained from scratch"}
     try:
         found = locate(settings.fine_tune.model)
         convention = resolve_convention(found, settings.fine_tune.convention)
@@ -149,6 +156,7 @@ def _check_identity(
         "data": {name: labels.digest() for name, labels in data.splits.items()},
         "elements": list(data.elements),
         "base": base.get("sha256"),
+        "teacher": base.get("teacher"),
         "rehearsal": None if rehearsal is None else rehearsal.labels.digest(),
     }
     path = work / _IDENTITY
