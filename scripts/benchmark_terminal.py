@@ -29,7 +29,6 @@ def main() -> int:
     print(f"{platform.machine()}, Python {platform.python_version()}; {options.run.name}\n")
     fastest = {words: min(seconds(words, options.run) for _ in range(options.repeats)) for words in COMMANDS}
     table("command | wall, s", [(f"ionsieve {words}", f"{taken:.2f}") for words, taken in fastest.items()])
-    print()
     slowest = max(fastest.values())
     return int(not told(f"each in less than {MOST_SECONDS:g} s ({slowest:.2f})", slowest < MOST_SECONDS))
 

@@ -51,7 +51,7 @@ def scheduler_rules(kind: str) -> dict[str, Any]:
         "distributed.scheduler.work-stealing": False,
         # Where jobs are killed for reasons of their own, a task may see several workers die before it is blamed.
         "distributed.scheduler.allowed-failures": 5 if kind in BATCH_KINDS else 2,
-        # Scheduler and nannies share a laptop's cores with the workers: waking 50 times a second took 6 % of a core.
+        # Scheduler and nannies share a laptop's cores with the workers; by default each wakes 50 times a second.
         "distributed.admin.tick.interval": "500ms",
         "distributed.admin.system-monitor.interval": "2s",
         "distributed.worker.profile.interval": "100ms",
