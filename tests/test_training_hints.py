@@ -80,6 +80,15 @@ def test_features_alone_are_fitted_first(labelled, teacher, tmp_path):
     assert "nan" not in (outcome.folder / "learning_curve.svg").read_text()
 
 
+def test_a_crystal_that_is_left_alone_in_its_batch_is_a_batch(labelled, teacher, tmp_path):
+    crystals = labelled["group"].isin(SPLITS["train"]).sum()
+    fitting = {"batch_size": int(crystals) - 1, "max_epochs": 2, "learning_rate": 0.01}
+    settings = student(tmp_path, labelled, teacher, hints={"epochs": 1, "weight": 0.05}, fitting=fitting)
+    head, hinted, told = (train(settings, Watcher(), {}).folder / "learning_curve.csv").read_text().splitlines()
+    losses = [float(line.split(",")[head.split(",").index("train_loss")]) for line in (hinted, told)]
+    assert all(math.isfinite(loss) for loss in losses)
+
+
 @pytest.mark.parametrize("first", [1, 5], ids=["among the hints", "among the labels"])
 def test_resumed_equals_undisturbed(labelled, teacher, tmp_path, first):
     class KilledError(Exception):

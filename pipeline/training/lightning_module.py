@@ -56,6 +56,7 @@ class HintedModule(PotentialLightningModule):  # type: ignore[misc]
 def _placed(graph: Any, lattices: Tensor) -> Any:
     """A graph with Cartesian positions and offsets, Å, as matgl's potential hands it to a network."""
     graph = copy.copy(graph)
+    lattices = lattices.reshape(-1, 3, 3)  # matgl's collation leaves a lone crystal's without its first dimension
     graph.pos = torch.einsum("ni,nij->nj", graph.frac_coords, lattices[graph.batch])
     graph.pbc_offshift = torch.einsum("ei,eij->ej", graph.pbc_offset, lattices[graph.batch[graph.edge_index[0]]])
     return graph
