@@ -80,6 +80,23 @@ def test_features_alone_are_fitted_first(labelled, teacher, tmp_path):
     assert "nan" not in (outcome.folder / "learning_curve.svg").read_text()
 
 
+def test_labels_begin_with_a_rate_of_their_own_and_nothing_remembered(labelled, teacher, tmp_path):
+    moments = []
+
+    def remember(row):
+        state = torch.load(next(tmp_path.glob("**/last.ckpt")), weights_only=True)["optimizer_states"][0]["state"]
+        moments.append((float(row["learning_rate"]), int(next(iter(state.values()))["step"])))
+
+    settings = student(tmp_path, labelled, teacher, hints={"epochs": 2, "learning_rate": 0.01})
+    train(settings, Watcher(epoch=remember), {})
+    rates, steps = zip(*moments, strict=True)
+    (epoch,) = {steps[1] - steps[0]}
+    assert steps == tuple(epoch * k for k in (1, 2, 1, 2, 3, 4, 5, 6))
+    assert rates[1] == pytest.approx(1e-4)
+    assert rates[7] == pytest.approx(2e-4)
+    assert rates[0] < 0.01 < rates[2] < 0.02
+
+
 def test_a_crystal_that_is_left_alone_in_its_batch_is_a_batch(labelled, teacher, tmp_path):
     crystals = labelled["group"].isin(SPLITS["train"]).sum()
     fitting = {"batch_size": int(crystals) - 1, "max_epochs": 2, "learning_rate": 0.01}

@@ -21,6 +21,7 @@ from pipeline.training.graphs import CrystalGraphs, loader
 from pipeline.training.hints import Hints
 from pipeline.training.network import ArrangedM3GNet
 from pipeline.training.progress import BEST, Epoch, EpochKeeper, Watcher
+from pipeline.training.rates import parts_of, rate_at
 from pipeline.training.settings import Training
 
 _LOSSES: dict[str, str] = {"huber": "huber_loss", "mse": "mse_loss", "mae": "l1_loss"}
@@ -141,9 +142,9 @@ def fit(
             num_sanity_val_steps=0,
             inference_mode=False,
         )
-        module = _module(settings, start)
         size = settings.fitting.batch_size
         batches = loader(train, size, settings.fitting.seed), loader(validation, size, None)
+        module = _module(settings, start, len(batches[0]))
         checkpoint = keeper.restore()
         if not keeper.finished:
             _run(trainer, module, *batches, checkpoint)
@@ -155,15 +156,19 @@ def fit(
     return Fit(module.model.model.network.cpu(), keeper.rows, keeper.best_epoch, keeper.finished, tuple(keeper.devices))
 
 
-def _module(settings: Training, start: Start) -> Any:
-    from pipeline.training.lightning_module import HintedModule, PotentialLightningModule
+def _module(settings: Training, start: Start, steps: int) -> Any:
+    """Lightning's module of a training whose epochs have so many steps."""
+    from pipeline.training.lightning_module import HintedModule, SteppedModule
 
     arranged = ArrangedM3GNet(start.network, start.hints)
     options, loss = settings.fitting, settings.loss
     optimizer = torch.optim.AdamW(arranged.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(
-        optimizer, T_max=options.max_epochs, eta_min=options.learning_rate * options.final_learning_rate
-    )
+    parts = parts_of(settings, steps)
+
+    def share(step: int) -> float:
+        return rate_at(step, parts, options.warmup_steps, options.final_learning_rate) / options.learning_rate
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
     arguments: dict[str, Any] = {
         "model": arranged,
         "element_refs": start.element_energies,
@@ -174,7 +179,7 @@ def _module(settings: Training, start: Start) -> Any:
         **_weights(loss),
     }
     if settings.hints is None:
-        return PotentialLightningModule(**arguments)
+        return SteppedModule(**arguments)
     return HintedModule(settings.hints.epochs, settings.hints.weight, **arguments)
 
 

@@ -1,4 +1,4 @@
-"""matgl's Lightning module, and one whose network is drawn to the features of a teacher too."""
+"""matgl's Lightning module with a learning rate for each step, and one that is drawn to a teacher's features too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ import torch
 from matgl.utils.training import PotentialLightningModule
 from torch import Tensor
 
-__all__ = ["HintedModule", "PotentialLightningModule"]
+
+class SteppedModule(PotentialLightningModule):  # type: ignore[misc]
+    """matgl's module, whose schedule gives each step its learning rate, not each epoch."""
+
+    def configure_optimizers(self) -> tuple[list[Any], list[Any]]:
+        """As Lightning asks for them."""
+        optimizers, schedules = super().configure_optimizers()
+        return optimizers, [{"scheduler": schedule, "interval": "step"} for schedule in schedules]
 
 
-class HintedModule(PotentialLightningModule):  # type: ignore[misc]
+class HintedModule(SteppedModule):
     """First the features alone, then energies, forces and stresses beside them.
 
     Parameters
@@ -28,6 +35,11 @@ class HintedModule(PotentialLightningModule):  # type: ignore[misc]
     def __init__(self, hint_epochs: int, hint_weight: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.hint_epochs, self.hint_weight = hint_epochs, hint_weight
+
+    def on_train_epoch_start(self) -> None:
+        """Forget the moments of the features' gradients: with them the labels undo what the features taught."""
+        if self.current_epoch == self.hint_epochs:
+            self.optimizers().optimizer.state.clear()
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Any:
         """Loss of a batch; errors of forces and stresses are not known where only features are fitted."""

@@ -30,7 +30,8 @@ CURVE_COLUMNS = (
     *(f"{split}_{name}" for split in ("train", "validation") for name in _LOGGED),
     "seconds",
 )
-"""Energy errors in eV/atom, force errors in eV/Å, stress errors in GPa; training errors are those before each step."""
+"""Energy errors in eV/atom, force errors in eV/Å, stress errors in GPa; training errors are those before each step; the
+learning rate is that of the epoch's last step."""
 
 Epoch = dict[str, float]
 
@@ -61,6 +62,7 @@ class EpochKeeper(Checkpoint):
         self.best_epoch = -1
         self.finished = False
         self.devices: list[str] = []
+        self._rate = float("nan")
         self._begun = self._epoch_begun = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -76,6 +78,10 @@ class EpochKeeper(Checkpoint):
         """Start the epoch's clock."""
         self._epoch_begun = time.monotonic()
 
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Keep the step's learning rate; that of an epoch is its last step's."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Say how far the epoch is."""
         self.watcher.batch(batch_idx + 1, int(trainer.num_training_batches))
@@ -86,7 +92,7 @@ class EpochKeeper(Checkpoint):
         device = _device_name(pl_module.device)
         if device not in self.devices:
             self.devices.append(device)
-        row = {"epoch": float(trainer.current_epoch + 1), "learning_rate": self._rate(trainer)}
+        row = {"epoch": float(trainer.current_epoch + 1), "learning_rate": self._rate}
         metrics = trainer.callback_metrics
         for split, prefix in (("train", "train"), ("validation", "val")):
             row |= {f"{split}_{name}": float(metrics[f"{prefix}_{logged}"]) for name, logged in _LOGGED.items()}
@@ -120,10 +126,6 @@ class EpochKeeper(Checkpoint):
             message = f"can't be gone on from ({error}); delete {self.folder} to begin anew"
             raise ConfigError([Problem(str(path), message)]) from None
         return path
-
-    @staticmethod
-    def _rate(trainer: Any) -> float:
-        return float(trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def _device_name(device: torch.device) -> str:
