@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from matgl.utils.training import PotentialLightningModule
 
 from pipeline.surrogates.batch import CrystalBatch
 from pipeline.surrogates.entries import MATGL_ELEMENTS
@@ -25,7 +26,7 @@ from pipeline.training.fitting_settings import NetworkSettings
 from pipeline.training.graphs import CrystalGraphs, loader
 from pipeline.training.hints import Hints
 from pipeline.training.labelled import LabelledCrystals
-from pipeline.training.lightning_module import HintedModule, PotentialLightningModule
+from pipeline.training.lightning_module import HintedModule
 from pipeline.training.network import ArrangedM3GNet, fresh_network
 
 SOURCE = "data/materials_project/structures_observed.parquet"
