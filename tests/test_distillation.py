@@ -11,7 +11,6 @@ from pymatgen.core import Lattice, Structure
 from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
 from pipeline.distillation.balance import balanced_choice
-from pipeline.distillation.contents import contents_table
 from pipeline.distillation.drawing import COLUMNS, draw_crystals, elements_of
 from pipeline.distillation.frames import (
     distorted_frames,
@@ -21,7 +20,6 @@ from pipeline.distillation.frames import (
     repeated,
     strained_cell,
 )
-from pipeline.distillation.grouping import joined_groups, splits_of
 from pipeline.distillation.labelling import ROW_COLUMNS, insanity, label_crystals
 from pipeline.distillation.settings import DistillationSettings, Distortions, RelaxationFrames
 from pipeline.problems import ConfigError
@@ -311,59 +309,6 @@ def test_an_element_that_the_teacher_does_not_know_is_counted():
     part = label_crystals(starts([rock_salt("Cs", "I")], 300.0), small(), morse_potential())
     assert not len(part.rows)
     assert part.left_out == {"distorted: not_evaluated": 2, "drawn: not_evaluated": 1}
-
-
-# --- groups and splits
-
-
-def test_what_shares_a_prototype_or_a_protostructure_is_one_group():
-    prototypes = ["b", "b", "c", "d", "a", "e"]
-    labels = ["A1B1", None, "A1B1", "ABC3", "ABC3", None]
-    assert joined_groups(prototypes, labels) == ["b", "b", "b", "a", "a", "e"]
-    # c reaches d: all that hung together by pairs is one.
-    assert joined_groups([*prototypes, "c"], [*labels, "ABC3"]) == ["a", "a", "a", "a", "a", "e", "a"]
-    assert joined_groups([], []) == []
-
-
-def test_joined_groups_are_the_connected_components():
-    rng = np.random.default_rng(5)
-    prototypes = [f"p{k}" for k in rng.integers(0, 60, 300)]
-    labels = [None if k > 80 else f"s{k}" for k in rng.integers(0, 160, 300)]
-    groups = joined_groups(prototypes, labels)
-    reached = {p: {p} for p in prototypes}
-    for _ in range(60):  # closure by brute force
-        for label in set(labels) - {None}:
-            together = set().union(*(reached[p] for p, s in zip(prototypes, labels, strict=True) if s == label))
-            for p in together:
-                reached[p] |= together
-    assert groups == [min(reached[p]) for p in prototypes]
-
-
-def test_splits_divide_groups_and_keep_the_reference_in_training():
-    names = [f"group {k}" for k in range(3000)]
-    split = splits_of(names * 2, set(names[:100]), 0.1, 0.2, 0)
-    assert {split[name] for name in names[:100]} == {"train"}
-    rest = [split[name] for name in names[100:]]
-    assert rest.count("test") == pytest.approx(580, abs=90)  # binomial: four standard deviations
-    assert rest.count("validation") == pytest.approx(290, abs=65)
-    assert split != splits_of(names, set(names[:100]), 0.1, 0.2, 1)
-
-
-def test_contents_count_every_frame():
-    rows = pd.DataFrame(
-        {
-            "split": ["train", "train", "test"],
-            "source": ["drawn", "dynamics", "drawn"],
-            "kind": ["binary", "binary", "element"],
-            "atomic_numbers": [[3, 9], [3, 17] * 4, [3]],
-        }
-    )
-    table = contents_table(rows, {"distorted: force": 2}).set_index(["by", "value"])["frames"]
-    assert table["element"].to_dict() == {"Li": 3, "F": 1, "Cl": 1}
-    assert table["anion"].to_dict() == {"F": 1, "Cl": 1}
-    assert table["atoms"].to_dict() == {"1 to 4": 2, "5 to 8": 1}
-    assert table["left out"].to_dict() == {"distorted: force": 2}
-    assert table["split"].sum() == table["source"].sum() == table["kind"].sum() == 3
 
 
 # --- settings

@@ -1,0 +1,75 @@
+"""Graphs, gradients of the loss and the order of an epoch, against matgl's own."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from pymatgen.core import Structure
+
+from pipeline.training.fitting_settings import NetworkSettings
+from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
+from pipeline.training.network import ArrangedM3GNet, fresh_network
+from pipeline.training.reading import read_training_data
+from tests.labels import write_alloys
+from tests.trainings import SIZES
+from tests.trainings import alloy_training as settings
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory) -> Path:
+    return write_alloys(tmp_path_factory.mktemp("labels") / "alloys.parquet", 40)
+
+
+def test_graphs_are_those_of_matgl(labels):
+    from matgl.ext.pymatgen import Structure2Graph
+
+    data = read_training_data(settings(labels.parent, labels).data)
+    graphs = CrystalGraphs(data.splits.train, data.elements, 4.5, True)
+    converter = Structure2Graph(data.elements, 4.5)
+    for b in range(len(graphs)):
+        graph, lattice, _, targets = graphs[b]
+        part = data.splits.train.crystals.part(b, b + 1)
+        structure = Structure(part.cells[0], part.numbers, part.positions, coords_are_cartesian=True)
+        theirs, their_lattice, _ = converter.get_graph(structure)
+
+        def bonds(g):
+            return sorted(map(tuple, torch.cat([g.edge_index.T, g.pbc_offset.long()], dim=1).tolist()))
+
+        assert bonds(graph) == bonds(theirs)
+        assert torch.equal(graph.node_type, theirs.node_type)
+        torch.testing.assert_close(graph.frac_coords, theirs.frac_coords, atol=1e-6, rtol=0.0)
+        torch.testing.assert_close(lattice, their_lattice[0])
+        torch.testing.assert_close(
+            targets["stresses"], torch.tensor(data.splits.train.stresses[b], dtype=torch.float32)
+        )
+
+
+def test_gradients_of_the_loss_are_those_of_matgl(labels):
+    """Second derivatives through our arrangement, against matgl's own forward pass with its list of triplets."""
+    from matgl.apps.pes import Potential
+
+    data = read_training_data(settings(labels.parent, labels).data)
+    graphs = CrystalGraphs(data.splits.train, data.elements, 4.5, True)
+    graph, lattices, *_, forces, stresses = next(iter(loader(graphs, 4, None)))
+    network = fresh_network(NetworkSettings(**SIZES), data.elements, 0).double()
+    for block in network.three_body_interactions:
+        block.update_network_bond.layers[0].weight.data *= 300.0  # large enough to be seen
+    gradients = []
+    for model in (ArrangedM3GNet(network), network):
+        network.zero_grad()
+        energies, f, s, _ = Potential(model).double()(graph, lattices)
+        loss = energies.sum() + ((f - forces) ** 2).sum() + 0.01 * ((s - stresses) ** 2).sum()
+        loss.backward()
+        gradients.append({name: p.grad.clone() for name, p in network.named_parameters()})
+    for name, ours in gradients[0].items():
+        torch.testing.assert_close(ours, gradients[1][name], rtol=1e-6, atol=1e-8, msg=name)
+
+
+def test_order_of_an_epoch_depends_on_seed_and_epoch_alone():
+    order = EpochOrder(50, 1)
+    first = list(order)
+    assert sorted(first) == list(range(50))
+    order.set_epoch(1)
+    assert list(order) != first
+    order.set_epoch(0)
+    assert list(order) == first != list(EpochOrder(50, 2))
