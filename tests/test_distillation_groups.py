@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from pipeline.distillation.contents import contents_table
-from pipeline.distillation.grouping import joined_groups, splits_of
+from pipeline.distillation.grouping import joined_groups, larger_groups, splits_of
 
 
 def test_what_shares_a_prototype_or_a_protostructure_is_one_group():
@@ -39,6 +39,14 @@ def test_splits_divide_groups_and_keep_the_reference_in_training():
     assert rest.count("test") == pytest.approx(580, abs=90)  # binomial: four standard deviations
     assert rest.count("validation") == pytest.approx(290, abs=65)
     assert split != splits_of(names, set(names[:100]), 0.1, 0.2, 1)
+
+
+def test_groups_with_more_than_a_share_are_found():
+    groups = ["a"] * 5 + ["b"] * 3 + ["c"] * 2
+    assert larger_groups(groups, 0.1) == {"a", "b", "c"}
+    assert larger_groups(groups, 0.2) == {"a", "b"}
+    assert larger_groups(groups, 0.3) == {"a"}
+    assert larger_groups(groups, 1.0) == larger_groups([], 0.1) == set()
 
 
 def test_contents_count_every_frame():

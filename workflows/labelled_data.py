@@ -21,7 +21,7 @@ from pipeline.atomic_files import write_atomically, write_json, write_text
 from pipeline.config import ConfigError, Problem, ReferenceSettings, load_campaign
 from pipeline.distillation.contents import contents_table
 from pipeline.distillation.drawing import draw_crystals, elements_of
-from pipeline.distillation.grouping import joined_groups, splits_of
+from pipeline.distillation.grouping import joined_groups, larger_groups, splits_of
 from pipeline.distillation.settings import DistillationSettings
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.prototype_library import PrototypeLibrary
@@ -224,14 +224,15 @@ def _written(
 ) -> LabelledData:
     """Write the splits, their contents and, last, what made them."""
     trained = set(rows.loc[rows["kind"].isin(_ALWAYS_TRAINED), "group"])
+    trained |= larger_groups(rows["group"].tolist(), settings.largest_unseen)
     split = splits_of(rows["group"].tolist(), trained, settings.validation, settings.held_out, settings.seed)
     rows = rows.assign(split=[split[group] for group in rows["group"]])
     frames = {name: int((rows["split"] == name).sum()) for name in SPLITS}
     empty = [name for name in SPLITS if not frames[name]]
     if empty:
         text = (
-            f"{len(split)} groups of prototypes, {len(trained)} of them elements and salts that are always trained on, "
-            f"leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger shares"
+            f"{len(split)} groups of prototypes, {len(trained)} of them always trained on (elements, salts, large "
+            f"groups), leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger shares"
         )
         raise ConfigError([Problem("distil", text)])
     kept = [column.name for column in LABEL_COLUMNS if column.name in rows]

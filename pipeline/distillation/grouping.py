@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from pipeline.training.settings import SplitShares
@@ -41,6 +42,19 @@ def joined_groups(prototypes: Sequence[str], protostructures: Sequence[str | Non
         ends = sorted([root(("p", prototype)), *([root(("s", label))] if label is not None else [])])
         parent[ends[-1]] = ends[0]
     return [root(("p", prototype))[1] for prototype in prototypes]
+
+
+def larger_groups(groups: Sequence[str], share: float) -> set[str]:
+    """Groups that more than a share of the frames belong to.
+
+    Parameters
+    ----------
+    groups
+        (n,) of each frame.
+    share
+        Of n.
+    """
+    return {group for group, frames in Counter(groups).items() if frames > share * len(groups)}
 
 
 def splits_of(

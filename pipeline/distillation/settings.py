@@ -144,6 +144,12 @@ class DistillationSettings(Settings):
     validation: float = Field(
         0.1, gt=0.0, le=0.45, description="share of the groups of prototypes that decide when training stops"
     )
+    largest_unseen: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="a group of prototypes with more than this share of the frames is trained on, wherever it falls",
+    )
     part_size: int = Field(16, ge=1, le=10_000, description="drawn crystals that are labelled together in one part")
     workers: int | None = Field(
         None,
