@@ -120,6 +120,12 @@ def test_a_killed_generation_ends_like_an_undisturbed_one(campaign, undisturbed,
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
 
 
+def test_groups_that_are_large_are_trained_on(campaign, tmp_path):
+    words = r"groups of prototypes, (\d+) of them always trained on .* leave no frame for validation and test"
+    with pytest.raises(ConfigError, match=words):
+        generated(tmp_path, campaign, largest_unseen=0.001)
+
+
 def test_a_part_of_other_settings_is_not_taken(undisturbed):
     (home,) = undisturbed.folder.glob("generation-*")
     assert len(read_part(home, 0, undisturbed.digest).rows)

@@ -232,7 +232,8 @@ def _written(
     if empty:
         text = (
             f"{len(split)} groups of prototypes, {len(trained)} of them always trained on (elements, salts, large "
-            f"groups), leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger shares"
+            f"groups), leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger "
+            "shares"
         )
         raise ConfigError([Problem("distil", text)])
     kept = [column.name for column in LABEL_COLUMNS if column.name in rows]
