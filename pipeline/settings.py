@@ -109,6 +109,9 @@ class CompetingPhasesSettings(RelaxingStageSettings):
     """
 
     stage: Literal["competing_phases"] = "competing_phases"
+    distance_ratio_below: float = Field(
+        0.6, ge=0.0, le=1.0, description="shortest distance / sum of the two radii: what ends below is no phase"
+    )
 
 
 class BandGapSettings(StageSettings):

@@ -158,5 +158,8 @@ def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:
     stability = next(s for s in campaign.stages if s.stage == "stability")
     return CompetingPhasesSettings(
         **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates", "best"})
-        | {"chunk_size": campaign.reference.chunk_size}
+        | {
+            "chunk_size": campaign.reference.chunk_size,
+            "distance_ratio_below": stability.suspect.distance_ratio_below,
+        }
     )
