@@ -1,5 +1,6 @@
 """Labelled data of a distillation: an even draw, frames that are what they say, a filter that rejects, whole groups."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,6 @@ def test_a_training_that_distils_reads_what_it_writes(tmp_path):
     own.write_text(text.replace("data:\n", "data:\n  files: [labels.parquet]\n"))
     with pytest.raises(ConfigError, match=r"leave out data\.files, or distil"):
         load_training(own)
-    own.write_text(text.replace("    copies: 4\n", "    copies: -1\n"))
+    own.write_text(re.sub(r"    copies: \d+\n", "    copies: -1\n", text))
     with pytest.raises(ConfigError, match=r"own.yaml:\d+: distil.distortions.copies"):
         load_training(own)
