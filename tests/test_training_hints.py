@@ -90,8 +90,7 @@ def test_labels_begin_with_a_rate_of_their_own_and_nothing_remembered(labelled, 
     settings = student(tmp_path, labelled, teacher, hints={"epochs": 2, "learning_rate": 0.01})
     train(settings, Watcher(epoch=remember), {})
     rates, steps = zip(*moments, strict=True)
-    (epoch,) = {steps[1] - steps[0]}
-    assert steps == tuple(epoch * k for k in (1, 2, 1, 2, 3, 4, 5, 6))
+    assert steps == tuple(steps[0] * k for k in (1, 2, 1, 2, 3, 4, 5, 6))
     assert rates[1] == pytest.approx(1e-4)
     assert rates[7] == pytest.approx(2e-4)
     assert rates[0] < 0.01 < rates[2] < 0.02
