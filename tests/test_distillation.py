@@ -146,6 +146,15 @@ def test_shares_of_relaxation_and_dynamics_do_not_depend_on_the_rest_of_the_draw
 # --- frames
 
 
+def spread(frames, base):
+    """Standard deviation of the atoms' displacements in Å, all frames taken together."""
+    shifts = []
+    for frame in frames:
+        steps = frame.structure.frac_coords - base.frac_coords
+        shifts.append((steps - np.round(steps)) @ frame.structure.lattice.matrix)
+    return np.std(shifts)
+
+
 def test_copies_are_strained_and_rattled_as_the_settings_say():
     crystal = rock_salt()
     wanted = Distortions(copies=400, rattles=(0.05, 0.2), strain=0.0, smallest_volume=0.9, largest_volume=1.1)
@@ -154,16 +163,27 @@ def test_copies_are_strained_and_rattled_as_the_settings_say():
     assert len(base) == 8
     ratios = np.array([f.structure.volume / base.volume for f in frames])
     assert 0.9 <= ratios.min() < 0.91 < 1.09 < ratios.max() <= 1.1
-    for parity, width in enumerate(wanted.rattles):
-        shifts = []
-        for frame in frames[parity::2]:
-            steps = frame.structure.frac_coords - base.frac_coords
-            shifts.append((steps - np.round(steps)) @ frame.structure.lattice.matrix)
-        # 200 x 8 x 3 deviates: the standard deviation is known to 1 %.
-        assert np.std(shifts) == pytest.approx(width, rel=0.05)
+    # 200 x 8 x 3 deviates: the standard deviation is known to 1 %.
+    assert sorted(spread(frames[parity::2], base) for parity in (0, 1)) == pytest.approx(list(wanted.rattles), rel=0.05)
     again = distorted_frames("NaCl", crystal, wanted.model_copy(update={"copies": 3}), 0)
     assert [f.structure for f in again] == [f.structure for f in frames[:3]]
     assert distorted_frames("KCl", crystal, wanted, 0)[0].structure != frames[0].structure
+
+
+def test_two_copies_of_many_crystals_have_all_the_rattles():
+    wanted = Distortions(copies=2, rattles=(0.02, 0.1, 0.5), strain=0.0)
+    base = repeated(rock_salt(), 6)
+    found = [spread([frame], base) for n in range(60) for frame in distorted_frames(f"{n}", rock_salt(), wanted, 0)]
+    nearest = [int(np.argmin(np.abs(np.log(wanted.rattles) - np.log(width)))) for width in found]
+    # A third of 120, within four standard deviations of a draw of 60.
+    assert np.bincount(nearest) == pytest.approx([40, 40, 40], abs=4 * 2 * (60 * 2 / 9) ** 0.5 / 2)
+
+
+def test_a_crystal_of_one_element_has_copies_of_its_own_number():
+    copper = Structure(Lattice.cubic(3.6), ["Cu"] * 4, [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    wanted = Distortions(copies=2, element_copies=5)
+    assert [len(distorted_frames("x", crystal, wanted, 0)) for crystal in (rock_salt(), copper)] == [2, 5]
+    assert len(distorted_frames("x", copper, wanted.model_copy(update={"element_copies": None}), 0)) == 2
 
 
 def test_strain_is_symmetric_and_the_volume_is_reached():

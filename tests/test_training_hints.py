@@ -105,8 +105,12 @@ def test_a_crystal_that_is_left_alone_in_its_batch_is_a_batch(labelled, teacher,
     assert all(math.isfinite(loss) for loss in losses)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "soap"])
 @pytest.mark.parametrize("first", [1, 5], ids=["among the hints", "among the labels"])
-def test_resumed_equals_undisturbed(labelled, teacher, tmp_path, first):
+def test_resumed_equals_undisturbed(labelled, teacher, tmp_path, first, optimizer):
+    def settings(folder):
+        return student(folder, labelled, teacher, fitting={"optimizer": optimizer})
+
     class KilledError(Exception):
         pass
 
@@ -114,10 +118,10 @@ def test_resumed_equals_undisturbed(labelled, teacher, tmp_path, first):
         if row["epoch"] == first:
             raise KilledError
 
-    whole = train(student(tmp_path / "whole", labelled, teacher), Watcher(), {})
+    whole = train(settings(tmp_path / "whole"), Watcher(), {})
     with pytest.raises(KilledError):
-        train(student(tmp_path / "killed", labelled, teacher), Watcher(epoch=kill), {})
-    again = train(student(tmp_path / "killed", labelled, teacher), Watcher(), {})
+        train(settings(tmp_path / "killed"), Watcher(epoch=kill), {})
+    again = train(settings(tmp_path / "killed"), Watcher(), {})
     one, other = (torch.load(o.folder / "state.pt", weights_only=True) for o in (whole, again))
     assert all(torch.equal(one[key], other[key]) for key in one)
 

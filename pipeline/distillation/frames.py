@@ -62,14 +62,22 @@ def distorted_frames(key: str, structure: Structure, settings: Distortions, seed
     """
     base = repeated(structure, settings.least_sites)
     stream = random_stream(seed, f"distortions of {key}")
+    first = int(stream.integers(len(settings.rattles)))
     frames = []
-    for k in range(settings.copies):
+    for k in range(copies_of(structure, settings)):
         volume = base.volume * stream.uniform(settings.smallest_volume, settings.largest_volume)
         cell = strained_cell(np.asarray(base.lattice.matrix), stream.normal(0.0, settings.strain, (3, 3)), volume)
-        shifts = stream.normal(0.0, settings.rattles[k % len(settings.rattles)], (len(base), 3))
+        shifts = stream.normal(0.0, settings.rattles[(first + k) % len(settings.rattles)], (len(base), 3))
         moved = _crystal(base, cell, base.frac_coords @ cell + shifts)
         frames.append(Frame(f"{key}-distorted-{k}", "distorted", moved))
     return frames
+
+
+def copies_of(structure: Structure, settings: Distortions) -> int:
+    """How many strained and rattled copies a crystal has."""
+    if settings.element_copies is not None and len(structure.composition) == 1:
+        return settings.element_copies
+    return settings.copies
 
 
 def strained_cell(cell: FloatArray, strain: FloatArray, volume: float) -> FloatArray:

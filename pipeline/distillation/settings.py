@@ -45,10 +45,14 @@ class Distortions(Settings):
     """Strained and rattled copies of every crystal: of its relaxed cell where it is relaxed."""
 
     copies: int = Field(4, ge=0, le=1000, description="of each crystal")
+    element_copies: int | None = Field(
+        None, ge=0, le=1000, description="of each crystal of one element, of which there are few; null: as copies"
+    )
     rattles: tuple[Annotated[float, Field(ge=0.02, le=1.0)], ...] = Field(
         (0.05, 0.10, 0.20, 0.40),
         min_length=1,
-        description="standard deviations of an atom's displacement along each axis, Å; the copies take them in turn",
+        description="standard deviations of an atom's displacement along each axis, Å; a crystal's copies take them in "
+        "turn, from a random one on",
     )
     strain: float = Field(0.03, ge=0.0, le=0.2, description="standard deviation of each component of the strain")
     smallest_volume: float = Field(0.85, ge=0.3, le=1.0, description="of a copy, as a share of the crystal's volume")

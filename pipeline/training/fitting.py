@@ -20,6 +20,7 @@ from pipeline.training.fitting_settings import LossSettings
 from pipeline.training.graphs import CrystalGraphs, loader
 from pipeline.training.hints import Hints
 from pipeline.training.network import ArrangedM3GNet
+from pipeline.training.optimizers import optimizer_of
 from pipeline.training.progress import BEST, Epoch, EpochKeeper, Watcher
 from pipeline.training.rates import parts_of, rate_at
 from pipeline.training.settings import Training
@@ -162,7 +163,7 @@ def _module(settings: Training, start: Start, steps: int) -> Any:
 
     arranged = ArrangedM3GNet(start.network, start.hints)
     options, loss = settings.fitting, settings.loss
-    optimizer = torch.optim.AdamW(arranged.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+    optimizer = optimizer_of(arranged.parameters(), options)
     parts = parts_of(settings, steps)
 
     def share(step: int) -> float:

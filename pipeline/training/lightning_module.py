@@ -9,6 +9,8 @@ import torch
 from matgl.utils.training import PotentialLightningModule
 from torch import Tensor
 
+from pipeline.training.optimizers import forget_moments
+
 
 class SteppedModule(PotentialLightningModule):  # type: ignore[misc]
     """matgl's module, whose schedule gives each step its learning rate, not each epoch."""
@@ -39,7 +41,7 @@ class HintedModule(SteppedModule):
     def on_train_epoch_start(self) -> None:
         """Forget the moments of the features' gradients: with them the labels undo what the features taught."""
         if self.current_epoch == self.hint_epochs:
-            self.optimizers().optimizer.state.clear()
+            forget_moments(self.optimizers().optimizer)
 
     def training_step(self, batch: tuple[Any, ...], batch_idx: int) -> Any:
         """Loss of a batch; errors of forces and stresses are not known where only features are fitted."""
