@@ -163,7 +163,7 @@ def _module(settings: Training, start: Start, steps: int) -> Any:
 
     arranged = ArrangedM3GNet(start.network, start.hints)
     options, loss = settings.fitting, settings.loss
-    optimizer = optimizer_of(arranged.parameters(), options)
+    optimizer = optimizer_of(arranged.named_parameters(), options)
     parts = parts_of(settings, steps)
 
     def share(step: int) -> float:

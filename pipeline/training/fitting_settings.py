@@ -85,8 +85,7 @@ class FittingSettings(Settings):
     )
     optimizer: Literal["adamw", "soap"] = Field(
         "adamw",
-        description="AdamW, or SOAP (Adam in the eigenbases of Shampoo): fewer steps, each a little dearer; it wants a "
-        "learning rate some three times as large",
+        description="AdamW, or SOAP (Adam in the eigenbases of Shampoo): fewer steps, each a little dearer",
     )
     learning_rate: float = Field(1e-3, gt=0.0, le=1.0, description="the largest, after the rise")
     final_learning_rate: float = Field(0.01, gt=0.0, le=1.0, description="at the end, as a share of the largest")
