@@ -40,7 +40,7 @@ def optimizer_of(named: Iterable[tuple[str, Parameter]], settings: FittingSettin
     turned, unturned = (
         [p for (_, p), left in zip(known, plain, strict=True) if left is which] for which in (False, True)
     )
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": turned, "betas": (0.95, 0.99)},
         {"params": unturned, "betas": (0.9, 0.999), "max_precondition_dim": 1},
     ]
