@@ -71,6 +71,7 @@ def main() -> int:
     met &= print_heights(height_agreement(*heights, rows["chemsys"].tolist(), GATE, NEAR), hulls)
     teacher, ours = (ends(result, rows) for result in relaxed)
     met &= print_ends(end_agreement(teacher, ours, VOLUME), int((~teacher.sane).sum()))
+    print_runaways(rows, relaxed[1], (teacher, ours))
     if options.repeat:
         again = end_agreement(teacher, ends(relaxed_by(model.teacher, rows, options, seed=1), rows), VOLUME)
         print(
@@ -166,13 +167,15 @@ def energies_above_hull(relaxed: pd.DataFrame, name: str, phases: PhaseReference
     return found
 
 
+def volumes(rows: pd.DataFrame) -> np.ndarray:
+    """(n,) Å3."""
+    return np.array([abs(np.linalg.det(np.reshape(lattice, (3, 3)))) for lattice in rows["lattice"]])
+
+
 def ends(relaxed: pd.DataFrame, starts: pd.DataFrame) -> RelaxedEnds:
     """Energies, volumes and whether they are within stage stability's bounds."""
     bounds = SuspectSettings()
-    before, after = (
-        np.array([abs(np.linalg.det(np.reshape(lattice, (3, 3)))) for lattice in rows["lattice"]])
-        for rows in (starts, relaxed)
-    )
+    before, after = volumes(starts), volumes(relaxed)
     energies = relaxed["energy_per_atom"].to_numpy(dtype=float)
     apart = [
         closest_pair(structure_from_row(row), bounds.distance_ratio_below)[0] >= bounds.distance_ratio_below
@@ -210,6 +213,24 @@ def print_ends(found: EndAgreement, left_out: int) -> bool:
     return met & told(
         f"no more than {MOST_RUNAWAYS:.0%} run away: {found.runaways:.1%}", found.runaways <= MOST_RUNAWAYS
     )
+
+
+def print_runaways(starts: pd.DataFrame, relaxed: pd.DataFrame, both: tuple[RelaxedEnds, RelaxedEnds]) -> None:
+    """Print how those end that run away with the model alone: nearest atoms, and volumes beside the teacher's."""
+    teacher, model = both
+    before = volumes(starts)
+    for i in np.flatnonzero(teacher.sane & ~model.sane):
+        name = f"  {starts['candidate_id'].iloc[i]}:"
+        if not np.isfinite(model.energies[i]):
+            print(f"{name} fails")
+            continue
+        apart = closest_pair(structure_from_row(relaxed.iloc[i].to_dict()), 2.0)[0]
+        shares = " and ".join(f"{ends.volumes[i] / before[i] - 1.0:+.0%}" for ends in both)
+        above = 1000 * (model.energies[i] - teacher.energies[i])
+        print(
+            f"{name} volume {shares} of the start's with teacher and model, {above:+.0f} meV/atom by the model, atoms "
+            f"at {apart:.2f} of their radii"
+        )
 
 
 def print_followed(teacher: RelaxedEnds, model: RelaxedEnds, followed: RelaxedEnds) -> None:
