@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6000)
     parser.add_argument("--epochs", type=int, nargs=2, default=(1, 1), metavar=("HINTS", "LABELS"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--specs", nargs="+", default=["adamw:0.01:0.002", "adamw:0.02:0.002", "soap:0.03:0.003"])
+    parser.add_argument("--specs", nargs="+", default=["adamw:0.01:0.002", "soap:0.015:0.002"])
     options = parser.parse_args()
     settings = load_training(options.config)
     print("optimiser:rate of hints:of labels   epoch   meV/atom   meV/Å     GPa   seconds")

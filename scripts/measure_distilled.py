@@ -225,7 +225,7 @@ def print_runaways(starts: pd.DataFrame, relaxed: pd.DataFrame, both: tuple[Rela
             print(f"{name} fails")
             continue
         apart = closest_pair(structure_from_row(relaxed.iloc[i].to_dict()), 2.0)[0]
-        shares = " and ".join(f"{ends.volumes[i] / before[i] - 1.0:+.0%}" for ends in both)
+        shares = " and ".join(f"{found.volumes[i] / before[i] - 1.0:+.0%}" for found in both)
         above = 1000 * (model.energies[i] - teacher.energies[i])
         print(
             f"{name} volume {shares} of the start's with teacher and model, {above:+.0f} meV/atom by the model, atoms "

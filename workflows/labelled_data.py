@@ -37,7 +37,7 @@ from workflows.library import prototype_library
 from workflows.preflight import Inputs, find_inputs
 from workflows.provenance import arithmetic_facts
 
-GENERATION_VERSION = 1
+GENERATION_VERSION = 2
 """Of how crystals are drawn and frames are made; another one labels everything anew."""
 
 _ALWAYS_TRAINED = ("element", "binary")
