@@ -22,8 +22,8 @@ from pipeline.settings import StageSettings
 from scripts.small_campaign import write_small_campaign
 from workflows import engine, local_workers
 from workflows.cluster import connect
-from workflows.in_flight import InFlight
-from workflows.store import RunFolder, StageStore
+from workflows.in_flight import WINDOW_PER_WORKER, InFlight
+from workflows.store import RunFolder, StageStore, Unit
 from workflows.watchdog import TimeLimit, UnitTimeoutError, watched
 from workflows.worker import ReferencesPlugin, UnitResult, result_columns, run_stage_unit, worker_references
 
@@ -126,6 +126,28 @@ def test_a_full_disk_is_no_rows_fault(client: Client, tmp_path: Path, monkeypatc
         run_units(client, store, [["a", "fills"]])
     assert is_storage_trouble(raised.value)
     assert len(store.results()) == 0
+
+
+def test_rows_of_a_unit_are_taken_when_there_is_room_for_it(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
+    store = RunFolder(tmp_path).stage("practicality", "e" * 64)
+    units = store.plan([[f"row-{i}"] for i in range(24)])
+    taken: list[Unit] = []
+    ahead: list[int] = []
+
+    def parts() -> Iterator[tuple[Unit, pd.DataFrame]]:
+        for unit in units:
+            taken.append(unit)
+            yield unit, pd.DataFrame({"candidate_id": unit.work})
+
+    def committed(unit: Unit, result: UnitResult) -> None:
+        ahead.append(sum(not store.is_done(each) for each in taken))
+
+    engine.compute_rows(client, store, PracticalitySettings(), parts(), committed, TimeLimit(None, "practicality"))
+    assert len(taken) == len(store.results()) == 24
+    assert max(ahead) == WINDOW_PER_WORKER  # of one worker: two with it beside the one committed, and the next
 
 
 def test_the_time_limit_follows_what_units_took() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -109,7 +110,8 @@ def compute_rows(
 
     A unit whose task raises, hangs twice, or ends its workers is cut in halves until the guilty row stands alone; that
     row comes back failed, the others as if it had not been there. The unit is still committed as one part.
-    ``run`` computes a piece; by default the stage itself.
+    ``run`` computes a piece; by default the stage itself. Units are taken from the iterable when there is room for
+    them: the rows of a hundred thousand are never in memory at once.
 
     Raises
     ------
@@ -118,16 +120,15 @@ def compute_rows(
     OSError
         When a disk is full or broken, here or at a worker: no row is to blame for it.
     """
-    waiting = deque(units)
-    pieces: deque[_Piece] = deque()
+    waiting = (_Piece(_Job(unit), 0, part, is_whole=True) for unit, part in units)
+    pieces: deque[_Piece] = deque(islice(waiting, 1))
     under_way: InFlight[_Piece] = InFlight(client, str(store.hanging()), resources)
     workspace = str(store.workspace())
-    while waiting or pieces or under_way:
-        while (waiting or pieces) and under_way.has_room():
-            if not pieces:
-                unit, part = waiting.popleft()
-                pieces.append(_Piece(_Job(unit), 0, part, is_whole=True))
+    while pieces or under_way:
+        while pieces and under_way.has_room():
             piece = pieces.popleft()
+            if not pieces:
+                pieces.extend(islice(waiting, 1))
             seconds = limit.seconds(len(piece.part))
             under_way.submit(piece, store.step, seconds, run or run_stage_unit, settings, piece.part, workspace)
         piece, result, error = under_way.next()
