@@ -105,7 +105,7 @@ def report(outcomes: Sequence[Outcome]) -> float:
     print("|---|---|---|")
     for reason, number in Counter(o.miss for o in outcomes if o.miss).most_common():
         print(f"| {reason} | {number} | {100 * number / len(outcomes):.1f} |")
-    print("\n| gate that alone rejects a found compound | compounds | % of found | with enough mobile ions |")
+    print("\n| gate, by itself, that rejects a found compound | compounds | % of found | with enough mobile ions |")
     print("|---|---|---|---|")
     enough = Counter(gate for o in mobile for gate in o.gates)
     for gate, number in Counter(gate for o in found for gate in o.gates).most_common():

@@ -44,7 +44,7 @@ RANKING: tuple[Column, ...] = (
         "int64",
         "",
         "ranking",
-        "1: no other candidate is better in every objective; 2: none but front 1; ...",
+        "1: no other is at least as good in every objective and better in one; 2: none but those of front 1; ...",
     ),
     Column("duplicate_of", "string", "", "ranking", "candidate that relaxed to the same crystal with a lower energy"),
     Column(
