@@ -40,7 +40,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def remove_leftovers(folder: Path) -> None:
     """Delete half-written files of :func:`write_atomically` whose process was killed; none may be writing there."""
     for path in folder.glob(".*.tmp"):
-        path.unlink(missing_ok=True)
+        if not path.is_dir():  # a selection on its way
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

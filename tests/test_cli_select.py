@@ -1,6 +1,7 @@
 """`ionsieve select`: from a run to a folder of inputs, and from their outputs to data that a training reads."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,10 +9,12 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from pipeline.atomic_files import write_json
 from pipeline.dft.calculation import load_calculation
 from pipeline.selection.columns import SELECTION_COLUMNS
 from pipeline.training.reading import read_training_data
@@ -19,7 +22,7 @@ from pipeline.training.settings import DataSettings, load_training
 from scripts.synthetic_run import write_run
 from tests.vasprun_files import write_vasprun
 from workflows.cli import app
-from workflows.files import digest_of_file
+from workflows.files import digest_of_file, read_json
 
 ROWS, CRYSTALS = 60, 12
 METALS, HALIDES = (39, 21, 12), (17, 35)
@@ -229,6 +232,26 @@ def test_suspects_may_be_left_out(run: Path, chosen: Path, tmp_path: Path) -> No
     assert table_of(chosen)["suspect"].any()
     assert select(run, tmp_path / "sound", "-n", "12", "--no-suspects").exit_code == 0
     assert not table_of(tmp_path / "sound")["suspect"].any()
+
+
+def test_only_what_is_in_the_funnel_is_chosen(run: Path, tmp_path: Path) -> None:
+    """A tighter gate, other elements or `best` leave relaxed crystals on disk that this run's funnel does not have."""
+    narrowed = Path(shutil.copytree(run, tmp_path / "run"))
+    progress = read_json(narrowed / "progress.json")
+    listed = narrowed / "stages" / "candidates" / progress["steps"][0]["digest"][:12] / "part-00000.parquet"
+    table = pq.read_table(listed)
+    pq.write_table(table.slice(0, 40), listed)
+    kept = set(table["candidate_id"].to_pylist()[:40])
+    done = select(narrowed, tmp_path / "forty", "--count", "38")
+    assert "38 of 38 relaxed candidates" in done.stdout, done.output
+    chosen = table_of(tmp_path / "forty")
+    assert set(chosen["candidate_id"]) <= kept
+    assert chosen["formula_pretty"].notna().all()
+    taken = sorted(kept)[:20]
+    progress["steps"][1]["taken"] = taken
+    write_json(narrowed / "progress.json", progress)
+    assert select(narrowed, tmp_path / "best", "--count", "18").exit_code == 0
+    assert set(table_of(tmp_path / "best")["candidate_id"]) <= set(taken)
 
 
 def no_crystals(table: pd.DataFrame) -> pd.DataFrame:

@@ -183,6 +183,16 @@ def test_a_run_in_which_nothing_passed(runs: tuple[Path, Path], tmp_path: Path) 
     assert CliRunner().invoke(app, ["compare", str(empty), str(empty), "--json"]).exit_code == 0
 
 
+def test_a_step_that_took_no_row_has_none(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    """Its folder still holds rows of an earlier run, before a gate was tightened."""
+    narrowed = Path(shutil.copytree(runs[0], tmp_path / "narrowed"))
+    progress = read_json(narrowed / "progress.json")
+    progress["steps"][-1]["taken"] = []
+    write_json(narrowed / "progress.json", progress)
+    assert (outcomes(narrowed, read_steps(narrowed))["outcome"] != "ranked").all()
+    assert CliRunner().invoke(app, ["compare", str(runs[0]), str(narrowed)]).exit_code == 0
+
+
 def test_what_is_no_run_is_named(runs: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no run folder"):
         compare_runs(runs[0], tmp_path)

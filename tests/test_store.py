@@ -146,11 +146,14 @@ def test_leftovers_of_killed_writers_are_deleted(tmp_path: Path) -> None:
     torn = [tmp_path / ".manifest.json.7.tmp", store.folder / ".part-00001.parquet.7.tmp", store.hanging() / "x.txt"]
     for path in torn:
         path.touch()
+    growing = tmp_path / ".selection.7.tmp"  # of `ionsieve select`, at work or killed
+    growing.mkdir()
     hung = store.hanging() / "stability-1.txt"
     hung.write_text("Timeout (0:00:05)!\n")
     folder.remove_leftovers()
     assert not any(path.exists() for path in torn)
     assert hung.exists()
+    assert growing.exists()
     assert store.is_done(unit)
 
 

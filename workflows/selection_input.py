@@ -19,7 +19,7 @@ from pipeline.selection.scores import uncertainty_columns
 from pipeline.training.findings import Findings
 from pipeline.training.label_checks import crystal_trouble
 from pipeline.training.reading import read_rows
-from workflows.step_results import gating_settings, read_step
+from workflows.step_results import entrants, gating_settings, read_step
 from workflows.views import read_steps
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ _DEFAULT_ENGINE = "vasp"
 
 
 def relaxed_candidates(folder: Path, *, suspects: bool) -> pd.DataFrame:
-    """Candidates of a run whose relaxation came to its end, by candidate_id, with their crystals.
+    """Candidates in a run's funnel whose relaxation came to its end, by candidate_id, with their crystals.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ def relaxed_candidates(folder: Path, *, suspects: bool) -> pd.DataFrame:
     if relaxed is None:
         text = "has no relaxed crystals: stage stability has not finished; finish it with `ionsieve run`"
         raise ConfigError([Problem(str(folder), text)])
-    table = read_step(folder, relaxed, ["candidate_id", *_STABILITY, *STRUCTURE_COLUMNS])
+    entered = entrants(folder, steps, relaxed["step"])
+    table = read_step(folder, relaxed, ["candidate_id", *_STABILITY, *STRUCTURE_COLUMNS], entered)
     for name in (*_STABILITY, *STRUCTURE_COLUMNS):
         if name not in table:
             table[name] = None

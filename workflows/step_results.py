@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,9 @@ def read_step(
 
     A later unit (a retry) replaces an earlier one's row; damaged parts are left out.
     """
+    nothing = pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+    if only is not None and len(only) == 0:
+        return nothing
     chosen = None if only is None else [("candidate_id", "in", list(only))]
     tables = []
     for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
@@ -36,7 +40,7 @@ def read_step(
         except (OSError, pa.ArrowInvalid):
             continue
     if not tables:
-        return pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+        return nothing
     frame = pa.concat_tables([t.replace_schema_metadata(None) for t in tables], promote_options="permissive")
     return frame.to_pandas().drop_duplicates("candidate_id", keep="last")
 
@@ -55,6 +59,28 @@ def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
     ConfigError
         When the run folder's config.yaml can't be read.
     """
+    return _carried(folder, steps)[0]
+
+
+def entrants(folder: Path, steps: list[dict[str, Any]], step: str) -> set[str]:
+    """Ids of the candidates that entered a step: those that the gates before it let through, and that it took.
+
+    A step's folder may hold others too, of an earlier run with looser gates or other elements.
+
+    Raises
+    ------
+    ConfigError
+        When the run folder's config.yaml can't be read.
+    """
+    place = [each["step"] for each in steps].index(step)
+    table, alive = _carried(folder, steps[:place])
+    entered = set(table["candidate_id"].iloc[alive])
+    taken = steps[place].get("taken")
+    return entered if taken is None else entered & set(taken)
+
+
+def _carried(folder: Path, steps: list[dict[str, Any]]) -> tuple[pd.DataFrame, npt.NDArray[np.intp]]:
+    """Candidates with their outcomes, and the places of those that the gates of these steps let through."""
     done = {step["step"]: step for step in steps}
     last, complete = steps[0]["step"], True
     table = read_step(folder, steps[0], ["candidate_id", "formula_pretty"]).reset_index(drop=True)
@@ -74,7 +100,7 @@ def outcomes(folder: Path, steps: list[dict[str, Any]]) -> pd.DataFrame:
         fates[alive[out]] = [f"{last}: {reason}" for reason in reasons[out]]
         alive = alive[~out]
     fates[alive] = RANKED if complete else f"passed {last}"
-    return table.assign(outcome=fates)
+    return table.assign(outcome=fates), alive
 
 
 def gating_settings(path: Path) -> list[StageSettings]:
