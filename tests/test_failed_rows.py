@@ -40,6 +40,16 @@ def test_a_potential_that_fails_everywhere_or_at_an_element_is_a_problem(
     assert words in problem
 
 
+def test_of_a_stage_that_takes_the_best_those_count_that_it_took() -> None:
+    dear = step("dft", 85, 2)
+    dear.taken = ["a", "b"]
+    assert largest_failed_share([dear]) == 1.0
+    assert failures_told([dear]) == "2 of 2 candidates failed in dft (100.0%)"
+    assert too_many_failed([dear], 0.05)[0].startswith("2 of 2 candidates failed in dft (100.0%)")
+    dear.taken, dear.failed = [], 0
+    assert too_many_failed([dear], 0.0) == []
+
+
 def test_steps_without_rows_and_runs_without_failures_say_nothing() -> None:
     steps = [step("candidates", 5, 0), step("stability", 0, 0)]
     assert failures_told(steps) == ""

@@ -17,13 +17,13 @@ PHASES = "competing_phases"
 
 def largest_failed_share(steps: Sequence[Step]) -> float:
     """Largest share of candidates that failed in a step; competing phases are no candidates."""
-    return max((step.failed / step.entered for step in _of_candidates(steps)), default=0.0)
+    return max((step.failed / step.tried for step in _of_candidates(steps)), default=0.0)
 
 
 def failures_told(steps: Sequence[Step]) -> str:
     """What failed, in words, the competing phases last; empty when nothing did."""
     told = [
-        f"{step.failed:,} of {step.entered:,} candidates failed in {step.step} ({step.failed / step.entered:.1%})"
+        f"{step.failed:,} of {step.tried:,} candidates failed in {step.step} ({step.failed / step.tried:.1%})"
         for step in _of_candidates(steps)
         if step.failed
     ]
@@ -43,10 +43,10 @@ def too_many_failed(steps: Sequence[Step], allowed: float) -> list[str]:
         element keeps a crystal.
     """
     problems = [
-        f"{step.failed:,} of {step.entered:,} candidates failed in {step.step} ({step.failed / step.entered:.1%}), "
+        f"{step.failed:,} of {step.tried:,} candidates failed in {step.step} ({step.failed / step.tried:.1%}), "
         f"{allowed:.1%} are allowed (run.allowed_failed_share)"
         for step in _of_candidates(steps)
-        if step.failed / step.entered > allowed
+        if step.failed / step.tried > allowed
     ]
     for step in steps:
         if step.stage != PHASES or not step.entered:
@@ -77,4 +77,4 @@ def lost_elements(rows: pd.DataFrame, elements: pd.DataFrame) -> list[str]:
 
 
 def _of_candidates(steps: Sequence[Step]) -> list[Step]:
-    return [step for step in steps if step.stage != PHASES and step.entered]
+    return [step for step in steps if step.stage != PHASES and step.tried]

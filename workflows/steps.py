@@ -27,6 +27,11 @@ class Step:
     lost_elements: list[str] | None = None
     """Elements of which no competing phase could be relaxed, in the step that relaxes these."""
 
+    @property
+    def tried(self) -> int:
+        """Rows that the stage computed: those that entered, or the best of them."""
+        return self.entered if self.taken is None else len(self.taken)
+
 
 def funnel_table(steps: list[Step]) -> pd.DataFrame:
     """The funnel, exact and free of timings, so that equal runs give equal bytes."""
