@@ -96,9 +96,10 @@ def _ion_problems(campaign: Campaign) -> Iterator[str]:
 
 def _choice_problems(campaign: Campaign) -> Iterator[str]:
     terms = [term.column for term in campaign.ranking.score]
+    made = {*terms, *(name.rpartition("_")[0] for name in terms)}  # oxidation_limit_Li comes with oxidation_limit
     known: set[str] = set()
     for stage in campaign.stages:
-        if stage.best is not None and not known.intersection(terms):
+        if stage.best is not None and not known & made:
             yield (
                 f"stage {stage.step} takes the best {stage.best}, but no stage before it makes a column of "
                 f"ranking.score ({', '.join(terms)}); move it behind one that does"

@@ -96,7 +96,9 @@ def energy_above_hull_with_candidates(
     finite = competitors[np.isfinite(competitors["formation_energy_per_atom"].to_numpy(dtype=float, na_value=np.nan))]
     together = phases.with_phases(finite["formula_pretty"].tolist(), finite["formation_energy_per_atom"].tolist())
     energies = table["formation_energy_per_atom"].to_numpy(dtype=float, na_value=np.nan)
-    above = np.asarray(together.energy_above_hull(table["formula_pretty"].tolist(), energies), dtype=np.float64)
+    above, there = np.full(len(table), np.nan), np.isfinite(energies)
+    # a row without an energy may hold an element that the reference lacks
+    above[there] = together.energy_above_hull(table.loc[there, "formula_pretty"].tolist(), energies[there])
     # A phase on the hull is its own decomposition: what is left then is the rounding of the linear algebra.
     return np.where(np.abs(above) < SAME_ENERGY, 0.0, above)
 

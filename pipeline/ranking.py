@@ -30,7 +30,7 @@ def score(table: pd.DataFrame, terms: tuple[Desirability, ...]) -> NDArray[np.fl
     total = sum(term.weight for term in terms)
     result = np.zeros(len(table))
     for term in terms:
-        result += term.weight * desirability(table[term.column], term)
+        result += term.weight * desirability(_column(table, term.column), term)
     return result / total
 
 
@@ -42,10 +42,15 @@ def pareto_fronts(table: pd.DataFrame, objectives: tuple[Objective, ...]) -> NDA
     """
     costs = np.empty((len(table), len(objectives)))
     for i, objective in enumerate(objectives):
-        numbers = table[objective.column].to_numpy(dtype=float, na_value=np.nan)
+        numbers = _column(table, objective.column).to_numpy(dtype=float, na_value=np.nan)
         signed = numbers if objective.goal == "min" else -numbers
         costs[:, i] = np.where(np.isnan(signed), np.inf, signed)
     return kernel.pareto_fronts(costs)
+
+
+def _column(table: pd.DataFrame, name: str) -> pd.Series:
+    """A column's values; all NaN where no row of a stage succeeded, so that it made none for the ion or partner."""
+    return table[name] if name in table else pd.Series(np.nan, index=table.index)
 
 
 def duplicates(table: pd.DataFrame) -> list[str]:

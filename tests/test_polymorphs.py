@@ -89,3 +89,9 @@ def test_nothing_to_rank_and_nobody_competing() -> None:
     assert polymorph_of(table, none) == [""]
     assert len(energy_above_hull_with_candidates(none, table, reference())) == 0
     assert energy_above_hull_with_candidates(table, none, reference()).tolist() == pytest.approx([0.01])
+
+
+def test_a_row_without_an_energy_may_hold_an_unknown_element() -> None:
+    table = candidates(("a", "Li3YCl6", TIE_LINE + 0.01), ("b", "LiBr", float("nan")))
+    above = energy_above_hull_with_candidates(table, table.iloc[:1], reference())
+    np.testing.assert_allclose(above, [0.01, np.nan], atol=1e-9)

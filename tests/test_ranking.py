@@ -68,6 +68,13 @@ def test_empty_table() -> None:
     assert {"rank", "score", "pareto_front", "shortlisted"} <= set(ranked.columns)
 
 
+def test_a_column_that_no_row_has_counts_as_missing() -> None:
+    """A stage in which nothing succeeded makes no column for an ion or a partner."""
+    lacking = table().drop(columns="oxidation_limit")
+    assert rank(lacking, SETTINGS)["score"].tolist() == pytest.approx([0.75, 0.6, 0.6, 0.375, 0.75])
+    assert rank(lacking.iloc[:0], SETTINGS).empty
+
+
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=12))
 def test_pareto_fronts_against_the_definition(points: list[tuple[int, int]]) -> None:
     frame = pd.DataFrame(points, columns=["energy_above_hull", "oxidation_limit"], dtype=float)

@@ -27,6 +27,7 @@ def write_stable_phases(folder: Path, ranking: pd.DataFrame, phases: PhaseRefere
     A compound that is stable in its own system is stable in every larger one, so one list serves all systems.
     """
     marked = ranking[ranking["shortlisted"] | ranking["is_control"] | ranking["suspect"]]
+    marked = marked[marked["formation_energy_per_atom"].notna()]
     energies: dict[str, float] = {}
     for name in dict.fromkeys(marked.sort_values("rank")["chemsys"].head(SYSTEMS_OF)):
         system = phases.system(name.split("-"))
