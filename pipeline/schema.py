@@ -58,7 +58,7 @@ def column(name: str) -> Column:
     base = _BY_NAME.get(head)
     if base is not None and head in ("reduction_limit", "oxidation_limit") and tail.isalpha():
         return Column(name, base.dtype, base.unit, base.stage, f"{head} vs {tail} metal", base.gate)
-    if base is not None and head == "reaction_energy" and tail[:1].isupper():
+    if base is not None and head == "reaction_energy" and (tail[:1].isupper() or tail[:1] in "(["):
         return Column(name, base.dtype, base.unit, base.stage, f"driving force of the reaction with {tail}", base.gate)
     if name.startswith("pass_"):
         return Column(name, "bool", "", "gates", f"passed the gates of {name[5:]}")

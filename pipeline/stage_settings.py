@@ -40,7 +40,7 @@ def check_elements(symbols: list[str] | tuple[str, ...]) -> None:
 
 
 def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the formulas; raise ValueError naming the first that can't be read."""
+    """Return the formulas without spaces around them; raise ValueError naming the first that can't be read."""
     from pipeline.reference.formulas import composition_key
 
     for formula in formulas:
@@ -48,7 +48,7 @@ def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
             composition_key(formula)
         except ValueError as error:
             raise ValueError(f"{quoted(formula)} is no formula: {error}") from error
-    return formulas
+    return tuple(formula.strip() for formula in formulas)
 
 
 class StageSettings(Settings):

@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import ConfigError, load_campaign
 from pipeline.surrogates.catalogue import ModelNotFoundError, locate
 from pipeline.training.settings import load_training
+from workflows.provenance import campaign_as_yaml
 
 GOOD = """\
 name: x
@@ -195,3 +196,23 @@ def test_a_training_is_not_taken_for_a_campaign_nor_a_campaign_for_a_training() 
 def test_a_model_in_other_letters_is_guessed() -> None:
     with pytest.raises(ModelNotFoundError, match="model 'CHGnet' not found; did you mean 'CHGNet'"):
         locate("CHGnet", {})
+
+
+def test_the_best_may_be_those_by_a_column_of_one_ion(tmp_path: Path) -> None:
+    text = GOOD.replace("ranking:", "  - stage: window\n  - stage: conduction\n    best: 5\nranking:").replace(
+        "column: energy_above_hull, best: 0, worst: 0.1", "column: oxidation_limit_Li, best: 5, worst: 2"
+    )
+    path = tmp_path / "c.yaml"
+    path.write_text(text, encoding="utf-8")
+    assert load_campaign(path).stages[2].best == 5
+    (early,) = problems_of(tmp_path, text.replace("  - stage: window\n", "") + "# no window")
+    assert "oxidation_limit_Li" in early
+
+
+def test_what_a_run_keeps_says_which_gates_are_off(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace("  elements:", "  gates: {mobile_ion_fraction: null}\n  elements:"), encoding="utf-8")
+    campaign = load_campaign(path)
+    assert campaign.candidates.gates.mobile_ion_fraction is None
+    path.write_text(campaign_as_yaml(campaign), encoding="utf-8")
+    assert load_campaign(path) == campaign

@@ -161,6 +161,14 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     assert [e["attributes"]["_ionsieve_oxidation_products"] for e in entries] == [HOSTILE, HOSTILE]
 
 
+@pytest.mark.parametrize("word", ["NaN", "001234567890", "0123456789e1", "T", "1 2 3", "_JSON 3", "_JSON {"])
+def test_words_that_look_like_numbers_stay_words(tmp_path: Path, word: str) -> None:
+    run = write_run(tmp_path / "run", 60, change=lambda table: table.assign(prototype_id=word))
+    write_extxyz(read_crystals(run, 2), tmp_path / "two.extxyz")
+    frames = ase.io.read(tmp_path / "two.extxyz", ":")
+    assert [atoms.info["prototype_id"] for atoms in frames] == [word, word]
+
+
 def test_an_empty_shortlist_is_said(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 30, gate=0.0, change=lambda t: t.assign(energy_above_hull=0.1))
     with pytest.raises(ConfigError, match="holds no crystal to export"):

@@ -40,6 +40,7 @@ def test_ranges_of_gates_are_for_numbers() -> None:
     [
         ("reduction_limit_Li", "window", "V", "reduction_limit vs Li metal"),
         ("reaction_energy_LiCoO2", "reactivity", "eV/atom", "driving force of the reaction with LiCoO2"),
+        ("reaction_energy_(NH4)2SO4", "reactivity", "eV/atom", "driving force of the reaction with (NH4)2SO4"),
         ("pass_stability", "gates", "", "passed the gates of stability"),
     ],
 )

@@ -151,6 +151,25 @@ def test_an_element_outside_its_domain_is_refused_with_those_it_knows(package, t
         assert f"{named} does not know Cl, Li, Na; it knows Cu, Ag, Au" in said
 
 
+def test_a_potential_is_no_second_opinion_of_itself(package, tmp_path):
+    path = write_campaign(tmp_path / "campaign")
+    text = path.read_text()
+    assert "model: CHGNet" in text
+    problems: list[Problem] = []
+    notes: list[str] = []
+    path.write_text(text.replace("model: CHGNet", "model: CHGNet, second_opinion: CHGNet"))
+    find_models(load_campaign(path), str(path), {}, problems, notes)
+    assert any("potential.second_opinion: CHGNet is the potential itself" in str(p) for p in problems)
+    gone = "model: M3GNet-MP-2021.2.8-PES, fallback: CHGNet, second_opinion: CHGNet"
+    path.write_text(text.replace("model: CHGNet", gone))
+    problems.clear()
+    chosen, models = find_models(load_campaign(path), str(path), {}, problems, notes)
+    assert (chosen.potential.model, chosen.potential.second_opinion) == ("CHGNet", None)
+    assert problems == []
+    assert "second_opinion" not in models
+    assert "no second opinion: CHGNet is the potential itself now" in notes
+
+
 def test_trained_models_are_listed_beside_the_known_ones(copy, tmp_path):
     bare, damaged = copy.parent / "bare", copy.parent / "damaged"
     for folder in (bare, damaged):

@@ -36,6 +36,8 @@ def test_adds_the_declared_columns_and_keeps_the_rows(tmp_path: Path) -> None:
     assert list(result.index) == list(PART.index)
     schema.to_arrow(result, declared)
     assert result["reactivity_status"].tolist() == ["ok"] * 3
+    bracketed = reactivity.run(PART, ReactivitySettings(partners=(" (Li2)O ",)), REFS, tmp_path)
+    assert bracketed["reaction_energy_(Li2)O"].tolist() == result["reaction_energy_Li2O"].tolist()
 
 
 def test_closed_form_and_worst_partner(tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ def test_status_of_an_interrupted_run_counts_as_the_run_does_and_says_how_to_go_
     assert read_status(Path("halides")).goes_on == f"ionsieve run {started['config']} --folder halides"
     write_json(run / "manifest.json", {**started, "finished": "2026-07-01T12:10:00+0000"})
     assert read_status(run).goes_on is None
+    assert read_status(run).unfinished == []  # units that a gate has made needless since
 
 
 class Watcher:

@@ -98,6 +98,12 @@ def test_a_step_shows_no_time_left_before_it_is_known(monkeypatch: pytest.Monkey
     ]
 
 
+def test_brackets_in_free_text_stay() -> None:
+    stream = io.StringIO()
+    ProgressView(Console(file=stream, width=200)).say("mine: barriers in [eV], rates [1/s] and [/s]")
+    assert stream.getvalue() == "mine: barriers in [eV], rates [1/s] and [/s]\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [

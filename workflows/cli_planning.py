@@ -46,7 +46,7 @@ def init(path: Annotated[Path, typer.Argument(help="file to write", show_default
     except OSError as error:
         complain([f"{path}: can't be written: {error.strerror}"])
         raise typer.Exit(EXIT_BAD_INPUT) from None
-    terminal().print(f"wrote {path}; next: ionsieve run {path}", highlight=False)
+    terminal().print(f"wrote {path}; next: ionsieve run {path}", highlight=False, markup=False)
 
 
 @app.command()
@@ -64,7 +64,7 @@ def validate(config: ConfigFile) -> None:
     console = terminal()
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, soft_wrap=True)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     inputs = find_inputs(load_campaign(config), config, say=say)
     for note in inputs.notes:
@@ -160,4 +160,4 @@ def enumerate_candidates(config: ConfigFile, folder: Folder = None, workers: Wor
     campaign = on_workers(load_campaign(config), workers)
     console = terminal()
     _, parts = list_candidates(campaign, config, run_folder_of(campaign, folder), ProgressView(console))
-    console.print(f"{parts}/part-*.parquet", highlight=False, soft_wrap=True)
+    console.print(f"{parts}/part-*.parquet", highlight=False, markup=False, soft_wrap=True)

@@ -148,15 +148,27 @@ def _atoms(crystal: Crystal, units: dict[str, str], where_from: dict[str, Any]) 
     numbers = [site.specie.Z for site in structure]
     atoms = Atoms(numbers=numbers, scaled_positions=structure.frac_coords, cell=structure.lattice.matrix, pbc=True)
     own = {name: unit for name, unit in units.items() if name in crystal.values}
-    atoms.info = {**{k: _on_one_line(v) for k, v in crystal.values.items()}, "units": own, "provenance": where_from}
+    atoms.info = {**{k: _as_read(v) for k, v in crystal.values.items()}, "units": own, "provenance": where_from}
     if "energy_per_atom" in crystal.values:
         atoms.calc = SinglePointCalculator(atoms, energy=len(atoms) * crystal.values["energy_per_atom"])
     return atoms
 
 
-def _on_one_line(value: Any) -> Any:
-    """Text without line ends: a frame's values are one line of the file, and ASE writes them as they are."""
-    return " ".join(value.splitlines()) if isinstance(value, str) else value
+def _as_read(value: Any) -> Any:
+    """A value so that ASE reads it back as it is.
+
+    Text loses its line ends, since a frame's values are one line of the file. What ASE would take for a number or a
+    truth value (sodium nitride's formula is NaN) goes in its form for JSON.
+    """
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
+
+    if not isinstance(value, str):
+        return value
+    line = " ".join(value.splitlines())
+    if line.startswith("_JSON"):
+        return f"_JSON {json.dumps(line)}"
+    read = key_val_str_to_dict(key_val_dict_to_str({"value": line}))["value"]
+    return line if isinstance(read, str) else f"_JSON {json.dumps(line)}"
 
 
 def write_optimade(found: Exported, path: Path) -> None:

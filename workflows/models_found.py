@@ -43,6 +43,9 @@ def find_models(
                 f"potential: {potential.fallback}, the configured fallback, because {potential.model} was not found"
             )
             other = {"model": potential.fallback, "fallback": None, "convention": None, "scheme": None}
+            if potential.second_opinion == potential.fallback:
+                notes.append(f"no second opinion: {potential.fallback} is the potential itself now")
+                other["second_opinion"] = None
             potential = potential.model_copy(update=other)
             campaign = campaign.model_copy(update={"potential": potential})
     except (ValueError, OSError) as error:
@@ -63,6 +66,9 @@ def find_models(
     if potential.second_opinion:
         asked = look("second_opinion", potential.second_opinion, "potential")
         problems += [] if asked is None else _outside_domain(own, asked, where)
+        if models.get("second_opinion", "") == models.get("potential.model"):
+            text = f"{potential.second_opinion} is the potential itself; name another one, or leave it out"
+            problems.append(Problem(where, f"potential.second_opinion: {text}"))
     for i, stage in enumerate(campaign.stages):
         if stage.stage in ("estimate", "band_gap"):
             look(f"stages.{i}.model", stage.model, "property")

@@ -16,7 +16,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     """Print counts, the table of steps, and the time and cost in all."""
     facts = plan.as_dict()
     for line in counts_in_words(plan.counts):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     sample = plan.sample
     reasons = ", ".join(f"{share:.1%} {reason}" for reason, share in sample.rejected.items())
     console.print(

@@ -47,7 +47,7 @@ class ProgressView:
 
     def say(self, text: str) -> None:
         """Print one line above the bars."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, step: str, total: int, done: int) -> None:
         """Begin a step of ``total`` rows, ``done`` of which were on disk already."""

@@ -8,9 +8,10 @@ import platform
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
+from pydantic import BaseModel
 
 from pipeline.config import Campaign, DynamicsStageSettings
 from pipeline.surrogates import catalogue
@@ -154,14 +155,33 @@ def _processor() -> str:
 
 
 def campaign_as_yaml(campaign: Campaign) -> str:
-    """The resolved campaign, as YAML that `ionsieve run` reads again; gates in the order in which they are asked."""
+    """The resolved campaign, as YAML that `ionsieve run` reads again; gates in the order in which they are asked.
+
+    What is None by default is left out, a None in the place of a default is not: it turns a gate off.
+    """
     from ruamel.yaml import YAML
 
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.sort_base_mapping_type_on_output = False
-    yaml.dump(campaign.model_dump(mode="json", exclude_none=True), stream)
+    dumped = campaign.model_dump(mode="json", exclude_none=True)
+    _put_back_nulls(campaign, dumped)
+    yaml.dump(dumped, stream)
     return stream.getvalue()
+
+
+def _put_back_nulls(settings: BaseModel, dumped: dict[str, Any]) -> None:
+    """Add to a dump without None those that are not the field's default."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if value is None and field.get_default(call_default_factory=True) is not None:
+            dumped[name] = None
+        elif isinstance(value, BaseModel) and isinstance(dumped[name], dict):
+            _put_back_nulls(value, dumped[name])
+        elif isinstance(value, tuple):
+            for own, there in zip(value, dumped[name], strict=True):
+                if isinstance(own, BaseModel) and isinstance(there, dict):
+                    _put_back_nulls(own, there)
 
 
 def now() -> str:

@@ -92,6 +92,7 @@ class Run:
         if not store.units():
             store.plan(candidates_source.plan_units(settings, self.references.library))
         units = self._sound(store, store.units())
+        write_json(self.folder.current, {"step": "candidates", "digest": store.digest})
         todo = [unit for unit in units if not store.is_done(unit)]
         self.view.start("candidates", len(units), len(units) - len(todo))
         compute_units(

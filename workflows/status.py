@@ -72,11 +72,13 @@ def read_status(folder: Path) -> Status:
     """
     running = is_held(folder)
     steps = [] if running and not (folder / "progress.json").exists() else read_steps(folder)
-    unfinished, units = unfinished_work(folder)
-    left = seconds_left(folder, unfinished[0][0], units) if running and unfinished else None
     manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
+    # A finished run may have planned units whose rows a gate has dropped since.
+    over = not running and bool(manifest.get("finished"))
+    unfinished, units = ([], 0) if over else unfinished_work(folder)
+    left = seconds_left(folder, unfinished[0][0], units) if running and unfinished else None
     logs = manifest.get("job_logs")
-    goes_on = None if running or manifest.get("finished") else _command(folder, manifest)
+    goes_on = None if running or over else _command(folder, manifest)
     return Status(running, steps, unfinished, left, Path(logs) if logs else None, goes_on)
 
 

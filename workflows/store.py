@@ -235,4 +235,4 @@ class RunFolder:
 
 def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:
     """Where a campaign runs: as asked, as configured, else runs/<name>; relative to the working directory."""
-    return folder or Path(campaign.run.folder or Path("runs") / campaign.name)
+    return folder or Path(campaign.run.folder or Path("runs") / campaign.name).expanduser()

@@ -159,7 +159,7 @@ def caution_about(folder: Path) -> None:
     from workflows import views
 
     if text := views.caution(folder):
-        terminal(stderr=True).print(text, highlight=False, soft_wrap=True)
+        terminal(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_lines(console: Console, lines: Sequence[str]) -> None:
