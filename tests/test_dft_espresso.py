@@ -8,6 +8,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Structure
 
 from pipeline.dft.calculation import Calculation, DftResult, Pending
 from pipeline.dft.espresso import compute_with_espresso, read_output
@@ -22,9 +23,15 @@ def recorded(relax: str) -> str:
     return gzip.decompress((REFERENCE / f"{relax}.out.gz").read_bytes()).decode()
 
 
-@pytest.mark.parametrize("relax", ["none", "cell"])
+def crystal(relax: str) -> Structure:
+    """What the reference of this relaxation starts from: positions move along one diagonal, nothing else does."""
+    structure = boron_nitride()
+    return structure.translate_sites([1], [0.02] * 3) if relax == "positions" else structure
+
+
+@pytest.mark.parametrize("relax", ["none", "positions", "cell"])
 def test_inputs_are_those_of_the_reference_files(relax: str, tmp_path: Path) -> None:
-    asked = calculation(boron_nitride(), espresso_settings(relax=relax))
+    asked = calculation(crystal(relax), espresso_settings(relax=relax))
     outcome = compute_with_espresso(asked, tmp_path, "./pseudo", {"candidate_id": "BN"})
     assert isinstance(outcome, Pending)
     assert "pw.x -in pw.in" in outcome.reason
@@ -32,10 +39,11 @@ def test_inputs_are_those_of_the_reference_files(relax: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("relax", "rydbergs", "steps", "edge"), [("none", -39.82301203, 0, 3.60), ("cell", -39.81978564, 6, None)]
+    ("relax", "rydbergs", "steps", "edge"),
+    [("none", -39.82301203, 0, 3.60), ("positions", -39.82306722, 5, 3.60), ("cell", -39.81978564, 6, None)],
 )
 def test_a_real_output_is_read(relax: str, rydbergs: float, steps: int, edge: float | None, tmp_path: Path) -> None:
-    asked = calculation(boron_nitride(), espresso_settings(relax=relax))
+    asked = calculation(crystal(relax), espresso_settings(relax=relax))
     compute_with_espresso(asked, tmp_path, "./pseudo", {})
     (tmp_path / "pw.out").write_text(recorded(relax))
     result = compute_with_espresso(asked, tmp_path, "./pseudo", {})
@@ -87,6 +95,31 @@ def test_other_outputs_are_refused(old: str, new: str, said: str, tmp_path: Path
         assert isinstance(read_output(asked, tmp_path), Pending)
     else:
         assert said in _outcome(asked, text.replace(old, new), tmp_path).error
+
+
+@pytest.mark.parametrize(
+    ("asked", "ran", "said"),
+    [
+        ("cell", "none", "the calculation is scf, vc-relax was asked"),
+        ("cell", "positions", "the calculation is relax, vc-relax was asked"),
+        ("positions", "none", "the calculation is scf, relax was asked"),
+        ("positions", "cell", "the calculation is vc-relax, relax was asked"),
+        ("none", "positions", "the calculation is relax, scf was asked"),
+    ],
+)
+def test_another_kind_of_relaxation_is_refused(asked: str, ran: str, said: str, tmp_path: Path) -> None:
+    wanted = calculation(crystal(ran), espresso_settings(relax=asked))
+    assert said in _outcome(wanted, recorded(ran), tmp_path).error
+
+
+def test_a_relaxation_that_gave_up_is_not_finished(tmp_path: Path) -> None:
+    """Of pw.x 7: after this line it prints the end of the optimisation, and JOB DONE."""
+    text = recorded("cell")
+    converged = "bfgs converged in   5 scf cycles and   3 bfgs steps"
+    assert converged in text
+    failed = text.replace(converged, "bfgs failed after   5 scf cycles and   3 bfgs steps, convergence not achieved")
+    wanted = calculation(boron_nitride(), espresso_settings(relax="cell"))
+    assert _outcome(wanted, failed, tmp_path).error.startswith("NotConvergedError: BFGS gave up")
 
 
 def test_another_crystal_is_refused(tmp_path: Path) -> None:

@@ -96,6 +96,15 @@ def test_another_calculation_is_refused_by_name(changes: dict[str, Any], said: s
     assert not (tmp_path / "result.json").exists()
 
 
+@pytest.mark.parametrize("changes", [{"NSW": 0, "IBRION": -1}, {"NSW": 1, "IBRION": 2}, {"NSW": 99, "IBRION": 0}])
+def test_a_single_point_or_dynamics_is_no_relaxation(changes: dict[str, int], tmp_path: Path) -> None:
+    compute_with_vasp(RELAXED, tmp_path, {})
+    write_vasprun(tmp_path, -25.0, settings=changes)
+    outcome = read_outputs(RELAXED, tmp_path)
+    assert isinstance(outcome, Failure)
+    assert f"NSW is {changes['NSW']} with IBRION {changes['IBRION']}, a relaxation was asked" in outcome.error
+
+
 def test_unconverged_and_broken_off_runs(tmp_path: Path) -> None:
     compute_with_vasp(STATIC, tmp_path, {})
     path = write_vasprun(tmp_path, -7.25, electronic_steps=100)

@@ -97,6 +97,8 @@ def test_nearest_distance() -> None:
     # alone in a primitive cell of the same lattice, and in a skewed one of it
     primitive = 2.0 * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
     assert nearest_distance(primitive, [[0.3, 0.2, 0.9]]) == pytest.approx(4.0 / np.sqrt(2.0))
+    # sites that have left the cell
+    assert nearest_distance(10.0 * np.eye(3), [[0, 0, 0], [5.3, 0, 0]]) == pytest.approx(3.0)
     skewed = np.array([[1, 0, 0], [3, 1, 0], [-2, 4, 1]]) @ primitive
     assert nearest_distance(skewed, [[0, 0, 0]]) == pytest.approx(4.0 / np.sqrt(2.0))
     with pytest.raises(ValueError, match="n >= 1"):

@@ -4,6 +4,7 @@ import csv
 import json
 import platform
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -17,6 +18,7 @@ from pipeline.surrogates import CATALOGUE, ChecksumError, load_potential, locate
 from pipeline.surrogates.declared import BadDeclarationError, write_declaration
 from pipeline.surrogates.entries import CatalogueEntry
 from pipeline.surrogates.loading import load_matgl
+from pipeline.training import session
 from pipeline.training.curve_figure import write_curve_figure
 from pipeline.training.export import export_model
 from pipeline.training.fitting import Start
@@ -295,6 +297,15 @@ def test_an_old_model_with_a_three_body_term_is_refused(trained, labels, tmp_pat
 def test_models_that_can_not_be_fine_tuned(labels, tmp_path, model, words):
     with pytest.raises(ConfigError, match=words):
         train(settings(tmp_path, labels, fine_tune={"model": model}), Watcher(), {})
+
+
+def test_a_mean_that_would_be_lost_is_refused(trained, labels, tmp_path, monkeypatch):
+    def with_mean(*arguments):
+        return replace(load_matgl(*arguments), mean=-5.0)
+
+    monkeypatch.setattr(session, "load_matgl", with_mean)
+    with pytest.raises(ConfigError, match="its data_mean is -5 eV a crystal"):
+        train(settings(tmp_path, labels, fine_tune={"model": str(trained.folder)}), Watcher(), {})
 
 
 def test_stress_weight_needs_stresses(labels, tmp_path):

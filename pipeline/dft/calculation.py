@@ -48,8 +48,12 @@ class Calculation:
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of crystal, settings and code."""
-        asked = [_numbers(self.structure), self.settings, self.code]
+        """SHA-256 (hex) of crystal, settings and code, and of moments that results kept by earlier versions lack."""
+        from pipeline.dft.moments import ion_moments
+
+        asked: list[Any] = [_numbers(self.structure), self.settings, self.code]
+        if self.settings["engine"] != "vasp" and (moments := ion_moments(self.structure)):
+            asked.append(moments)
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def save(self, folder: Path, **more: Any) -> None:

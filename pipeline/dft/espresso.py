@@ -124,8 +124,8 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     Returns
     -------
     DftResult, Failure or Pending
-        ``MismatchError`` names every cutoff, smearing, functional, pseudopotential, k-point grid and coordinate that is
-        not as asked; ``NotConvergedError`` says in which cycle.
+        ``MismatchError`` names every cutoff, smearing, functional, pseudopotential, k-point grid, kind of relaxation
+        and coordinate that is not as asked; ``NotConvergedError`` says in which cycle.
     """
     path = folder / OUTPUT
     if not path.exists():
@@ -133,6 +133,8 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     text = path.read_text(encoding="utf-8", errors="replace")
     if "convergence NOT achieved" in text:
         return Failure(f"NotConvergedError: the electronic cycle in {path} ended at its last step")
+    if "bfgs failed after" in text:  # followed by JOB DONE
+        return Failure(f"NotConvergedError: BFGS gave up before the forces in {path} were small enough")
     if "The maximum number of steps has been reached" in text:
         return Failure(f"NotConvergedError: the ionic cycle in {path} ended at its last step")
     if "JOB DONE" not in text:
@@ -140,6 +142,7 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     frames = _frames(text)
     wrong = [
         *difference(calculation.structure, _structure(frames[0])),
+        *_task(_CALCULATION[calculation.settings["relax"]], text),
         *_settings(calculation, text),
         *_grid(load_calculation(folder)[1]["asked"]["kpoints"], frames[0].cell, text),
     ]
@@ -155,13 +158,22 @@ def _frames(text: str) -> list[Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ASE warns of sections that it passes over
-        return list(read_espresso_out(io.StringIO(text), index=slice(None), results_required=False))
+        # A relaxation of positions prints its last crystal once more, without results: that one is left out.
+        return list(read_espresso_out(io.StringIO(text), index=slice(None)))
 
 
 def _structure(atoms: Any) -> Any:
     from pymatgen.io.ase import AseAtomsAdaptor
 
     return bare_crystal(AseAtomsAdaptor.get_structure(atoms))
+
+
+def _task(asked: str, text: str) -> list[str]:
+    """Tell scf, relax and vc-relax apart by what only they print."""
+    found = "scf"
+    if "BFGS Geometry Optimization" in text:
+        found = "vc-relax" if "CELL_PARAMETERS" in text else "relax"
+    return [] if found == asked else [f"the calculation is {found}, {asked} was asked"]
 
 
 def _settings(calculation: Calculation, text: str) -> list[str]:

@@ -28,6 +28,10 @@ KILOBAR = 0.1 / 160.21766208
 
 _EQUAL = ("ISPIN", "LDAU", "LDAUU", "LDAUJ", "LDAUL", "LDAUTYPE", "ISIF")
 _AT_MOST = ("EDIFF", "SIGMA")
+_FEWEST_STEPS = 2
+"""NSW of a relaxation: with one step pymatgen takes any ionic cycle for converged."""
+_MINIMISERS = (1, 2, 3)
+"""IBRION of quasi-Newton, conjugate gradients and damped dynamics."""
 _OFF = {"METAGGA": ("--", "NONE", ""), "LHFCALC": (False,), "LUSE_VDW": (False,), "IVDW": (0,), "LSORBIT": (False,)}
 
 
@@ -155,8 +159,11 @@ def _settings(incar: dict[str, Any], run: Vasprun) -> list[str]:
         for name in _AT_MOST
         if not float(found.get(name, np.inf)) <= float(incar[name]) * (1 + 1e-6)
     ]
-    if incar["NSW"] == 0 and int(found.get("NSW", 0)) > 0:
-        wrong.append(f"NSW is {found['NSW']}, a single point was asked")
+    steps, mover = int(found.get("NSW", 0)), int(found.get("IBRION", -1))
+    if incar["NSW"] == 0 and steps > 0:
+        wrong.append(f"NSW is {steps}, a single point was asked")
+    if incar["NSW"] > 0 and (steps < _FEWEST_STEPS or mover not in _MINIMISERS):
+        wrong.append(f"NSW is {steps} with IBRION {mover}, a relaxation was asked")
     return wrong
 
 

@@ -156,6 +156,7 @@ def nearest_distance(lattice: ArrayLike, frac_coords: ArrayLike) -> float:
     cell, frac = np.asarray(lattice, dtype=np.float64), np.asarray(frac_coords, dtype=np.float64)
     if frac.ndim != 2 or not len(frac):
         raise ValueError(f"frac_coords must have shape (n >= 1, 3), got {frac.shape}")
+    frac = frac - np.floor(frac)
     # No site is farther from its nearest image than the shortest lattice vector; this many cells hold such a sphere.
     spacings = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     reach = np.ceil(np.linalg.norm(cell, axis=1).min() / spacings).astype(int) + 1

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pipeline.settings import DftSettings
 
 NAME = "dft"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def run(part: pd.DataFrame, settings: DftSettings, refs: References, workspace: Path) -> pd.DataFrame:

@@ -213,6 +213,9 @@ def _given(key: str, name: str, convention: str | None, elements: tuple[str, ...
         network = network_of(model, elements, found.name)
         if model.element_energies is None:
             raise ValueError(f"{found.name} is no potential: it has no energies of the elements")
+        if model.mean:
+            said = f"its data_mean is {model.mean:g} eV a crystal, of whatever size; what is trained here has none"
+            raise ValueError(f"{found.name} can't be gone on from: {said}; name another model")
     except ValueError as error:
         raise _problem(key, str(error)) from None
     energies = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in elements]]
