@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.diffusion.conductivity import conductivity_per_diffusivity
 from pipeline.diffusion.framework import LINDEMANN_THRESHOLD, framework_state
 from pipeline.diffusion.trajectory import TrajectoryAnalysis, analyse_trajectory
 from scripts.random_walks import lattice_walk
@@ -41,6 +42,24 @@ def test_ions_diffuse_in_a_crystal() -> None:
     assert "framework stays in its places" in text
     assert "S/cm" in text
     assert "caution" not in text.splitlines()[1]
+
+
+def test_ions_of_different_charge_conduct_each_by_itself() -> None:
+    """Li+ that hop beside Al3+ that stay: sigma = e^2 / (V k T) sum z_i^2 D_i, in which Al has no part."""
+    rng = np.random.default_rng(21)
+    lithium, per_frame = lattice_walk(rng, N_FRAMES, 8, 400.0)
+    aluminium, _ = lattice_walk(rng, N_FRAMES, 8, 0.0)
+    positions = np.concatenate([lithium, aluminium, vibrating(1)], axis=1)
+    charges = np.repeat([1.0, 3.0], 8)
+    found = analyse_trajectory(positions, FRAME, np.arange(16), charges, VOLUME, 800.0, 3.0)
+    true = 0.1 * per_frame / FRAME
+    assert found.tracer.interval[0] < true / 2 < found.tracer.interval[1]  # of all mobile ions, half of which stay
+    conductivity = true * conductivity_per_diffusivity(np.ones(8), VOLUME, 800.0)
+    for way in (found.tracer_conductivity, found.charge_conductivity):
+        assert way.interval[0] < conductivity < way.interval[1]
+    assert found.haven_ratio.interval[0] < 1.0 < found.haven_ratio.interval[1]
+    equal = analyse_trajectory(positions, FRAME, np.arange(16), 2.0, VOLUME, 800.0, 3.0)
+    assert equal.weighted_tracer == equal.tracer
 
 
 def test_summary_says_that_no_hop_was_seen_or_too_few() -> None:

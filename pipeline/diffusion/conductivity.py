@@ -24,7 +24,8 @@ class Conductivity:
     Attributes
     ----------
     kind
-        Of the diffusivity that it was made of: ``charge``, or ``tracer``, which takes the Haven ratio to be 1.
+        Of the diffusivity that it was made of: ``charge``, or ``tracer`` (weighted by squared charges), which takes the
+        Haven ratio to be 1.
     value
         S/cm; the bound itself when `is_upper_bound`.
     interval
@@ -88,7 +89,7 @@ def conductivity_per_diffusivity(charges: ArrayLike, volume: float, temperature:
 
 
 def nernst_einstein(diffusivity: Diffusivity, charges: ArrayLike, volume: float, temperature: float) -> Conductivity:
-    """Conductivity of a cell's mobile ions from a charge or tracer diffusivity. Arguments and errors as above."""
+    """Conductivity of a cell's mobile ions from a charge or (weighted) tracer diffusivity; arguments as above."""
     factor = conductivity_per_diffusivity(charges, volume, temperature)
     lower, upper = diffusivity.interval
     return Conductivity(
@@ -101,7 +102,7 @@ def nernst_einstein(diffusivity: Diffusivity, charges: ArrayLike, volume: float,
 
 
 def haven_ratio(tracer: Diffusivity, charge: Diffusivity) -> HavenRatio:
-    """Haven ratio with an interval from both diffusivities' intervals.
+    """Haven ratio with an interval from both diffusivities' intervals; the tracer's weighted by squared charges.
 
     Distances to the ends are added in quadrature in the logarithm (Donner and Zou 2012, Stat. Methods Med. Res. 21,
     347). Both share their hops, which this leaves out: the interval errs on the wide side.

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from pipeline.diffusion.displacement import collective_displacement, ion_charges, mean_squared_displacement
+from pipeline.diffusion.displacement import (
+    checked_positions,
+    collective_displacement,
+    ion_charges,
+    mean_squared_displacement,
+)
 from pipeline.diffusion.linear_regime import LinearRegime, fit_linear_regime
 from pipeline.units import CM2_PER_S_PER_ANGSTROM2_PER_FS
 
@@ -100,6 +105,25 @@ def tracer_diffusivity(
     """
     msd = mean_squared_displacement(positions, frame_interval)
     return _diffusivity("tracer", msd.mean, frame_interval, hops, (hops.n_ions, 3, hops.quartic_length()), window)
+
+
+def weighted_tracer_diffusivity(
+    positions: ArrayLike,
+    charges: ArrayLike,
+    frame_interval: float,
+    hops: Hops,
+    window: tuple[float, float] | None = None,
+) -> Diffusivity:
+    """Tracer diffusivity with each ion weighted by its squared charge: sum z_i^2 D_i / sum z_i^2.
+
+    It is what conducts where ions move independently of each other (Nernst-Einstein, sigma = e^2 / (V k T) sum z_i^2
+    D_i), and the tracer diffusivity where all charges are equal. Arguments and errors as in `charge_diffusivity`.
+    """
+    z = ion_charges(charges, hops.n_ions)
+    weights = z / np.sqrt(np.mean(z**2))
+    msd = mean_squared_displacement(checked_positions(positions) * weights[:, None], frame_interval)
+    walkers = (hops.n_ions, 3, hops.quartic_length(weights))
+    return _diffusivity("tracer", msd.mean, frame_interval, hops, walkers, window)
 
 
 def charge_diffusivity(

@@ -12,6 +12,7 @@ from pipeline.diffusion.framework import Verdict
 
 if TYPE_CHECKING:
     from pipeline.diffusion.conductivity import Conductivity
+    from pipeline.diffusion.diffusivity import Diffusivity
     from pipeline.diffusion.simulation import MobileCell, MobileRun
     from pipeline.diffusion.trajectory import TrajectoryAnalysis
 
@@ -104,6 +105,8 @@ class TemperatureSeries:
         Of those whose framework does not diffuse.
     arrhenius : Arrhenius or None
         Fit of the tracer diffusivities where the framework does not diffuse; None with fewer than two measured ones.
+    conduction : Arrhenius or None
+        The same of the tracer diffusivities that are weighted by squared charges; the conductivity follows from it.
     """
 
     cell: MobileCell
@@ -111,6 +114,7 @@ class TemperatureSeries:
     molten: tuple[float, ...]
     hottest: MobileRun | None
     arrhenius: Arrhenius | None
+    conduction: Arrhenius | None
 
     @property
     def framework(self) -> Verdict:
@@ -141,9 +145,9 @@ class TemperatureSeries:
 
     def conductivity_at(self, temperature: float = 300.0) -> Conductivity | None:
         """Nernst-Einstein conductivity by the fit, at the density of the crystal at rest; None without a fit."""
-        if self.arrhenius is None:
+        if self.conduction is None:
             return None
-        return self.arrhenius.conductivity_at(self.cell.charges, self.cell.structure.volume, temperature)
+        return self.conduction.conductivity_at(self.cell.charges, self.cell.structure.volume, temperature)
 
     def __str__(self) -> str:
         """Each temperature with its tracer diffusivity in cm2/s, the 95 % interval, and hops; parted by semicolons."""
@@ -164,9 +168,14 @@ def temperature_series(cell: MobileCell, runs: Sequence[MobileRun]) -> Temperatu
     crystals = [run for run in ordered if run.analysis.framework.verdict != "diffusing"]
     molten = tuple(run.analysis.temperature for run in ordered if run.analysis.framework.verdict == "diffusing")
     temperatures = [run.analysis.temperature for run in crystals]
-    tracers = [run.analysis.tracer for run in crystals]
-    fit = fit_arrhenius(temperatures, tracers) if sum(not d.is_upper_bound for d in tracers) >= 2 else None
-    return TemperatureSeries(cell, tuple(ordered), molten, crystals[-1] if crystals else None, fit)
+    fit = _fitted(temperatures, [run.analysis.tracer for run in crystals])
+    conduction = _fitted(temperatures, [run.analysis.weighted_tracer for run in crystals])
+    return TemperatureSeries(cell, tuple(ordered), molten, crystals[-1] if crystals else None, fit, conduction)
+
+
+def _fitted(temperatures: Sequence[float], diffusivities: Sequence[Diffusivity]) -> Arrhenius | None:
+    measured = sum(not each.is_upper_bound for each in diffusivities)
+    return fit_arrhenius(temperatures, diffusivities) if measured >= 2 else None
 
 
 def _point(analysis: TrajectoryAnalysis) -> SeriesPoint:

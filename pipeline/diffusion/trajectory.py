@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.diffusion.conductivity import Conductivity, HavenRatio, haven_ratio, nernst_einstein
-from pipeline.diffusion.diffusivity import Diffusivity, axis_diffusivities, charge_diffusivity, tracer_diffusivity
+from pipeline.diffusion.diffusivity import (
+    Diffusivity,
+    axis_diffusivities,
+    charge_diffusivity,
+    tracer_diffusivity,
+    weighted_tracer_diffusivity,
+)
 from pipeline.diffusion.displacement import checked_positions, ion_charges, remove_drift
 from pipeline.diffusion.framework import FrameworkState, framework_state
 from pipeline.diffusion.hops import CAGE_TIME, count_hops
@@ -33,10 +39,12 @@ class TrajectoryAnalysis:
         Their jumps between sites.
     tracer, charge
         Diffusivities, cm2/s.
+    weighted_tracer
+        The tracer diffusivity with ions weighted by their squared charges, cm2/s; the same where these are equal.
     axes
         Tracer diffusivities along x, y and z, cm2/s.
     haven_ratio
-        Tracer over charge diffusivity.
+        Weighted tracer over charge diffusivity.
     tracer_conductivity, charge_conductivity
         By the Nernst-Einstein relation at the temperature of the run, S/cm.
     framework
@@ -49,6 +57,7 @@ class TrajectoryAnalysis:
     n_hops: int
     tracer: Diffusivity
     charge: Diffusivity
+    weighted_tracer: Diffusivity
     axes: tuple[Diffusivity, Diffusivity, Diffusivity]
     haven_ratio: HavenRatio
     tracer_conductivity: Conductivity
@@ -121,6 +130,9 @@ def analyse_trajectory(
     hops = count_hops(moving, frame_interval, site_distance, cage_time)
     tracer = tracer_diffusivity(moving, frame_interval, hops, window)
     charge = charge_diffusivity(moving, z, frame_interval, hops, window)
+    weighted = tracer
+    if np.ptp(np.abs(z)) > 0.0:
+        weighted = weighted_tracer_diffusivity(moving, z, frame_interval, hops, window)
     return TrajectoryAnalysis(
         float(temperature),
         (len(array) - 1) * float(frame_interval),
@@ -128,9 +140,10 @@ def analyse_trajectory(
         len(hops),
         tracer,
         charge,
+        weighted,
         axis_diffusivities(moving, frame_interval, hops, window),
-        haven_ratio(tracer, charge),
-        nernst_einstein(tracer, z, volume, temperature),
+        haven_ratio(weighted, charge),
+        nernst_einstein(weighted, z, volume, temperature),
         nernst_einstein(charge, z, volume, temperature),
         framework_state(
             still[:, others], frame_interval, volume, _places(still, others, at_rest, masses), cage_time=cage_time

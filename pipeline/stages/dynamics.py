@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "dynamics"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 class DynamicsRefs(Protocol):
