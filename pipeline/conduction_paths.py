@@ -18,6 +18,7 @@ from kernels.site_graph import SiteGraph, site_graph
 from pipeline.oxidation_states import OxidationStates, charged_species
 from pipeline.reference import ions
 from pipeline.reference.bond_valence import Ion
+from pipeline.saddles import refined_graph
 from pipeline.site_energies import (
     FrameworkIon,
     NoMobileIonError,
@@ -214,7 +215,9 @@ def _radius(ion: Ion) -> float:
         return math.nan
 
 
-def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionSettings) -> tuple[float, float]:
+def hopping_diffusivity(
+    where: IonLandscape, level: float, settings: ConductionSettings, barrier: float | None = None
+) -> tuple[float, float]:
     """Tracer diffusivity of the ions hopping over the landscape's passes, and its standard error, cm2/s.
 
     The rate over a pass is the attempt frequency times exp(-barrier/kT). Carriers are independent, each alone in
@@ -225,9 +228,12 @@ def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionS
     where
         The landscape.
     level
-        The barrier, eV; sites and passes up to 12 kT above it take part.
+        The grid's barrier, eV; sites and passes up to 12 kT above it take part.
     settings
-        Temperature, attempt frequency, carriers, jumps and seed.
+        Temperature, attempt frequency, carriers, jumps, seed, and the cutoff of the landscape.
+    barrier
+        The barrier off the grid, eV (`refined_thresholds`): energies of sites and passes are then refined too, so that
+        equivalent passes have one barrier however the grid cuts them. By default all are the grid's.
 
     Returns
     -------
@@ -237,6 +243,8 @@ def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionS
     """
     thermal = BOLTZMANN * settings.temperature
     graph = site_graph(where.energies, level + PASSES_ABOVE * thermal, PERSISTENCE, CONNECTIVITY)
+    if barrier is not None:
+        graph, level = refined_graph(where, graph, settings.cutoff), barrier
     repeats, carriers = (1, 1, 1), INDEPENDENT_CARRIERS
     exclusion = settings.carriers == "exclusive"
     if exclusion:
@@ -256,7 +264,7 @@ def hopping_diffusivity(where: IonLandscape, level: float, settings: ConductionS
         seed=settings.seed,
         blocks=BLOCKS,
         exclusion=exclusion,
-        bottlenecks=graph.edge_energies >= graph.site_energies[0] + level - thermal,
+        bottlenecks=graph.edge_energies >= graph.site_energies.min() + level - thermal,
     )
     if found.bottleneck_hops < carriers * BLOCKS:
         return math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Off the grid: the minimum and the saddle points that a grid's percolation found, refined in the continuous landscape.
+"""Off the grid: minima and saddle points that were found on a grid, refined in the continuous landscape.
 
 A grid meets a saddle point only by chance: in a steep passage its barrier moves by tens of meV with the grid's origin.
 So each saddle point is followed from its grid point by Newton steps along the eigenvectors of the Hessian, uphill along
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kernels.percolation import Percolation, PercolationThresholds
+from kernels.site_graph import SiteGraph
 from pipeline.site_energies import energies_at
 
 if TYPE_CHECKING:
@@ -60,6 +61,39 @@ def refined_thresholds(where: IonLandscape, found: Percolation, cutoff: float = 
             energy = _refined(where, saddle / shape, 1, float(where.energies[tuple(saddle)]), cutoff) - minimum
         thresholds.append(max(energy, thresholds[-1] if thresholds else 0.0))
     return PercolationThresholds(*thresholds)
+
+
+def refined_graph(where: IonLandscape, graph: SiteGraph, cutoff: float = 10.0) -> SiteGraph:
+    """The graph with the energies of its sites and passes refined off the grid; its points and vectors stay.
+
+    Where a search finds nothing the grid's energy stays. A pass is never lower than the sites at its ends, and the
+    order is that of the grid's energies.
+
+    Parameters
+    ----------
+    where
+        The landscape.
+    graph
+        Of its grid.
+    cutoff
+        Å, as the landscape was computed with.
+    """
+    sites = _all_refined(where, graph.site_points, 0, graph.site_energies, cutoff)
+    passes = _all_refined(where, graph.edge_points, 1, graph.edge_energies, cutoff)
+    passes = np.maximum(passes, sites[graph.edge_sites].max(axis=1, initial=-math.inf))
+    return graph._replace(site_energies=sites, edge_energies=passes)
+
+
+def _all_refined(
+    where: IonLandscape, points: NDArray[np.int64], order: int, energies: NDArray[np.float64], cutoff: float
+) -> NDArray[np.float64]:
+    """(n,) eV of stationary points near grid points (n, 3), each of which is searched once."""
+    shape = np.array(where.energies.shape)
+    distinct, first, places = np.unique(points, axis=0, return_index=True, return_inverse=True)
+    found = [
+        _refined(where, p / shape, order, float(energies[i]), cutoff) for p, i in zip(distinct, first, strict=True)
+    ]
+    return np.array(found, dtype=np.float64)[places.reshape(-1)]
 
 
 def _refined(where: IonLandscape, start: NDArray[np.float64], order: int, fallback: float, cutoff: float) -> float:

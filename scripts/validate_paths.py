@@ -9,6 +9,7 @@ from pymatgen.core import Lattice, Structure
 from kernels.percolation import percolation
 from pipeline.conduction_paths import CONNECTIVITY, conduction_path, hopping_diffusivity, ion_landscape
 from pipeline.config import ConductionSettings
+from pipeline.saddles import refined_thresholds
 
 SPACING = 0.2  # Å
 
@@ -64,8 +65,9 @@ def main() -> None:
         percolated = time.perf_counter()
         path = conduction_path(where, found, alone.dimensionality_window)
         followed = time.perf_counter()
-        level = found.thresholds[path.dimensionality - 1]
-        single, crowd = (hopping_diffusivity(where, level, settings) for settings in (alone, together))
+        refined = refined_thresholds(where, found)
+        level, barrier = (each[path.dimensionality - 1] for each in (found.thresholds, refined))
+        single, crowd = (hopping_diffusivity(where, level, settings, barrier) for settings in (alone, together))
         hopped = time.perf_counter()
         barriers = ", ".join(f"{e:.2f}" for e in found.thresholds)
         print(

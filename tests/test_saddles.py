@@ -8,11 +8,13 @@ from pymatgen.core import Lattice, Structure
 
 from kernels import bond_valence
 from kernels.percolation import Percolation, PercolationThresholds, percolation
-from pipeline.conduction_paths import CONNECTIVITY, ion_landscape
-from pipeline.saddles import refined_thresholds
+from kernels.site_graph import site_graph
+from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, hopping_diffusivity, ion_landscape
+from pipeline.saddles import refined_graph, refined_thresholds
+from pipeline.settings import ConductionSettings
 from pipeline.site_energies import energies_at
 from pipeline.stages.conduction import migration_barriers
-from tests.electrolytes import lithium_sulfide
+from tests.electrolytes import lithium_sulfide, sodium_chloride
 
 # Newton steps end at 1e-4 Å, where curvatures of 100 eV/Å2 leave 1e-6 eV.
 SAME_BARRIER = 1e-4
@@ -88,3 +90,25 @@ def test_what_cannot_be_refined_keeps_the_grids_energy() -> None:
     refined = refined_thresholds(where, wrong)
     assert refined.e1d > 5.0
     assert refined.e2d == refined.e3d == math.inf
+
+
+def test_hops_are_as_high_and_as_frequent_in_any_cell() -> None:
+    """All ways between neighbouring sites of rock salt are one and the same; the primitive grid cuts them unlike."""
+    settings = ConductionSettings(hopping=True, jumps=300_000, temperature=600.0)
+    found = []
+    for structure in (sodium_chloride(), sodium_chloride().get_primitive_structure()):
+        where = ion_landscape(structure, "Na", settings.spacing)
+        thresholds = percolation(where.energies, connectivity=CONNECTIVITY)
+        level, barrier = thresholds.thresholds.e3d, refined_thresholds(where, thresholds).e3d
+        graph = site_graph(where.energies, level + 0.05, PERSISTENCE, CONNECTIVITY)
+        refined = refined_graph(where, graph)
+        heights = refined.edge_energies - refined.site_energies.min()
+        ways = heights[np.abs(heights - barrier) < 0.01]
+        assert len(ways) > 0
+        np.testing.assert_allclose(ways, barrier, atol=SAME_BARRIER)
+        assert np.all(refined.edge_energies >= refined.site_energies[refined.edge_sites].max(axis=1))
+        found.append((barrier, *hopping_diffusivity(where, level, settings, barrier)))
+    (cubic, one, its_error), (primitive, other, error) = found
+    assert cubic == pytest.approx(primitive, abs=SAME_BARRIER)
+    # vectors between sites are the grid's, right to a spacing of a few Å
+    assert one == pytest.approx(other, abs=3 * math.hypot(its_error, error) + 0.1 * one)

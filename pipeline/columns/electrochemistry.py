@@ -139,7 +139,7 @@ CONDUCTION: tuple[Column, ...] = (
         "float64",
         "cm2/s",
         "conduction",
-        "its standard error from the simulation alone, not from the barriers",
+        "its standard error from the simulation alone, not from the model's barriers",
     ),
     *status_columns("conduction"),
 )

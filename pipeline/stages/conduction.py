@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.settings import ConductionSettings
 
 NAME = "conduction"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 
 class ConductionRefs(Protocol):
@@ -191,8 +191,8 @@ def _columns(
         "conduction_path_points": path.way.round(5).ravel().tolist(),
     }
     if settings.hopping and path.dimensionality:
-        level = found.thresholds[path.dimensionality - 1]
-        value, error = hopping_diffusivity(where, level, settings)
+        level, barrier = (each[path.dimensionality - 1] for each in (found.thresholds, barriers))
+        value, error = hopping_diffusivity(where, level, settings, barrier)
         columns |= {"diffusivity_bond_valence": value, "diffusivity_bond_valence_error": error}
     return columns
 
