@@ -161,6 +161,14 @@ def test_hostile_words_stay_words(tmp_path: Path) -> None:
     assert [e["attributes"]["_ionsieve_oxidation_products"] for e in entries] == [HOSTILE, HOSTILE]
 
 
+def test_an_infinite_barrier_is_left_out_of_json(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 60, change=lambda table: table.assign(migration_barrier_3d=np.inf))
+    write_optimade(read_crystals(run, 2), tmp_path / "two.jsonl")
+    entry = json.loads((tmp_path / "two.jsonl").read_text(encoding="utf-8").splitlines()[2])
+    assert "_ionsieve_migration_barrier_3d" not in entry["attributes"]
+    assert entry["attributes"]["_ionsieve_migration_barrier_1d"] > 0.0
+
+
 @pytest.mark.parametrize("word", ["NaN", "001234567890", "0123456789e1", "T", "1 2 3", "_JSON 3", "_JSON {"])
 def test_words_that_look_like_numbers_stay_words(tmp_path: Path, word: str) -> None:
     run = write_run(tmp_path / "run", 60, change=lambda table: table.assign(prototype_id=word))

@@ -15,6 +15,7 @@ from pipeline.stages.candidate_sample import sample_candidates
 from pipeline.stages.candidates import count
 from tests.campaigns import ionsieve, write_campaign
 from tests.enumerations import listed
+from workflows.plan_view import share_in_words
 from workflows.planning import PlannedStep
 
 MOBILE = ("Li", "Na")
@@ -224,6 +225,14 @@ def test_wrong_assumptions_are_named(folder):
     done = ionsieve(folder, "plan", "wrong.yaml")
     assert done.returncode == 2
     assert "plan.passing names 'stabilty'; the steps are stability, conduction, practicality" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "100 %"), (0.9999, "> 99.9 %"), (0.9951, "99.5 %"), (0.123, "12.3 %"), (0.0456, "4.6 %"), (3e-5, "0.003 %")],
+)
+def test_shares_are_told_in_plain_digits(share, text):
+    assert share_in_words(share) == text
 
 
 def test_the_template_lists_ternary_halides_that_it_can_relax_in_minutes() -> None:

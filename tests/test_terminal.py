@@ -181,6 +181,13 @@ def test_piped_tables_have_whole_rows_and_no_colours(run: Path) -> None:
     assert len([line for line in stream.getvalue().splitlines() if "A" * 190 in line and "B" * 40 in line]) == 3
 
 
+def test_an_empty_shortlist_of_ranked_candidates_is_told(tmp_path: Path) -> None:
+    known = write_run(tmp_path / "known", 60, change=lambda table: table.assign(is_known=True))
+    done = CliRunner().invoke(app, ["top", str(known), "--shortlist"])
+    assert "ranked candidates is on the shortlist: they are known" in " ".join(done.output.split())
+    assert "no candidate passed" not in done.output
+
+
 def test_a_later_crystal_of_a_formula_is_marked(run: Path) -> None:
     formulas = ["LiCl", "LiBr", "LiCl", "LiCl", "LiCl", "LiCl", "LiBr", "LiCl"]
     states = {"shortlisted": [0, 1], "is_control": [], "suspect": [7], "duplicate_of": [2]}

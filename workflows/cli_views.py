@@ -84,6 +84,7 @@ def top(
 
     ranked = views.read_ranked(folder)
     caution_about(folder)
+    of = len(ranked)
     if shortlist:
         ranked = ranked[ranked["shortlisted"]]
     if as_json:
@@ -93,7 +94,13 @@ def top(
         typer.echo(views.as_csv(ranked.head(count)), nl=False)
         return
     console = terminal()
-    print_ranked(console, ranked, count, folder)
+    if of and not len(ranked):
+        text = (
+            f"none of the {of:,} ranked candidates is on the shortlist: they are known, parents, suspects or duplicates"
+        )
+        print_lines(console, [f"{text}; `ionsieve top {folder}` lists them"])
+    else:
+        print_ranked(console, ranked, count, folder)
     _print_decision(console, folder)
     explanation = folder / "ranking.txt"
     if explanation.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -219,7 +220,9 @@ def _entry(crystal: Crystal, names: dict[str, str], where_from: dict[str, Any]) 
     attributes: dict[str, Any] = OptimadeStructureAdapter.get_optimade_structure(crystal.structure)["attributes"]
     attributes["species"] = sorted(attributes["species"], key=lambda species: species["name"])
     attributes["last_modified"] = _in_utc(where_from.get("finished"))
-    attributes |= {names[name]: value for name, value in crystal.values.items()}
+    # JSON has no infinity, which is the barrier of an ion that does not get through: the property is left out
+    finite = {k: v for k, v in crystal.values.items() if not (isinstance(v, float) and not math.isfinite(v))}
+    attributes |= {names[name]: value for name, value in finite.items()}
     return {"type": "structures", "id": crystal.candidate_id, "attributes": attributes}
 
 

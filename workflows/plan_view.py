@@ -54,14 +54,26 @@ def _table(plan: Plan) -> Table:
         table.add_row(
             step.step,
             f"{step.rows:,.0f}",
-            f"{100.0 * step.passing:.2g} %" if step.passing < 1.0 else "100 %",
-            "-" if step.seconds_per_row is None else f"{1000.0 * step.seconds_per_row:.3g}",
+            share_in_words(step.passing),
+            "-" if step.seconds_per_row is None else _milliseconds(1000.0 * step.seconds_per_row),
             "-" if step.core_hours is None else time_in_words(step.core_hours),
             f"{step.disk_GiB:.3g}" if step.disk_GiB >= LEAST_GIB or not step.disk_GiB else f"< {LEAST_GIB:g}",
             f"{step.worker_memory_GiB:.2g}",
             "; ".join(text for text in (f"go on: {step.passing_from}", step.note) if text),
         )
     return table
+
+
+def share_in_words(share: float) -> str:
+    """In per cent with two digits or more; what is not quite all of them is not 100 %."""
+    percent = 100.0 * share
+    if percent >= 99.95:
+        return "100 %" if share >= 1.0 else "> 99.9 %"
+    return f"{percent:.1f} %" if percent >= 10.0 else f"{percent:.2g} %"
+
+
+def _milliseconds(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100.0 else f"{number:.3g}"
 
 
 def _hours(hours: float | None) -> str:

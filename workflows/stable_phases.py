@@ -14,27 +14,41 @@ from workflows.outputs import write_csv
 if TYPE_CHECKING:
     from pipeline.reference import PhaseReference
 
-SYSTEMS_OF = 500
-"""Candidates whose systems are kept, by rank: of the shortlist, controls and suspects."""
+MOST_SYSTEMS = 500
 
 _NAME = "stable_phases.csv"
 _COLUMNS = ["formula", "formation_energy_per_atom"]
 
 
 def write_stable_phases(folder: Path, ranking: pd.DataFrame, phases: PhaseReference) -> None:
-    """Write ``stable_phases.csv``: formula and formation energy (eV/atom) of each compound on a candidate's hull.
+    """Write ``stable_phases.csv``: formula and formation energy (eV/atom) of each compound on the `systems_kept`.
 
     A compound that is stable in its own system is stable in every larger one, so one list serves all systems.
     """
-    marked = ranking[ranking["shortlisted"] | ranking["is_control"] | ranking["suspect"]]
-    marked = marked[marked["formation_energy_per_atom"].notna()]
+    ordered = ranking.sort_values("rank")
     energies: dict[str, float] = {}
-    for name in dict.fromkeys(marked.sort_values("rank")["chemsys"].head(SYSTEMS_OF)):
-        system = phases.system(name.split("-"))
+    for name in systems_kept(ordered["chemsys"], ordered["shortlisted"]):
+        elements = name.split("-")
+        if not phases.elements.issuperset(elements):
+            continue  # of a row that failed and was kept: it stands on no hull
+        system = phases.system(elements)
         for row in system.stable().tolist():
             if len(system.keys[row]) > 1:
                 energies[reduced_formula(system.keys[row])] = float(system.energies[row])
     write_csv(pd.DataFrame(sorted(energies.items()), columns=_COLUMNS), folder / _NAME)
+
+
+def systems_kept(systems: pd.Series, shortlisted: pd.Series) -> list[str]:
+    """Chemical systems whose phases are kept: the first 500 different ones, those of the shortlist before all others.
+
+    Parameters
+    ----------
+    systems
+        Of the ranked candidates by rank, such as ``Cl-Li-Y``.
+    shortlisted
+        Which of them are on the shortlist.
+    """
+    return list(dict.fromkeys([*systems[shortlisted], *systems[~shortlisted]]))[:MOST_SYSTEMS]
 
 
 def read_stable_phases(folder: Path) -> dict[CompositionKey, float]:

@@ -12,13 +12,14 @@ from pipeline.config import ConfigError
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.units import BOLTZMANN
+from scripts.synthetic_run import write_run
 from tests.report_pages import HOSTILE, Page, csv_of
 from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.candidate_figures import PROFILED, window_figure, window_looks
 from workflows.report.page import write_report
 from workflows.report.phase_diagrams import candidate_figure, chemical_systems, system_figure
 from workflows.report.run_data import read_run
-from workflows.stable_phases import read_stable_phases
+from workflows.stable_phases import read_stable_phases, systems_kept
 
 SIDES = ("reduction", "oxidation")
 
@@ -189,6 +190,28 @@ def test_stable_phases_of_a_candidates_system_are_kept(run: Path, copied: Path) 
     (copied / "stable_phases.csv").unlink()
     write_report(copied)
     assert Page(copied / "report.html").blocks["figure-block"]["bases"] == {}
+
+
+def test_phases_of_every_ranked_system_are_kept_the_shortlists_first(tmp_path: Path) -> None:
+    """A pick may be neither on the shortlist nor a control."""
+    run = write_run(tmp_path / "run", 120, shortlist=1, change=lambda t: t.assign(is_known=False, suspect=False))
+    ranked = csv_of(run, "ranked_candidates.csv")
+    marked = ranked[["shortlisted", "is_control", "suspect"]].eq("True").any(axis=1)
+    assert "Cl-Li-Y" in set(ranked.loc[~marked, "chemsys"]) - set(ranked.loc[marked, "chemsys"])
+    assert composition_key("Li3YCl6") in read_stable_phases(run)
+    systems = pd.Series(["Br-Li", "Cl-Li", "Br-Li", "F-Na", "Cl-Na"])
+    assert systems_kept(systems, pd.Series([False, False, False, True, True])) == ["F-Na", "Cl-Na", "Br-Li", "Cl-Li"]
+
+
+def test_the_window_names_the_electrode_that_is_no_mobile_ion(run: Path) -> None:
+    campaign = read_run(run).campaign
+    stages = tuple(
+        s.model_copy(update={"reference_electrode": "Mg"}) if s.stage == "window" else s for s in campaign.stages
+    )
+    row = {"reduction_limit_Mg": "0.1", "oxidation_limit_Mg": "3.0", "reduction_limit": "0.1", "oxidation_limit": "3.0"}
+    figure = window_figure(row, campaign.model_copy(update={"stages": stages}))
+    assert figure is not None
+    assert figure["data"][0]["y"] == ["vs Mg"]
 
 
 def window_of(limits: dict[str, tuple[float, float]], run: Path) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from pipeline.atomic_files import write_json
 from pipeline.config import ConfigError
 from scripts.synthetic_run import write_run
 from tests.report_pages import HOSTILE, Page, csv_of
+from workflows.report import overview
 from workflows.report import table as report_table
 from workflows.report.overview import hull_histogram
 from workflows.report.page import formula, write_report
@@ -214,6 +215,33 @@ def test_a_run_without_failures_has_a_report(copied: Path) -> None:
     path.write_text(path.read_text().splitlines()[0] + "\n")
     write_report(copied)
     assert not Page(copied / "report.html").with_id("failures")
+
+
+def test_a_shortlist_of_known_compounds_is_counted_and_found(tmp_path: Path) -> None:
+    """With allow_known a compound may be a control and on the shortlist."""
+    folder = write_run(tmp_path / "run", 60, change=lambda t: t.assign(is_known=True, suspect=False))
+    ranked = csv_of(folder, "ranked_candidates.csv").assign(
+        shortlisted=lambda t: (t["rank"].astype(int) <= 5).astype(str)
+    )
+    ranked.to_csv(folder / "ranked_candidates.csv", index=False)
+    write_report(folder)
+    data = read_run(folder)
+    assert overview.count_of(data)["shortlisted"] == 5
+    assert Page(folder / "report.html").blocks["table-block"]["kinds"].count("shortlist") == 5
+
+
+def test_a_crystal_as_given_is_not_called_substituted(copied: Path) -> None:
+    for substitution, parent, words in (
+        ("none", "False", "The crystal as given: aflow-"),
+        ("isovalent", "True", "The prototype itself: FeCu2SnS4 (aflow-"),
+        ("isovalent", "False", "Substituted from FeCu2SnS4 (aflow-"),
+    ):
+        ranked = csv_of(copied, "ranked_candidates.csv").assign(substitution=substitution, is_parent=parent)
+        ranked.to_csv(copied / "ranked_candidates.csv", index=False)
+        write_report(copied)
+        text = Page(copied / "report.html").text
+        assert words in text
+        assert ("Substituted from" in text) == words.startswith("Substituted")
 
 
 def test_missing_stages_leave_no_trace(tmp_path: Path) -> None:

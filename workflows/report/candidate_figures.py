@@ -27,10 +27,11 @@ _ROOM = 0.4
 
 
 def window_figure(row: dict[str, str], campaign: Campaign) -> dict[str, Any] | None:
-    """Bars from reduction to oxidation limit against each mobile ion's metal, and below them the voltage profiles."""
+    """Bars from reduction to oxidation limit against each metal, and below them the voltage profiles."""
+    electrodes = [s.reference_electrode for s in campaign.stages if s.stage == "window" and s.reference_electrode]
     bars = [
         (ion, low, high)
-        for ion in campaign.mobile_ions
+        for ion in dict.fromkeys([*campaign.mobile_ions, *electrodes])
         if (low := number_in(row, f"reduction_limit_{ion}")) is not None
         and (high := number_in(row, f"oxidation_limit_{ion}")) is not None
     ]
@@ -115,7 +116,7 @@ def window_looks(campaign: Campaign) -> dict[str, dict[str, Any]]:
         traces[f"profile {place}"] = {"type": "scatter", "mode": "lines", "line": line, "yaxis": "y2"}
     layout = {
         "margin": {"l": 70, "r": 15, "t": 36, "b": 45},
-        "xaxis": {"title": {"text": "V vs the ion's metal"}, "anchor": "y"},
+        "xaxis": {"title": {"text": "V vs the metal named"}, "anchor": "y"},
         "yaxis": {"domain": [0.0, 1.0], "automargin": True},
         **_gate_lines(campaign),
     }

@@ -23,6 +23,7 @@ from workflows.report.run_data import RunData, read_run
 from workflows.report.stage_rows import candidates_of, rows_of_stages
 from workflows.report.structures import paths_of, structure_block
 from workflows.report.wording import shown, subscripted, title_of
+from workflows.stable_phases import systems_kept
 
 _STATIC = Path(__file__).parent / "static"
 _LIBRARIES = ("plotly-cartesian-4.1.1", "3Dmol-2.5.5")
@@ -53,7 +54,9 @@ def report_page(run: RunData) -> str:
     candidates = candidates_of(run)
     stages = rows_of_stages(run, candidates)
     anchors = {i: f"candidate-{run.ranked.text.at[i, 'rank']}" for i in chosen_positions(run)}
-    systems = chemical_systems(run.stable_phases, run.ranked.text, [run.ranked.text.at[i, "chemsys"] for i in anchors])
+    kept = set(systems_kept(run.ranked.text["chemsys"], run.ranked.flags("shortlisted")))
+    names = [name for i in anchors if (name := run.ranked.text.at[i, "chemsys"]) in kept]
+    systems = chemical_systems(run.stable_phases, run.ranked.text, names)
     sections = [section_of(run, position, anchor, systems) for position, anchor in anchors.items()]
     misses = overview.misses_of_gates(stages)
     histogram = overview.hull_histogram(stages)

@@ -49,9 +49,9 @@ class Ranked:
 
     @cached_property
     def kinds(self) -> pd.Series:
-        """Each row's kind: suspect, control, shortlist or other, the first that holds."""
+        """Each row's kind: shortlist (known compounds are on it where the campaign allows that), suspect, control, other."""
         kinds = pd.Series("other", index=self.text.index, dtype=object)
-        for kind, column in (("shortlist", "shortlisted"), ("control", "is_control"), ("suspect", "suspect")):
+        for kind, column in (("control", "is_control"), ("suspect", "suspect"), ("shortlist", "shortlisted")):
             kinds[self.flags(column)] = kind
         return kinds
 
