@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,9 @@ MOST_OPERATIONS = 1000
 
 LONGEST_OPERATION = 200
 """Characters; pymatgen's time for one grows with the cube of its digits."""
+
+FULL = 0.01
+"""From an occupancy of 1: less is rounding."""
 
 POSCAR_NAMES = ("POSCAR", "CONTCAR")
 SUFFIXES = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".extxyz": "extxyz", ".xyz": "extxyz"}
@@ -73,20 +77,40 @@ def _from_extxyz(text: str) -> list[Structure]:
         _check_size(len(frame))
         if not all(frame.pbc) or not abs(frame.cell.volume) >= 1e-6:
             raise ValueError("a frame has no periodic cell (Lattice= and pbc= are needed)")
+        shares = frame.info.get("occupancy")  # ASE's way to say that a site is shared, or not full
+        if isinstance(shares, Mapping) and not all(_is_full(site) for site in shares.values()):
+            raise ValueError("partial occupancies (occupancy=); a disordered crystal is not read from extxyz")
     return [AseAtomsAdaptor.get_structure(frame) for frame in frames]
+
+
+def _is_full(site: Any) -> bool:
+    return isinstance(site, Mapping) and len(site) == 1 and abs(float(*site.values()) - 1.0) < FULL
 
 
 def _from_poscar(text: str) -> list[Structure]:
     from pymatgen.io.vasp import Poscar
+    from pymatgen.io.vasp.inputs import BadPoscarWarning
 
     for line in text.splitlines()[5:10]:  # numbers of atoms stand in the sixth or seventh line, or wrapped below it
         words = line.split()
         if words and all(word.isdecimal() for word in words):
             _check_size(sum(min(int(word[:9]), 10**9) for word in words))
-    return [Poscar.from_str(text).structure]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Elements in POSCAR cannot be determined")  # pymatgen goes on with H, He, Li
+        try:
+            return [Poscar.from_str(text).structure]
+        except BadPoscarWarning:
+            raise ValueError("no element symbols; write them in a line above the numbers of atoms") from None
 
 
 def _from_cif(text: str) -> list[Structure]:
+    """Crystals of all blocks that have sites; a block that can't be read ends the file, so that none is lost unseen."""
+    blocks = re.split(r"^\s*data_", text, flags=re.MULTILINE | re.IGNORECASE)[1:]
+    with_sites = [block for block in blocks if "_atom_site_fract_x" in block.lower()]
+    return [_from_block(f"data_{block}") for block in with_sites or ["\n" + text]]
+
+
+def _from_block(text: str) -> Structure:
     from pymatgen.core import Structure
     from pymatgen.io.cif import CifFile, CifParser
 
@@ -101,12 +125,23 @@ def _from_cif(text: str) -> list[Structure]:
     parser = CifParser.from_str(text)
     for block in blocks:
         _check_size(_atoms_of_block(parser, block))
-    found = parser.parse_structures(primitive=False)
+    found = parser.parse_structures(primitive=False, on_error="raise")
     if not found:
         raise ValueError("no structure in the file")
-    if not all(isinstance(s, Structure) for s in found):
+    if not isinstance(found[0], Structure):
         raise ValueError("no periodic structure in the file")
-    return list(found)
+    stated = [formula for block in blocks for formula in _column(block.data, "_chemical_formula_sum")]
+    if absent := _elements_in(" ".join(stated)) - {element.symbol for element in found[0].composition.elements}:
+        raise ValueError(f"no site of {', '.join(sorted(absent))}, which _chemical_formula_sum has")
+    return found[0]
+
+
+def _elements_in(formula: str) -> set[str]:
+    """Elements that a formula of a CIF names, such as ``'Na1 Cl1 H2'``; deuterium is hydrogen."""
+    from pymatgen.core import Element
+
+    found = {"H" if symbol in ("D", "T") else symbol for symbol in re.findall(r"[A-Z][a-z]?", formula)}
+    return {symbol for symbol in found if Element.is_valid_symbol(symbol)}
 
 
 def _column(data: Mapping[str, Any], name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +100,14 @@ def spacegroup_number(structure: Structure) -> int:
 
 @lru_cache(maxsize=4)
 def _keys(formulas: frozenset[str]) -> frozenset[CompositionKey]:
+    """Compositions; a formula that can't be read (of deuterium, for one) is none of a candidate's."""
     from pipeline.reference.formulas import composition_key
 
-    return frozenset(composition_key(f) for f in formulas)
+    found = set()
+    for formula in formulas:
+        with suppress(ValueError):
+            found.add(composition_key(formula))
+    return frozenset(found)
 
 
 def cost_per_kg(key: CompositionKey) -> float:

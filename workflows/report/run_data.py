@@ -49,7 +49,7 @@ class Ranked:
 
     @cached_property
     def kinds(self) -> pd.Series:
-        """Each row's kind: shortlist (known compounds are on it where the campaign allows that), suspect, control, other."""
+        """Each row's kind: shortlist (known compounds too where the campaign allows them), suspect, control, other."""
         kinds = pd.Series("other", index=self.text.index, dtype=object)
         for kind, column in (("control", "is_control"), ("suspect", "suspect"), ("shortlist", "shortlisted")):
             kinds[self.flags(column)] = kind
