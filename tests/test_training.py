@@ -18,7 +18,9 @@ from pipeline.surrogates import CATALOGUE, ChecksumError, load_potential, locate
 from pipeline.surrogates.declared import BadDeclarationError, write_declaration
 from pipeline.surrogates.entries import CatalogueEntry
 from pipeline.surrogates.loading import load_matgl
-from pipeline.training import session
+from pipeline.surrogates.potential import Potential
+from pipeline.surrogates.results import Evaluation
+from pipeline.training import starting
 from pipeline.training.curve_figure import write_curve_figure
 from pipeline.training.export import export_model
 from pipeline.training.fitting import Start
@@ -303,9 +305,28 @@ def test_a_mean_that_would_be_lost_is_refused(trained, labels, tmp_path, monkeyp
     def with_mean(*arguments):
         return replace(load_matgl(*arguments), mean=-5.0)
 
-    monkeypatch.setattr(session, "load_matgl", with_mean)
+    monkeypatch.setattr(starting, "load_matgl", with_mean)
     with pytest.raises(ConfigError, match="its data_mean is -5 eV a crystal"):
         train(settings(tmp_path, labels, fine_tune={"model": str(trained.folder)}), Watcher(), {})
+
+
+def test_crystals_that_the_base_refuses_do_not_spoil_the_energies_of_the_elements(
+    trained, labels, tmp_path, monkeypatch
+):
+    real = Potential.evaluate
+
+    def some_refused(self, structures, *arguments, **named):
+        found = real(self, structures, *arguments, **named)
+        lost = Evaluation(np.nan, found[0].forces * np.nan, found[0].stress * np.nan, error="GraphTooLarge: here")
+        return [lost if k == 0 and refused(k, structures) else each for k, each in enumerate(found)]
+
+    def refused(k, structures):
+        return len(structures) > 4  # the call for the shift, which holds all training crystals
+
+    monkeypatch.setattr(Potential, "evaluate", some_refused)
+    tuned = {"max_epochs": 1, "learning_rate": 1e-4}
+    outcome = train(settings(tmp_path, labels, fine_tune={"model": str(trained.folder)}, fitting=tuned), Watcher(), {})
+    assert np.isfinite(curve(outcome.folder)[0]["validation_loss"])
 
 
 def test_stress_weight_needs_stresses(labels, tmp_path):
@@ -315,7 +336,7 @@ def test_stress_weight_needs_stresses(labels, tmp_path):
 
     bare = tmp_path / "bare.parquet"
     write_parquet(bare, pd.read_parquet(labels).drop(columns="stress"), {})
-    with pytest.raises(ConfigError, match="the data have no stresses; write 0"):
+    with pytest.raises(ConfigError, match="the training and validation data have no stresses; write 0"):
         train(settings(tmp_path, bare), Watcher(), {})
     outcome = train(settings(tmp_path, bare, loss={"stress": 0.0}, fitting={"max_epochs": 1}), Watcher(), {})
     assert outcome.card["errors"]["all"]["stress_mae"] is None

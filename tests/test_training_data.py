@@ -15,10 +15,11 @@ from ase.io import write
 from pipeline.problems import ConfigError
 from pipeline.training.baseline import fit_element_energies
 from pipeline.training.findings import Findings
-from pipeline.training.read_parquet import write_parquet
-from pipeline.training.reading import read_training_data
+from pipeline.training.read_ase import read_extxyz
+from pipeline.training.read_parquet import read_parquet, write_parquet
+from pipeline.training.reading import read_labels, read_training_data
 from pipeline.training.settings import DataSettings, SplitShares
-from pipeline.training.splits import split_by_group, split_of
+from pipeline.training.splits import same_crystals, split_by_group, split_of
 from tests.labels import alloys, table
 
 HALVES = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -69,6 +70,57 @@ def test_three_formats_hold_the_same(tmp_path, crystals):
     assert labels.stresses is not None
     k = int(labels.ids[0].removeprefix("alloy-"))
     np.testing.assert_allclose(labels.stresses[0], crystals[k].get_stress(voigt=False) * 160.21766, rtol=1e-6)
+
+
+def test_names_in_extended_xyz_stay_the_words_that_are_written(tmp_path, crystals):
+    """ASE's reader makes numbers, truth values and arrays of words that look like them."""
+    names = ["1_23", "12_3", "007", "T", "1e3", "1 2", "NaN", "x y"]
+    frames = [atoms.copy() for atoms in crystals[: len(names)]]
+    for atoms, source, name in zip(frames, crystals, names, strict=False):
+        atoms.calc = source.calc
+        atoms.info = {**source.info, "structure_id": name, "group": name}
+    write(tmp_path / "named.xyz", frames, format="extxyz")
+    findings = Findings()
+    found = read_extxyz(tmp_path / "named.xyz", findings)
+    findings.raise_if_any()
+    assert found["structure_id"].tolist() == found["group"].tolist() == names
+    assert found["label_scheme"].unique().tolist() == ["other"]
+
+
+def test_columns_of_other_types_are_converted_as_they_are_checked(tmp_path, crystals):
+    frame = table(crystals)
+    parquet(tmp_path / "a.parquet", frame)
+    plain = pq.read_table(tmp_path / "a.parquet")
+    field = plain.schema.get_field_index("energy")
+    for kind in (pa.decimal128(20, 8), pa.string()):
+        column = plain.column("energy").cast(pa.float64()).cast(kind, safe=False)
+        pq.write_table(plain.set_column(field, "energy", column), tmp_path / "b.parquet")
+        read = read_parquet(tmp_path / "b.parquet", Findings())
+        assert read is not None
+        np.testing.assert_allclose(read["energy"].to_numpy(float), frame["energy"].to_numpy(float), atol=1e-7)
+
+
+def test_a_folder_of_parquet_files_is_no_file(tmp_path, crystals):
+    (tmp_path / "all.parquet").mkdir()
+    parquet(tmp_path / "all.parquet" / "part-0.parquet", table(crystals))
+    assert "all.parquet: is a folder; name the files in it" in problems_of(settings(tmp_path / "all.parquet"))
+
+
+def test_far_atoms_are_told_apart_too(tmp_path):
+    """Nothing within 4 Å: the pairs along the axis and along the diagonal are different crystals."""
+
+    def pairs(place, energy):
+        atoms = Atoms("Au2", [[0.0, 0.0, 0.0], place], cell=[6.0, 6.0, 12.0], pbc=True)
+        atoms.info = {"group": f"g{energy}", "structure_id": f"p{energy}", "label_scheme": "other", "source": "none"}
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((2, 3)), stress=np.zeros(6))
+        return atoms
+
+    write(tmp_path / "a.xyz", [pairs([0.0, 0.0, 6.0], -1.0)], format="extxyz")
+    write(tmp_path / "b.xyz", [pairs([3.0, 3.0, 6.0], -2.0)], format="extxyz")
+    write(tmp_path / "c.xyz", [pairs([0.0, 0.0, 6.0], -3.0)], format="extxyz")
+    one, other, same = (read_labels([str(f)], settings(f), Findings())[0] for f in sorted(tmp_path.iterdir()))
+    assert list(same_crystals(one, other)) == []
+    assert list(same_crystals(one, same)) == [(0, 0)]
 
 
 def test_no_group_is_divided_and_shares_are_kept(tmp_path, crystals):

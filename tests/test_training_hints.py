@@ -183,6 +183,27 @@ def test_a_network_of_other_sizes_is_refused_with_those_of_the_teacher(labelled,
         train(student(tmp_path, labelled, teacher, network=other), Watcher(), {})
 
 
+def test_an_error_before_the_first_epoch_holds_no_folder(labelled, teacher, tmp_path):
+    """The remedy that the command names can be followed: nothing was trained that could be mixed."""
+    with pytest.raises(ConfigError, match="write blocks: 2"):
+        train(student(tmp_path, labelled, teacher, network={**SIZES, "blocks": 3}), Watcher(), {})
+    mended = student(tmp_path, labelled, teacher, fitting={"max_epochs": 4, "max_minutes": 1e-6})
+    assert not train(mended, Watcher(), {}).finished
+
+
+def test_patience_begins_with_the_labels(labelled, teacher, tmp_path):
+    """While hints are fitted the errors of the labels are not: here a patience of one would end it among them."""
+    impatient = {"max_epochs": 6, "patience": 1, "learning_rate": 1e-3}
+    outcome = train(
+        student(tmp_path, labelled, teacher, hints={"epochs": 4, "learning_rate": 0.1}, fitting=impatient),
+        Watcher(),
+        {},
+    )
+    losses = pd.read_csv(outcome.folder / "learning_curve.csv")["validation_loss"].tolist()
+    assert any(later >= min(losses[:k]) for k, later in enumerate(losses[1:4], start=1))
+    assert len(losses) > 4
+
+
 @pytest.mark.parametrize(("name", "words"), [("nowhere", "not found"), ("CHGNet", "is no M3GNet")])
 def test_a_teacher_that_has_no_such_features_is_refused(labelled, tmp_path, name, words):
     with pytest.raises(ConfigError, match=words):

@@ -124,8 +124,15 @@ def fit(
             def save_checkpoint(self, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
                 write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
 
+        class LabelStopping(EarlyStopping):
+            """Early stopping whose patience begins with the labels: before them their errors are not what is fitted."""
+
+            def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+                if trainer.current_epoch >= (0 if settings.hints is None else settings.hints.epochs):
+                    super().on_train_epoch_end(trainer, pl_module)
+
         keeper = EpochKeeper(folder, settings.fitting.max_minutes, watcher)
-        stopping = EarlyStopping(
+        stopping = LabelStopping(
             "val_Total_Loss", patience=settings.fitting.patience or 10**9, check_on_train_epoch_end=True, verbose=False
         )
         trainer = Trainer(

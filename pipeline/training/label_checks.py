@@ -158,16 +158,21 @@ def _arrays(
     }
     stem = file.rpartition("/")[2]
     return LabelledCrystals(
-        ids=tuple(str(row.get("structure_id") or f"{stem}-{i + 1}") for row, i in zip(rows, indices, strict=True)),
+        ids=tuple(_word(row, "structure_id", f"{stem}-{i + 1}") for row, i in zip(rows, indices, strict=True)),
         crystals=crystals,
         energies=np.array(energies, np.float64),
         forces=np.concatenate([np.asarray(row["forces"], np.float64).reshape(-1, 3) for row in rows]),
         stresses=np.array([row["stress"] for row in rows], np.float64).reshape(-1, 3, 3) if with_stress else None,
         groups=tuple(map(grouped[settings.group_by], rows)),
-        sources=tuple(str(row.get("source") or "unknown") for row in rows),
+        sources=tuple(_word(row, "source", "unknown") for row in rows),
         places=tuple(f"{file}:row {i + 1}" for i in indices),
         scheme=settings.label_scheme,
     )
+
+
+def _word(row: Row, name: str, default: str) -> str:
+    value = row.get(name)
+    return default if value is None or value != value or value == "" else str(value)
 
 
 def _check_physics(

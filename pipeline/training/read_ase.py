@@ -7,6 +7,7 @@ the row's key-value pairs and data (database).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 _WORDS = ("structure_id", "group", "label_scheme", "source")
+_WRITTEN = re.compile(rf"""(?:^|\s)({"|".join(_WORDS)})\s*=\s*(?:["']([^"']*)["']|([^\s"']+))""")
 _DEFAULT_STRESS_UNIT = "eV/Å3"
 
 
@@ -30,10 +32,21 @@ def read_extxyz(path: Path, findings: Findings) -> pd.DataFrame | None:
     def frames() -> Iterator[tuple[Atoms, Mapping[str, Any]]]:
         from ase.io import iread
 
-        for atoms in iread(path, index=":", format="extxyz"):
+        for atoms in iread(path, index=":", format="extxyz", properties_parser=_values):
             yield atoms, atoms.info
 
     return _rows(path, frames(), "extended XYZ", findings)
+
+
+def _values(line: str) -> dict[str, Any]:
+    """A frame's values as ASE reads them, but for names: they stay the words that are written (1_23 is no number)."""
+    from ase.io.extxyz import key_val_str_to_dict
+
+    found: dict[str, Any] = key_val_str_to_dict(line)
+    for name, quoted, bare in _WRITTEN.findall(line):
+        if not isinstance(found.get(name), str):
+            found[name] = quoted or bare
+    return found
 
 
 def read_ase_database(path: Path, findings: Findings) -> pd.DataFrame | None:

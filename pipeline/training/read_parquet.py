@@ -44,7 +44,8 @@ def read_parquet(path: Path, findings: Findings) -> pd.DataFrame | None:
     if wrong or factor is None:
         return None
     present = [name for name in _BY_NAME if name in table.column_names]
-    frame: pd.DataFrame = table.select(present).to_pandas()
+    cast = {name: table.column(name).cast(arrow_type(_BY_NAME[name].dtype)) for name in present}
+    frame: pd.DataFrame = pa.table(cast).to_pandas()
     if "stress" in frame:
         frame["stress"] = [None if value is None else value * factor for value in frame["stress"]]
     return frame

@@ -76,6 +76,9 @@ def read_rows(path: Path, findings: Findings) -> pd.DataFrame | None:
     if reader is None:
         findings.add("kind", str(path), None, f"is none of {', '.join(_READERS)}")
         return None
+    if path.is_dir():
+        findings.add("broken", str(path), None, "is a folder; name the files in it")
+        return None
     return reader(path, findings)
 
 

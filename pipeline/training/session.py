@@ -7,32 +7,28 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from pipeline.atomic_files import write_json, write_text
-from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates import load_potential
-from pipeline.surrogates.batch import FloatArray
 from pipeline.surrogates.catalogue import locate, resolve_convention
 from pipeline.surrogates.loaders import resolve_device
-from pipeline.surrogates.loading import load_matgl
 from pipeline.surrogates.results import Evaluation
-from pipeline.training.baseline import fit_element_energies
 from pipeline.training.card import Card, card_page, data_facts
 from pipeline.training.curve_figure import FIGURE, write_curve_figure
 from pipeline.training.errors import errors_by_class
 from pipeline.training.export import export_model, matgl_energies
 from pipeline.training.fitting import Fit, Start, fit
 from pipeline.training.graphs import CrystalGraphs
-from pipeline.training.hints import Hints
-from pipeline.training.network import NO_THREE_BODY, fresh_network, network_of, sizes_of
-from pipeline.training.progress import CURVE, Watcher, write_curve
+from pipeline.training.network import NO_THREE_BODY
+from pipeline.training.progress import CURVE, LAST, Watcher, write_curve
 from pipeline.training.reading import TrainingData, read_training_data
 from pipeline.training.rehearsal import Rehearsal, draw_rehearsal
 from pipeline.training.settings import Training
+from pipeline.training.starting import problem_with, start_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -78,14 +74,15 @@ def train(settings: Training, watcher: Watcher, provenance: Mapping[str, Any]) -
     data = read_training_data(settings.data, sizes.elements if sizes else None)
     train_labels, validation = data.splits.train, data.splits.validation
     with_stress = settings.loss.stress > 0.0
-    if with_stress and train_labels.stresses is None:
-        raise _problem("loss.stress", "the data have no stresses; write 0, or add them to every file")
+    lacking = [name for name, own in (("training", train_labels), ("validation", validation)) if own.stresses is None]
+    if with_stress and lacking:
+        raise problem_with("loss.stress", f"the {' and '.join(lacking)} data have no stresses; write 0, or add them")
     device = _device(settings)
     base = _base_facts(settings)
     rehearsal = _rehearsal(settings, data)
     work = settings.folder / WORK
     _check_identity(work, settings, data, base, rehearsal)
-    start = _start(settings, data)
+    start = start_of(settings, data)
     if rehearsal is not None:
         train_labels = rehearsal.beside(train_labels, start.shift, data.elements)
     graphs = [
@@ -103,12 +100,8 @@ def _rehearsal(settings: Training, data: TrainingData) -> Rehearsal | None:
         return None
     found = draw_rehearsal(settings.fine_tune.rehearse, settings.data, data)
     if settings.loss.stress > 0.0 and found.labels.stresses is None:
-        raise _problem("fine_tune.rehearse.files", "have no stresses; add them, or write loss.stress: 0")
+        raise problem_with("fine_tune.rehearse.files", "have no stresses; add them, or write loss.stress: 0")
     return found
-
-
-def _problem(key: str, message: str) -> ConfigError:
-    return ConfigError([Problem(key, message)])
 
 
 def _device(settings: Training) -> torch.device:
@@ -117,7 +110,7 @@ def _device(settings: Training) -> torch.device:
     try:
         return resolve_device(settings.device)
     except ValueError as error:
-        raise _problem("device", str(error)) from None
+        raise problem_with("device", str(error)) from None
 
 
 def _base_facts(settings: Training) -> dict[str, str]:
@@ -128,7 +121,7 @@ def _base_facts(settings: Training) -> dict[str, str]:
         try:
             teacher = locate(settings.distil.teacher)
         except ValueError as error:
-            raise _problem("distil.teacher", str(error)) from None
+            raise problem_with("distil.teacher", str(error)) from None
         return {"description": "trained from scratch, with hints at the teacher's features", "teacher": teacher.sha256}
     if settings.fine_tune is None:
         return {"description": "trained from scratch"}
@@ -136,7 +129,7 @@ def _base_facts(settings: Training) -> dict[str, str]:
         found = locate(settings.fine_tune.model)
         convention = resolve_convention(found, settings.fine_tune.convention)
     except ValueError as error:
-        raise _problem("fine_tune.model", str(error)) from None
+        raise problem_with("fine_tune.model", str(error)) from None
     carried = ", its messages carried over to the source atom" if convention == "destination" else ""
     return {
         "description": f"fine-tuned from {found.name}{carried}",
@@ -150,7 +143,7 @@ def _base_facts(settings: Training) -> dict[str, str]:
 def _check_identity(
     work: Path, settings: Training, data: TrainingData, base: Mapping[str, str], rehearsal: Rehearsal | None
 ) -> None:
-    """Refuse to go on with other data or settings than those of the checkpoint."""
+    """Refuse to go on with other data or settings than those of the checkpoint, where there is one."""
     identity = {
         **settings.result_settings(),
         "data": {name: labels.digest() for name, labels in data.splits.items()},
@@ -160,80 +153,17 @@ def _check_identity(
         "rehearsal": None if rehearsal is None else rehearsal.labels.digest(),
     }
     path = work / _IDENTITY
-    if path.exists():
+    if path.exists() and (work / LAST).exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         differing = sorted(key for key in {*identity, *before} if identity.get(key) != before.get(key))
         if differing:
-            raise _problem(
+            raise problem_with(
                 str(work),
                 f"holds a training with another {', '.join(differing)}; go on with the same, take another name, or "
                 "delete the folder to begin anew",
             )
         return
     write_json(path, identity)
-
-
-def _start(settings: Training, data: TrainingData) -> Start:
-    """First weights, the elements' energies, and the scale of the network's outputs."""
-    labels = data.splits.train
-    counts = labels.composition_counts(data.elements)
-    unmoved = np.zeros(len(data.elements))
-    if settings.hints is not None:
-        assert settings.distil is not None  # the settings see to it
-        given = _given("distil.teacher", settings.distil.teacher, settings.distil.convention, data.elements)
-        return Start(_like(given.network, settings), given.element_energies, given.scale, unmoved, Hints(given.network))
-    if settings.fine_tune is None:
-        scale = float(np.sqrt(np.mean(labels.forces**2))) or 1.0
-        network = fresh_network(settings.sizes, data.elements, settings.fitting.seed)
-        return Start(network, fit_element_energies(counts, labels.energies), scale, unmoved)
-    wanted = settings.fine_tune
-    given = _given("fine_tune.model", wanted.model, wanted.convention, data.elements)
-    # Where the labels are of another scheme than the model, the difference is the elements', as far as it can be.
-    potential = load_potential(wanted.model, "cpu", convention=wanted.convention)
-    said = np.array([e.energy for e in potential.evaluate(labels.structures())])
-    shift = fit_element_energies(counts, labels.energies - said)
-    return Start(given.network, given.element_energies + shift, given.scale, shift)
-
-
-class _Given(NamedTuple):
-    """A model that is there: a network of the data's elements in matgl 4's convention, their energies, its scale."""
-
-    network: Any
-    element_energies: FloatArray
-    scale: float
-
-
-def _given(key: str, name: str, convention: str | None, elements: tuple[str, ...]) -> _Given:
-    try:
-        found = locate(name)
-        resolved = resolve_convention(found, convention)
-        if resolved is None:
-            raise ValueError(f"{found.name} is no M3GNet; only M3GNet potentials are fine-tuned or give hints")
-        model = load_matgl(found, resolved)
-        network = network_of(model, elements, found.name)
-        if model.element_energies is None:
-            raise ValueError(f"{found.name} is no potential: it has no energies of the elements")
-        if model.mean:
-            said = f"its data_mean is {model.mean:g} eV a crystal, of whatever size; what is trained here has none"
-            raise ValueError(f"{found.name} can't be gone on from: {said}; name another model")
-    except ValueError as error:
-        raise _problem(key, str(error)) from None
-    energies = model.element_energies.numpy()[[model.elements.index(symbol) for symbol in elements]]
-    return _Given(network, energies, model.scale)
-
-
-def _like(teacher: Any, settings: Training) -> Any:
-    """A fresh network of the teacher's sizes, which the settings must have, its embedding as widely spread."""
-    own, hints = settings.sizes, sizes_of(teacher)
-    differing = {key: value for key, value in hints.items() if getattr(own, key) != value}
-    if differing:
-        said = ", ".join(f"{key}: {json.dumps(value)}" for key, value in differing.items())
-        raise _problem("network", f"features of the teacher are hints only to a network of its sizes; write {said}")
-    network = fresh_network(own, teacher.element_types, settings.fitting.seed)
-    with torch.no_grad():
-        embedding, known = (net.embedding.layer_node_embedding.weight for net in (network, teacher))
-        embedding *= known.square().mean().sqrt() / embedding.square().mean().sqrt()
-    return network
 
 
 def _finish(

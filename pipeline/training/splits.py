@@ -107,10 +107,10 @@ def same_crystals(a: LabelledCrystals, b: LabelledCrystals) -> Iterator[tuple[in
         known.setdefault(key, []).append(i)
     profiles: dict[int, np.ndarray] = {}
     for i, key in enumerate(_composition_keys(a)):
+        mine = _distance_profile(a, i) if key in known else np.empty(0)
         for j in known.get(key, ()):
             if j not in profiles:
                 profiles[j] = _distance_profile(b, j)
-            mine = _distance_profile(a, i)
             if mine.shape == profiles[j].shape and np.abs(mine - profiles[j]).max(initial=0.0) < _SAME_DISTANCE:
                 yield i, j
                 break
@@ -131,11 +131,17 @@ def _composition_keys(labels: LabelledCrystals) -> list[bytes]:
 
 
 def _distance_profile(labels: LabelledCrystals, b: int) -> np.ndarray:
-    """Sorted distances within 4 Å of one crystal, after its volume: neither origin nor order of atoms matters."""
+    """Sorted distances within 4 Å of one crystal, after its volume: neither origin nor order of atoms matters.
+
+    Where these are fewer than the atoms, as between far noble gases, it looks farther: no distance tells nothing.
+    """
     from kernels.neighbors import neighbor_list
 
-    part = labels.crystals.part(b, b + 1)
-    vectors = neighbor_list(part.positions, part.cells, part.counts, 4.0)[2]
+    part, reach = labels.crystals.part(b, b + 1), 4.0
+    vectors = neighbor_list(part.positions, part.cells, part.counts, reach)[2]
+    while len(vectors) < len(part.numbers):
+        reach *= 1.5
+        vectors = neighbor_list(part.positions, part.cells, part.counts, reach)[2]
     return np.concatenate([part.volumes, np.sort(np.linalg.norm(vectors, axis=1))])
 
 
