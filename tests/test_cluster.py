@@ -8,18 +8,19 @@ from pathlib import Path
 
 import dask
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from typer.testing import CliRunner
 
 from pipeline.cluster_settings import BATCH_KINDS, ClusterSettings
 from scripts.synthetic_run import write_run
-from workflows import batch_cluster
+from workflows import batch_cluster, shared_scheduler
 from workflows.batch_cluster import JobsFailError
 from workflows.batch_jobs import MissingExtraError
 from workflows.cli import app
 from workflows.cluster import ClusterError, connect, log_folder, scheduler_rules
-from workflows.files import RunStoppedError
+from workflows.files import RunError, RunStoppedError
 from workflows.local_workers import STARTS
+from workflows.shared_scheduler import alone_on_scheduler
 from workflows.status import read_status
 
 
@@ -161,3 +162,23 @@ def test_a_nanny_that_never_closes_holds_no_run_up(tmp_path: Path) -> None:
     assert "Traceback" not in ended.stderr
     with pytest.raises(ProcessLookupError):
         os.kill(int(ended.stdout), 0)
+
+
+def test_one_run_at_a_time_on_a_scheduler_that_others_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its workers hold one campaign's models: the units of a second run would be computed with the first one's."""
+    monkeypatch.setattr(shared_scheduler, "LEASE_SECONDS", 0.2)
+    said: list[str] = []
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        Client(cluster.scheduler_address) as one,
+        Client(cluster.scheduler_address) as other,
+    ):
+        with alone_on_scheduler(one, "address", said.append):
+            assert said == []
+            with pytest.raises(RunError, match="another run computes at"):
+                alone_on_scheduler(other, "address", said.append).__enter__()
+            assert said == ["another run holds the scheduler, or was killed there; looking again for 0.2 s"]
+            with alone_on_scheduler(other, "local", said.append):
+                pass  # a cluster of one's own
+        with alone_on_scheduler(other, "address", said.append):
+            assert len(said) == 1

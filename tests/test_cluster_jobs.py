@@ -187,6 +187,8 @@ def test_each_worker_of_a_gpu_job_takes_one_of_its_gpus() -> None:
         environ = {GPUS_OF_JOB: "2", "CUDA_VISIBLE_DEVICES": "3,5"}
         assert take_own_gpu(worker, environ) is None
         assert environ["CUDA_VISIBLE_DEVICES"] == device
+        assert take_own_gpu(worker, environ) is None  # a plugin that is registered again
+        assert environ["CUDA_VISIBLE_DEVICES"] == device
     without = {GPUS_OF_JOB: "2"}
     assert take_own_gpu("gpu-7-1", without) is None
     assert without["CUDA_VISIBLE_DEVICES"] == "1"

@@ -10,6 +10,8 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from kernels.neighbors import neighbor_list
+from pipeline.broken_device import is_broken_device
+from pipeline.stages.rows import attempt
 from pipeline.surrogates import load_potential
 from pipeline.surrogates.batch import BatchResult, CrystalBatch, batch_from_structures
 from pipeline.surrogates.batch_budget import BatchBudget, first_budget, largest_graph
@@ -32,6 +34,23 @@ def crystals(n):
         )
         for _ in range(n)
     ]
+
+
+@pytest.mark.parametrize("text", ["CUDA error: uncorrectable ECC error encountered", "CUDA error: an illegal access"])
+@pytest.mark.parametrize("kind", [torch.AcceleratorError, RuntimeError])
+def test_a_broken_gpu_is_no_crystals_fault(text, kind):
+    structures = crystals(4)
+    guarded = GuardedEvaluator(Fragile(structures, error=lambda _: kind(text)))
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        guarded.evaluate_batch(batch_from_structures(structures))
+    with pytest.raises(RuntimeError, match="CUDA error"):
+        attempt(guarded.evaluate_batch, batch_from_structures(structures))
+
+
+def test_memory_that_does_not_suffice_breaks_no_gpu():
+    assert not is_broken_device(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert not is_broken_device(RuntimeError("CUDA error: out of memory"))
+    assert not is_broken_device(ValueError("CUDA error: in the name of a crystal"))
 
 
 class Fragile(Morse):

@@ -22,9 +22,12 @@ from pipeline.training.settings import DataSettings
 from pipeline.training.splits import SPLITS
 from tests.campaigns import write_campaign
 from tests.potentials import rock_salt
+from workflows import labelled_data
 from workflows.cli import app
+from workflows.files import digest_of
 from workflows.labelled_data import LabelledData, generate_labelled_data
 from workflows.labelled_parts import path_of, read_part
+from workflows.library import prototype_library
 
 # With this seed the four prototypes of the tiny campaign reach all three splits.
 SEED = 0
@@ -118,6 +121,25 @@ def test_a_killed_generation_ends_like_an_undisturbed_one(campaign, undisturbed,
     _, said = generated(tmp_path, campaign)
     assert any("are there" in line for line in said)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+
+
+def test_the_digest_holds_what_is_drawn_and_no_more(tmp_path):
+    """Which competing phases there are changes the labels; how many candidates a unit of a run holds does not."""
+
+    def digest(name, old, new):
+        folder = tmp_path / name
+        path = write_campaign(folder)
+        assert old in path.read_text()
+        listed = "substitution: none\n  elements: [Li, Na, Mg, Cl]"
+        path.write_text(path.read_text().replace(old, new).replace("substitution: none", listed))
+        settings = DistillationSettings.model_validate(SMALL)
+        inputs, _ = labelled_data._inputs(settings, folder)
+        return digest_of(labelled_data._about(settings, inputs, prototype_library(inputs, None, print)[1], {}))
+
+    table = "{source: table, path: phases.csv, elemental_references: elements.csv}"
+    usual = digest("usual", table, "{source: prototypes}")
+    assert digest("finer", table, "{source: prototypes, chunk_size: 7}") == usual
+    assert digest("fewer", table, "{source: prototypes, max_sites: 2}") != usual
 
 
 def test_groups_that_are_large_are_trained_on(campaign, tmp_path):

@@ -1,5 +1,6 @@
 """Two runs never share a folder; a killed one never blocks it."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -92,3 +93,19 @@ def test_a_reader_never_sees_half_a_heartbeat(tmp_path: Path, monkeypatch: pytes
         seen = [read_holder(tmp_path / "run.lock") for _ in range(3000)]
     assert None not in seen
     assert len({holder["heartbeat"] for holder in seen if holder}) > 10  # it was being written meanwhile
+
+
+def test_a_disk_without_locks_has_the_heartbeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lustre mounted without flock, NFS without a lock daemon."""
+
+    def no_locks(stream: object, operation: int) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(lock.fcntl, "flock", no_locks)
+    with RunLock(tmp_path):
+        assert is_held(tmp_path)
+        with pytest.raises(RunFolderBusyError, match="is held by process"):
+            RunLock(tmp_path).__enter__()
+    assert not is_held(tmp_path)
+    with RunLock(tmp_path):
+        pass

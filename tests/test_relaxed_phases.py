@@ -195,6 +195,14 @@ def test_what_another_run_would_not_get_is_not_kept(part: pd.DataFrame, error: s
     assert shared.find(part) is not None
 
 
+def test_workers_of_several_kinds_share_nothing(part: pd.DataFrame) -> None:
+    RelaxedPhases("conditions", print).keep(part, result(part))
+    unused = RelaxedPhases("conditions", print, is_used=False)
+    assert unused.find(part) is None
+    unused.keep(part.head(2), result(part.head(2)))
+    assert RelaxedPhases("conditions", print).find(part.head(2)) is None
+
+
 def test_a_file_under_another_units_name_is_not_taken(part: pd.DataFrame) -> None:
     said: list[str] = []
     shared = RelaxedPhases("conditions", said.append)

@@ -17,6 +17,9 @@ GPU = "GPU"
 GPUS_OF_JOB = "IONSIEVE_GPUS_OF_JOB"
 """Variable of a job with several workers, one for each of so many GPUs."""
 
+OWN_GPU = "IONSIEVE_OWN_GPU"
+"""Variable of a worker that has taken its own: a plugin may be registered twice."""
+
 
 def resources_of_stage(campaign: Campaign, stage: str, client: Client) -> dict[str, float] | None:
     """Dask resources that the tasks of a stage ask for: a GPU where a network runs and the cluster has some.
@@ -44,7 +47,7 @@ def take_own_gpu(worker: str, environ: MutableMapping[str, str] = os.environ) ->
     What is wrong, if the job sees fewer GPUs than it has workers.
     """
     number = int(environ.get(GPUS_OF_JOB, "1"))
-    if number == 1:
+    if number == 1 or OWN_GPU in environ:
         return None
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     devices = visible.split(",") if visible else [str(i) for i in range(number)]
@@ -53,5 +56,5 @@ def take_own_gpu(worker: str, environ: MutableMapping[str, str] = os.environ) ->
             f"its job sees {len(devices)} GPU{'s' if len(devices) != 1 else ''} (CUDA_VISIBLE_DEVICES={visible}) and "
             f"has {number} workers; ask for as many GPUs as cluster.gpu.processes"
         )
-    environ["CUDA_VISIBLE_DEVICES"] = devices[int(worker.rpartition("-")[2])]
+    environ[OWN_GPU] = environ["CUDA_VISIBLE_DEVICES"] = devices[int(worker.rpartition("-")[2])]
     return None

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.atomic_files import write_atomically, write_json, write_text
-from pipeline.config import ConfigError, Problem, ReferenceSettings, load_campaign
+from pipeline.config import Campaign, ConfigError, Problem, ReferenceSettings, load_campaign
 from pipeline.distillation.contents import contents_table
 from pipeline.distillation.drawing import draw_crystals, elements_of
 from pipeline.distillation.grouping import joined_groups, larger_groups, splits_of
@@ -31,13 +31,14 @@ from pipeline.training.labelled import LABEL_COLUMNS
 from pipeline.training.read_parquet import write_parquet
 from pipeline.training.settings import LABELS, Training
 from pipeline.training.splits import SPLITS
+from workflows.cluster import settings_beside
 from workflows.files import digest_of, digest_of_file
 from workflows.labelled_parts import label_parts, read_part
 from workflows.library import prototype_library
 from workflows.preflight import Inputs, find_inputs
 from workflows.provenance import arithmetic_facts
 
-GENERATION_VERSION = 2
+GENERATION_VERSION = 3
 """Of how crystals are drawn and frames are made; another one labels everything anew."""
 
 _ALWAYS_TRAINED = ("element", "binary")
@@ -75,7 +76,7 @@ def generate_labelled_data(
     ConfigError
         A campaign or a teacher that can't be used, with every problem; a split that no group falls into.
     """
-    inputs = _inputs(settings, base)
+    inputs, path = _inputs(settings, base)
     teacher = _teacher(settings)
     library = prototype_library(inputs, None, say)[1]
     _refuse_unknown_elements(settings, inputs, library)
@@ -87,7 +88,8 @@ def generate_labelled_data(
         say(f"{folder}: the labels of these settings are there")
         return finished
     crystals = _drawn(settings, inputs, library, home, say)
-    n_parts = len(label_parts(crystals, settings, inputs.campaign.cluster, home, digest, say))
+    cluster = settings_beside(path, inputs.campaign.cluster)
+    n_parts = len(label_parts(crystals, settings, cluster, home, digest, say))
     rows, left_out = _gathered(home, n_parts, digest)
     return _written(rows, left_out, settings, folder, {**about, "digest": digest}, say)
 
@@ -109,11 +111,11 @@ def labels_for(training: Training, config_path: Path, say: Callable[[str], None]
     generate_labelled_data(training.distil, training.folder / LABELS, say, config_path.resolve().parent)
 
 
-def _inputs(settings: DistillationSettings, base: Path) -> Inputs:
+def _inputs(settings: DistillationSettings, base: Path) -> tuple[Inputs, Path]:
     path = resolve_path(settings.campaign, base, os.environ)
     if path is None:
         raise ConfigError([Problem("distil.campaign", f"{settings.campaign} is not there; looked in {base.resolve()}")])
-    return find_inputs(load_campaign(path), path)
+    return find_inputs(load_campaign(path), path), path
 
 
 def _teacher(settings: DistillationSettings) -> dict[str, str | None]:
@@ -153,7 +155,11 @@ def _about(
 ) -> dict[str, Any]:
     """Everything that the labels depend on, for their digest and the files' metadata."""
     campaign = inputs.campaign
-    domain = {"candidates": campaign.candidates.model_dump(mode="json"), "mobile_ions": list(campaign.mobile_ions)}
+    domain = {
+        "candidates": campaign.candidates.model_dump(mode="json", exclude={"chunk_size"}),
+        "mobile_ions": list(campaign.mobile_ions),
+        "reference": _reference(campaign, settings).model_dump(mode="json", exclude={"chunk_size"}),
+    }
     return {
         "generation_version": GENERATION_VERSION,
         "teacher": dict(teacher),
@@ -185,11 +191,9 @@ def _drawn(
             return pd.read_parquet(path)
         except (OSError, ValueError):
             say(f"{path} is damaged; the crystals are drawn again")
-    campaign, drawn = inputs.campaign, settings.crystals
+    campaign = inputs.campaign
     say("drawing crystals")
-    own = campaign.reference.source == "prototypes"
-    reference = campaign.reference if own else ReferenceSettings(source="prototypes")
-    reference = reference.model_copy(update={"max_elements": min(reference.max_elements, drawn.reference_elements)})
+    reference = _reference(campaign, settings)
     phases = competing_phases(elements_of(campaign, library), reference, campaign.candidates.charges, library)
     crystals = draw_crystals(settings, campaign, library, phases)
     if not len(crystals):
@@ -197,6 +201,13 @@ def _drawn(
         raise ConfigError([Problem("distil.crystals", text)])
     write_atomically(path, lambda stream: crystals.to_parquet(stream))
     return pd.read_parquet(path)
+
+
+def _reference(campaign: Campaign, settings: DistillationSettings) -> ReferenceSettings:
+    """Which competing phases are drawn: the campaign's where it relaxes its own, the usual ones otherwise."""
+    own = campaign.reference if campaign.reference.source == "prototypes" else ReferenceSettings(source="prototypes")
+    most = min(own.max_elements, settings.crystals.reference_elements)
+    return own.model_copy(update={"max_elements": most})
 
 
 def _gathered(home: Path, n_parts: int, digest: str) -> tuple[pd.DataFrame, dict[str, int]]:

@@ -14,7 +14,11 @@ from pipeline.atomic_files import write_atomically
 from pipeline.config import ClusterSettings
 from pipeline.distillation.labelling import LabelledPart, label_crystals
 from pipeline.distillation.settings import DistillationSettings
+from workflows.admission import Requirements
 from workflows.cluster import connect
+from workflows.gpu_workers import GPU
+from workflows.provenance import model_digests, worker_facts
+from workflows.worker import ReferencesPlugin
 
 if TYPE_CHECKING:
     from pipeline.surrogates import Potential
@@ -55,7 +59,7 @@ def label_parts(
         return list(works)
     say(f"labelling {len(crystals):,} crystals with {settings.teacher}: {len(missing)} of {len(works)} parts")
     said = 0
-    results = _computed({k: works[k].reset_index(drop=True) for k in missing}, settings, cluster)
+    results = _computed({k: works[k].reset_index(drop=True) for k in missing}, settings, cluster, home, say)
     for n, (k, part) in enumerate(results, start=1):
         write_part(home, k, digest, part)
         if n == len(missing) or n >= said + _SAID_EVERY * len(missing):
@@ -65,7 +69,11 @@ def label_parts(
 
 
 def _computed(
-    works: dict[int, pd.DataFrame], settings: DistillationSettings, cluster: ClusterSettings
+    works: dict[int, pd.DataFrame],
+    settings: DistillationSettings,
+    cluster: ClusterSettings,
+    home: Path,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[int, LabelledPart]]:
     """Each part as it is done, here or by Dask workers."""
     if settings.workers == 1:
@@ -75,12 +83,30 @@ def _computed(
 
     if settings.workers is not None:
         cluster = ClusterSettings(workers=settings.workers, threads_per_worker=cluster.threads_per_worker)
-    with connect(cluster) as client:
-        numbers = {client.submit(_label, part, settings, pure=False): k for k, part in works.items()}
+    # Labels of CPUs and of GPUs differ in their last digits, and only some of the workers may have a GPU.
+    resources = {GPU: 1.0} if cluster.gpu is not None and settings.device != "cpu" else None
+    with connect(cluster, name="ionsieve-labels", run_folder=home, say=say) as client:
+        if cluster.kind != "local":
+            client.register_plugin(_plugin(settings, cluster, home))
+        numbers = {
+            client.submit(_label, part, settings, pure=False, resources=resources): k for k, part in works.items()
+        }
         done = as_completed(numbers)
         while numbers:
             future = next(done)
             yield numbers.pop(future), future.result()
+
+
+def _plugin(settings: DistillationSettings, cluster: ClusterSettings, home: Path) -> ReferencesPlugin:
+    """What makes a cluster's workers fit for labels: own GPU, end with the job, the client's versions and teacher."""
+    requirements = Requirements(
+        worker_facts(),
+        model_digests([settings.teacher]),
+        home,
+        cuda=settings.device == "cuda",
+        gpu_workers=cluster.gpu is not None,
+    )
+    return ReferencesPlugin(None, cluster.threads_per_worker, requirements)
 
 
 def _label(part: pd.DataFrame, settings: DistillationSettings) -> LabelledPart:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,10 @@ WATCHED_SECONDS = 35.0
 """How long a heartbeat is watched before it is believed to have stopped: three beats, and a network disk's delay."""
 _WIDTH = 512
 """Bytes of a heartbeat: of one length, it is overwritten in place and never seen half, also on a full disk."""
+
+
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""Of a disk without locks (Lustre without flock, NFS without a lock daemon): the heartbeat alone tells of others."""
 
 
 class RunFolderBusyError(RunError):
@@ -48,14 +53,23 @@ class RunLock:
     def __enter__(self) -> Self:
         self.path.touch()
         self._stream = self.path.open("r+b", buffering=0)
+        elsewhere = False  # whether a holder may be where this lock is not seen
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = read_holder(self.path) or {}
             self._stream.close()
             raise RunFolderBusyError(_busy(self.path.parent, holder)) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            elsewhere = True
         holder = read_holder(self.path)
-        if holder and holder["host"] != socket.gethostname() and (_is_fresh(holder) or _beats(self.path)):
+        if (
+            holder
+            and (elsewhere or holder["host"] != socket.gethostname())
+            and (_is_fresh(holder) or _beats(self.path))
+        ):
             self._stream.close()
             raise RunFolderBusyError(_busy(self.path.parent, holder))
         self._beat()
@@ -116,14 +130,19 @@ def is_held(folder: Path) -> bool:
     path = folder / "run.lock"
     if not path.exists():
         return False
+    elsewhere = False
     with path.open("r", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(stream, fcntl.LOCK_UN)
         except BlockingIOError:
             return True
-        fcntl.flock(stream, fcntl.LOCK_UN)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            elsewhere = True
     holder = read_holder(path)
-    return bool(holder and holder["host"] != socket.gethostname() and _is_fresh(holder))
+    return bool(holder and (elsewhere or holder["host"] != socket.gethostname()) and _is_fresh(holder))
 
 
 def _busy(folder: Path, holder: dict[str, Any]) -> str:

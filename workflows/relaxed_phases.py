@@ -37,7 +37,7 @@ class RelaxedPhases:
     File names are hexadecimal digests: nothing that a user names can lead out of the folder.
     """
 
-    def __init__(self, conditions: str, say: Callable[[str], None]) -> None:
+    def __init__(self, conditions: str, say: Callable[[str], None], *, is_used: bool = True) -> None:
         """Open the folder of some conditions.
 
         Parameters
@@ -46,11 +46,13 @@ class RelaxedPhases:
             Digest of what a relaxed phase depends on beside the starting crystals of its unit.
         say
             Takes a line for the user: a damaged file, a folder that can't be written.
+        is_used
+            False: nothing is found and nothing kept, as where workers are of several kinds, or not known yet.
         """
         self._conditions = digest_of(conditions)
         self.folder = user_cache() / "competing_phases" / self._conditions[:16]
         self._say = say
-        self._writable = True
+        self._used = self._writable = is_used
 
     def path_of(self, part: pd.DataFrame) -> Path:
         """Where the unit of these starting crystals lies."""
@@ -66,7 +68,7 @@ class RelaxedPhases:
     def find(self, part: pd.DataFrame) -> pa.Table | None:
         """Result of a unit that was relaxed before; None when there is none, or none that can be read."""
         path = self.path_of(part)
-        if not path.exists():
+        if not self._used or not path.exists():
             return None
         try:
             table = pq.read_table(path, page_checksum_verification=True)

@@ -119,8 +119,9 @@ class Run:
         library = self.references.library if reference.prototypes == "campaign" else None
         rows = competing_phases(chosen.allowed_elements, reference, chosen.charges, library)
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
-        conditions = digest_of([self.digests.relaxed_phases(settings), self._machines()])
-        shared = RelaxedPhases(conditions, self.view.say)
+        machines = self._machines()
+        conditions = digest_of([self.digests.relaxed_phases(settings), machines])
+        shared = RelaxedPhases(conditions, self.view.say, is_used=len(machines) == 1)
         table = self._compute(store, "competing_phases", settings, rows, shared)
         try:
             phases, elements = write_self_consistent_reference(table, self.references.potential)
@@ -138,7 +139,7 @@ class Run:
 
     def _machines(self) -> list[dict[str, str]]:
         """Kinds of machine and versions of packages among the workers: the last digits of a relaxation hang on them."""
-        found = self.client.run(arithmetic_facts).values()
+        found = self.client.run(arithmetic_facts, on_error="ignore").values()
         return [dict(kind) for kind in sorted({tuple(sorted(facts.items())) for facts in found})]
 
     def take_best(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:

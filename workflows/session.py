@@ -31,9 +31,13 @@ from workflows.preflight import Inputs, find_inputs
 from workflows.progress import ProgressView
 from workflows.provenance import campaign_as_yaml, manifest_of, model_digests, model_names, now, worker_facts
 from workflows.runner import Run
+from workflows.shared_scheduler import alone_on_scheduler
 from workflows.steps import Step
 from workflows.store import RunFolder
 from workflows.worker import ReferencesPlugin
+
+REGISTRATIONS = 3
+"""Times that the workers' plugin is registered where a worker ends meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def _opened(
         with connect(cluster, name=name, run_folder=folder, say=view.say) as client, view:
             if client.dashboard_link:
                 view.say(f"dashboard: {client.dashboard_link}")
-            with told_when_lost(client):
+            with told_when_lost(client), alone_on_scheduler(client, cluster.kind, view.say):
                 _prepare_workers(client, references, inputs, view)
                 view.workers = len(client.nthreads())
                 run = Run(
@@ -231,11 +235,11 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs, vie
 
 
 def _register(client: Client, plugin: ReferencesPlugin) -> None:
-    """Register a plugin that every worker gets, also where one ends meanwhile."""
-    with suppress(OSError):
-        client.register_plugin(plugin)
-        return
-    client.register_plugin(plugin)
+    """Register a plugin that every worker gets, also where some end meanwhile: the scheduler has it by then."""
+    for _ in range(REGISTRATIONS):
+        with suppress(OSError):
+            client.register_plugin(plugin)
+            return
 
 
 @contextmanager

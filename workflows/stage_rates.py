@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,8 @@ class StageRates:
             except (OSError, ValueError, TypeError):
                 return Rate(None, 0.0, 0.0, "not measured yet on this machine")
         rate: Rate = measure(self.client)
-        write_json(path, asdict(rate))
+        with suppress(OSError):  # a cache that can't be written: it is measured again
+            write_json(path, asdict(rate))
         return rate
 
 

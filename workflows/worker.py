@@ -21,6 +21,7 @@ from distributed import Worker, WorkerPlugin, get_worker
 from distributed.core import Status
 
 from pipeline import schema
+from pipeline.broken_device import is_broken_device
 from pipeline.references import References
 from pipeline.settings import StageSettings
 from workflows.admission import REFUSED, Requirements
@@ -30,6 +31,7 @@ from workflows.gpu_workers import take_own_gpu
 _log = logging.getLogger(__name__)
 
 PLUGIN = "ionsieve-references"
+EXIT_BROKEN_DEVICE = 75
 
 
 class ReferencesPlugin(WorkerPlugin):
@@ -40,7 +42,7 @@ class ReferencesPlugin(WorkerPlugin):
 
     name = PLUGIN
 
-    def __init__(self, references: References, threads: int, requirements: Requirements | None = None) -> None:
+    def __init__(self, references: References | None, threads: int, requirements: Requirements | None = None) -> None:
         self.references = references
         self.threads = threads
         self.requirements = requirements
@@ -130,9 +132,15 @@ def _is_stages(name: str, stage: str) -> bool:
 
 
 def run_stage_unit(settings: StageSettings, part: pd.DataFrame, workspace: str) -> UnitResult:
-    """Run one stage on one unit's rows."""
+    """Run one stage on one unit's rows; a process whose GPU answers no more ends, and Dask starts another one."""
     started = time.perf_counter()
-    result = stage_module(settings.stage).run(part, settings, worker_references(), Path(workspace))
+    try:
+        result = stage_module(settings.stage).run(part, settings, worker_references(), Path(workspace))
+    except RuntimeError as error:
+        if is_broken_device(error):
+            _log.error("this worker ends, since its GPU answers no more: %s", error)
+            os._exit(EXIT_BROKEN_DEVICE)
+        raise
     if list(result["candidate_id"]) != list(part["candidate_id"]):
         raise RuntimeError(f"stage {settings.stage} changed the rows of its part; a stage must keep them")
     table = schema.to_arrow(result, result_columns(settings.stage, result))

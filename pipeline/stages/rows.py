@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline import schema
 from pipeline.atomic_files import is_storage_trouble
+from pipeline.broken_device import is_broken_device
 from pipeline.crystal import has_structure, structure_from_row
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ class Failure:
 
 
 def attempt(function: Callable[..., R], *arguments: Any) -> R | Failure:
-    """Call a function for one row; whatever it raises becomes that row's failure, but for a disk that is full."""
+    """Call a function for one row; what it raises is that row's failure, but for a full disk or a broken GPU."""
     try:
         return function(*arguments)
     except Exception as error:  # the row carries it to the funnel's count of failures: nothing is swallowed
-        if is_storage_trouble(error):
+        if is_storage_trouble(error) or is_broken_device(error):
             raise
         return Failure.of(error)
 

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from pipeline.broken_device import is_broken_device
 from pipeline.surrogates.batch import (
     MAX_EDGES,
     BatchEvaluator,
@@ -113,6 +114,8 @@ class GuardedEvaluator:
         try:
             result = self.model.evaluate_batch(part)
         except Exception as error:  # whatever a model raises must not take the other crystals along
+            if is_broken_device(error):
+                raise
             no_memory = ran_out_of_memory(error)
             message = f"{type(error).__name__}: {error}"
         else:
