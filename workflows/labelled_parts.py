@@ -18,6 +18,7 @@ from workflows.admission import Requirements
 from workflows.cluster import connect
 from workflows.gpu_workers import GPU
 from workflows.provenance import model_digests, worker_facts
+from workflows.shared_scheduler import alone_on_scheduler
 from workflows.worker import ReferencesPlugin
 
 if TYPE_CHECKING:
@@ -85,7 +86,10 @@ def _computed(
         cluster = ClusterSettings(workers=settings.workers, threads_per_worker=cluster.threads_per_worker)
     # Labels of CPUs and of GPUs differ in their last digits, and only some of the workers may have a GPU.
     resources = {GPU: 1.0} if cluster.gpu is not None and settings.device != "cpu" else None
-    with connect(cluster, name="ionsieve-labels", run_folder=home, say=say) as client:
+    with (
+        connect(cluster, name="ionsieve-labels", run_folder=home, say=say) as client,
+        alone_on_scheduler(client, cluster.kind, say),
+    ):
         if cluster.kind != "local":
             client.register_plugin(_plugin(settings, cluster, home))
         numbers = {

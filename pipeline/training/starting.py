@@ -45,7 +45,7 @@ def start_of(settings: Training, data: TrainingData) -> Start:
     potential = load_potential(wanted.model, "cpu", convention=wanted.convention)
     found = potential.evaluate(labels.structures())
     known = np.array([evaluation.error is None for evaluation in found])
-    if not (counts[known] > 0).any(axis=0).all():
+    if not np.array_equal((counts[known] > 0).any(axis=0), (counts > 0).any(axis=0)):  # an element's last crystal
         b = int(np.argmin(known))
         raise problem_with("fine_tune.model", f"{labels.places[b]}: {wanted.model} refuses it: {found[b].error}")
     said = np.array([evaluation.energy for evaluation in found])
