@@ -69,7 +69,7 @@ def share_in_words(share: float) -> str:
     percent = 100.0 * share
     if percent >= 99.95:
         return "100 %" if share >= 1.0 else "> 99.9 %"
-    return f"{percent:.1f} %" if percent >= 10.0 else f"{percent:.2g} %"
+    return f"{percent:.3g} %" if percent >= 10.0 else f"{percent:.2g} %"
 
 
 def _milliseconds(number: float) -> str:
