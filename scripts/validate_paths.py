@@ -1,4 +1,7 @@
-"""Print the ways that the conduction stage finds through four textbook crystals, and what each step takes."""
+"""Print the ways that the conduction stage finds through four textbook crystals, and what each step and the grid cost.
+
+Rock salt has one pass between neighbouring sites; its cubic and its primitive cell cut that pass unlike.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,13 @@ import time
 from pymatgen.core import Lattice, Structure
 
 from kernels.percolation import percolation
-from pipeline.conduction_paths import CONNECTIVITY, conduction_path, hopping_diffusivity, ion_landscape
+from kernels.site_graph import site_graph
+from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, conduction_path, hopping_diffusivity, ion_landscape
 from pipeline.config import ConductionSettings
-from pipeline.saddles import refined_thresholds
+from pipeline.saddles import refined_graph, refined_thresholds
 
 SPACING = 0.2  # Å
+SAME_PASS = 0.3  # eV over the lowest pass; the next kind of pass in rock salt is far above
 
 # Streltsov et al., Acta Cryst. B 1993, 49, 147; Orman and Wiseman, Acta Cryst. C 1984, 40, 12; Wyckoff 1963 (both).
 CRYSTALS = {
@@ -81,6 +86,27 @@ def main() -> None:
     print("\n".join(diffusivities))
     print("\n| crystal | grid points | thresholds (s) | path (s) | both simulations (s) |\n|---|---|---|---|---|")
     print("\n".join(times))
+    ion, cubic = CRYSTALS["NaCl"]
+    print(f"\nspacing {alone.spacing} Å")
+    print("| NaCl, cell | passes on the grid (eV) | off it (eV) | diffusivity on the grid (cm2/s) | off it (cm2/s) |")
+    print("|---|---|---|---|---|")
+    for cell, structure in (("cubic", cubic), ("primitive", cubic.get_primitive_structure())):
+        print(f"| {cell} | {_on_and_off_the_grid(structure, ion, alone)} |")
+
+
+def _on_and_off_the_grid(structure: Structure, ion: str, settings: ConductionSettings) -> str:
+    """Lowest and highest barrier of the passes between sites, and the diffusivity, on and off the grid."""
+    where = ion_landscape(structure, ion, settings.spacing)
+    found = percolation(where.energies, cap=settings.energy_cap, connectivity=CONNECTIVITY)
+    level, barrier = found.thresholds[-1], refined_thresholds(where, found)[-1]
+    graph = site_graph(where.energies, settings.energy_cap, PERSISTENCE, CONNECTIVITY)
+    passes = []
+    for each in (graph, refined_graph(where, graph, settings.cutoff)):
+        barriers = each.edge_energies - each.site_energies.min()
+        lowest = barriers[barriers < barriers.min() + SAME_PASS]
+        passes.append(f"{lowest.min():.3f} to {lowest.max():.3f}")
+    diffusivities = [_pair(hopping_diffusivity(where, level, settings, own)) for own in (None, barrier)]
+    return " | ".join(passes + diffusivities)
 
 
 def _pair(value_and_error: tuple[float, float]) -> str:
