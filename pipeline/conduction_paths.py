@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from kernels.graph_percolation import percolating_edges
 from kernels.hopping import tracer_diffusivity
-from kernels.percolation import Percolation, percolating_region
+from kernels.percolation import Percolation, PercolationThresholds, percolating_region
 from kernels.site_graph import SiteGraph, site_graph
 from pipeline.oxidation_states import OxidationStates, charged_species
 from pipeline.reference import ions
 from pipeline.reference.bond_valence import Ion
-from pipeline.saddles import refined_graph
+from pipeline.saddles import refined_graph, refined_saddle
 from pipeline.site_energies import (
     FrameworkIon,
     NoMobileIonError,
@@ -150,7 +150,13 @@ class ConductionPath:
         return "; ".join(f"{n} x {kind}" for kind, n in sorted(kinds.items(), reverse=True))
 
 
-def conduction_path(where: IonLandscape, found: Percolation, window: float) -> ConductionPath:
+def conduction_path(
+    where: IonLandscape,
+    found: Percolation,
+    window: float,
+    barriers: PercolationThresholds | None = None,
+    cutoff: float = 10.0,
+) -> ConductionPath:
     """Follow the ion at its barrier.
 
     Parameters
@@ -161,20 +167,27 @@ def conduction_path(where: IonLandscape, found: Percolation, window: float) -> C
         Its thresholds and saddle points with 26 neighbours a point.
     window
         eV; a dimension counts when its barrier is at most this above the lowest.
+    barriers
+        Those off the grid (`refined_thresholds`): they count the dimensions then, and the bottleneck is at the saddle
+        point off the grid. By default all are the grid's.
+    cutoff
+        Å, as the landscape was computed with.
     """
-    dimensionality = sum(e <= found.thresholds.e1d + window for e in found.thresholds if math.isfinite(e))
+    counted = found.thresholds if barriers is None else barriers
+    dimensionality = sum(e <= counted.e1d + window for e in counted if math.isfinite(e))
     if dimensionality == 0:
         return ConductionPath(0, 0.0, math.nan, (), np.empty((0, 3, 3)))
     level = found.thresholds[dimensionality - 1]
     region = percolating_region(where.energies, level + SAME_LEVEL, dimensionality, CONNECTIVITY)
     graph = site_graph(where.energies, level + SAME_LEVEL, PERSISTENCE, CONNECTIVITY)
     path = percolating_edges(graph).paths[dimensionality - 1]
-    barriers = graph.edge_energies[path, None] - graph.site_energies[graph.edge_sites[path]]
+    heights = graph.edge_energies[path, None] - graph.site_energies[graph.edge_sites[path]]
     lengths = np.linalg.norm(graph.edge_vectors(where.lattice)[path], axis=1)
     hops = tuple(
-        Hop(float(max(ends)), float(min(ends)), float(length)) for ends, length in zip(barriers, lengths, strict=True)
+        Hop(float(max(ends)), float(min(ends)), float(length)) for ends, length in zip(heights, lengths, strict=True)
     )
-    saddle = found.saddles[dimensionality - 1] / np.array(where.energies.shape)
+    on_grid = found.saddles[dimensionality - 1]
+    saddle = on_grid / np.array(where.energies.shape) if barriers is None else refined_saddle(where, on_grid, cutoff)
     radius = bottleneck_radius(where, saddle)
     return ConductionPath(dimensionality, float(region.mean()), radius, hops, _way(graph, path, where.lattice))
 

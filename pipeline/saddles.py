@@ -53,14 +53,29 @@ def refined_thresholds(where: IonLandscape, found: Percolation, cutoff: float = 
     """
     shape = np.array(where.energies.shape)
     lowest = np.array(np.unravel_index(int(np.argmin(where.energies)), where.energies.shape))
-    minimum = _refined(where, lowest / shape, 0, float(where.energies.min()), cutoff)
+    minimum, _ = _refined(where, lowest / shape, 0, float(where.energies.min()), cutoff)
     thresholds: list[float] = []
     for threshold, saddle in zip(found.thresholds, found.saddles, strict=True):
         energy = math.inf
         if math.isfinite(threshold):
-            energy = _refined(where, saddle / shape, 1, float(where.energies[tuple(saddle)]), cutoff) - minimum
+            energy = _refined(where, saddle / shape, 1, float(where.energies[tuple(saddle)]), cutoff)[0] - minimum
         thresholds.append(max(energy, thresholds[-1] if thresholds else 0.0))
     return PercolationThresholds(*thresholds)
+
+
+def refined_saddle(where: IonLandscape, saddle: NDArray[np.int64], cutoff: float = 10.0) -> NDArray[np.float64]:
+    """(3,) fractional coordinates of a saddle point of the grid, refined off it; the grid's own where nothing is found.
+
+    Parameters
+    ----------
+    where
+        The landscape.
+    saddle
+        (3,) grid point.
+    cutoff
+        Å, as the landscape was computed with.
+    """
+    return _refined(where, saddle / np.array(where.energies.shape), 1, math.nan, cutoff)[1]
 
 
 def refined_graph(where: IonLandscape, graph: SiteGraph, cutoff: float = 10.0) -> SiteGraph:
@@ -91,13 +106,18 @@ def _all_refined(
     shape = np.array(where.energies.shape)
     distinct, first, places = np.unique(points, axis=0, return_index=True, return_inverse=True)
     found = [
-        _refined(where, p / shape, order, float(energies[i]), cutoff) for p, i in zip(distinct, first, strict=True)
+        _refined(where, p / shape, order, float(energies[i]), cutoff)[0] for p, i in zip(distinct, first, strict=True)
     ]
     return np.array(found, dtype=np.float64)[places.reshape(-1)]
 
 
-def _refined(where: IonLandscape, start: NDArray[np.float64], order: int, fallback: float, cutoff: float) -> float:
-    """Energy of the stationary point with ``order`` downhill directions (0 or 1) near a fractional coordinate."""
+def _refined(
+    where: IonLandscape, start: NDArray[np.float64], order: int, fallback: float, cutoff: float
+) -> tuple[float, NDArray[np.float64]]:
+    """Energy and fractional place of the stationary point with ``order`` (0 or 1) downhill directions near a place.
+
+    Without one these are ``fallback`` and the start.
+    """
     spacing = float(np.max(np.linalg.norm(where.lattice, axis=1) / np.array(where.energies.shape)))
     to_fractional = np.asarray(np.linalg.inv(where.lattice), dtype=np.float64)
     first = start @ where.lattice
@@ -110,11 +130,13 @@ def _refined(where: IonLandscape, start: NDArray[np.float64], order: int, fallba
         step = modes @ (np.where(downhill, -1.0, 1.0) * (modes.T @ gradient) / sizes)
         length = float(np.linalg.norm(step))
         if length < CONVERGED:
-            return energy if int(np.sum(curvatures < 0.0)) == order else fallback
+            if int(np.sum(curvatures < 0.0)) == order:
+                return energy, place @ to_fractional
+            break
         place = place + step * min(1.0, 0.5 * spacing / length)
         if np.linalg.norm(place - first) > FARTHEST * spacing:
             break
-    return fallback
+    return fallback, start
 
 
 _OFFSETS = DIFFERENCE * np.array(

@@ -31,6 +31,7 @@ from pipeline.site_energies import framework_ions, grid_shape, landscape
 
 INVARIANCE = (OLIVINE, "mp-2530", "mp-27920")
 """LiFePO4, Li2Te and Li8CoO6."""
+PARTS = ("agreement", "timing", "cost", "invariance")
 DEFAULT_NEIGHBOURS = 100
 """That bvlain keeps unless told otherwise."""
 
@@ -161,7 +162,7 @@ def show_invariance(options: argparse.Namespace) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["agreement", "timing", "cost", "invariance"])
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--data", default=os.environ.get("IONSIEVE_DATA"), help="default: $IONSIEVE_DATA")
     parser.add_argument("--structures", type=int, default=20)
     parser.add_argument("--spacing", type=float, default=0.4, help="of the agreement, Å")
@@ -169,6 +170,9 @@ def main() -> int:
     parser.add_argument("--memory", type=float, default=8.0, help="GiB that the peer may take")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    options.parts = options.parts or PARTS
     if not options.data:
         parser.error("set IONSIEVE_DATA or give --data")
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}")

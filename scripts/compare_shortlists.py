@@ -44,7 +44,7 @@ def main() -> int:
         runs.append(options.folder / f"run-{number}")
         command = [sys.executable, "-m", "workflows.entry", "run", str(config), "--folder", str(runs[-1])]
         subprocess.run(command, check=True, stdout=sys.stderr)
-    first, second = (pd.read_csv(run / "shortlist.csv") for run in runs)
+    first, second = (pd.read_csv(run / "shortlist.csv", keep_default_na=False) for run in runs)
     shared, formulas = (len(set(first[c]) & set(second[c])) for c in ("candidate_id", "formula_pretty"))
     print(
         f"{options.config.name}: {len(first)} on the shortlist with {names[0]}, {len(second)} with {names[1]}; they "

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pipeline.config import Campaign
 from pipeline.distillation.drawing import draw_candidates
 from pipeline.distillation.settings import DistillationSettings
 from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.references import References
+from pipeline.settings import EstimateSettings
 from pipeline.stages import estimate
 from pipeline.surrogates import model_digest
 from pipeline.training.findings import Findings
@@ -23,7 +25,7 @@ from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.read_parquet import read_parquet
 from pipeline.training.settings import LABELS, DataSettings
 from pipeline.training.splits import SPLITS
-from workflows.files import digest_of_file
+from workflows.files import digest_of, digest_of_file
 
 # Drawn for each that is wanted: the gate on the estimate takes some.
 _DRAWN = 4
@@ -99,6 +101,11 @@ class Distilled:
             )
         return PrototypeLibrary(tuple(p for p in library if p.prototype_id in kept), {})
 
+    def seen(self, library: PrototypeLibrary) -> PrototypeLibrary:
+        """Prototypes of the library that frames of the training split were made of."""
+        drawn = self._drawn("train", library)
+        return PrototypeLibrary(tuple(p for p in library if p.prototype_id in drawn), {})
+
     def _drawn(self, split: str, library: PrototypeLibrary) -> set[str]:
         """Prototypes behind a split's frames, which are named formula-prototype-digest-frame."""
         names = pd.read_parquet(self.labels / f"{split}.parquet", columns=["structure_id"])["structure_id"]
@@ -124,18 +131,19 @@ def unseen_candidates(
     cache
         Folder where the draw is kept.
     seen
-        Whether to draw from all prototypes of the campaign instead.
+        Whether to draw from the prototypes that the model was trained on instead.
 
     Returns
     -------
     DataFrame
         ``candidate_id``, ``chemsys``, ``nsites``, ``prototype`` and the columns of a crystal, in random order.
     """
-    which = "any" if seen else "unseen"
-    kept = cache / f"{which}-{model.generation['digest'][:12]}-{references.library.digest[:12]}-{count}-{seed}.parquet"
+    which = "seen" if seen else "unseen"
+    drawn_of = digest_of([model.generation["digest"], references.library.digest, _choice(references.campaign)])
+    kept = cache / f"{which}-{drawn_of[:24]}-{count}-{seed}.parquet"
     if kept.exists():
         return pd.read_parquet(kept)
-    library = references.library if seen else model.unseen(references.library)
+    library = (model.seen if seen else model.unseen)(references.library)
     wanted = {"candidates": _DRAWN * count, "per_prototype": _DRAWN * count}
     given = {**model.generation["settings"], "campaign": references.campaign.name, "seed": seed}
     settings = DistillationSettings.model_validate({**given, "crystals": {**given["crystals"], **wanted}})
@@ -147,9 +155,19 @@ def unseen_candidates(
     return rows
 
 
+def _estimate_of(campaign: Campaign) -> EstimateSettings | None:
+    return next((stage for stage in campaign.stages if isinstance(stage, EstimateSettings)), None)
+
+
+def _choice(campaign: Campaign) -> list[Any]:
+    """What of a campaign decides which candidates are drawn."""
+    settings = (campaign.candidates, campaign.reference, _estimate_of(campaign))
+    return [campaign.mobile_ions, *(None if each is None else each.model_dump(mode="json") for each in settings)]
+
+
 def _passing(rows: pd.DataFrame, references: References) -> pd.DataFrame:
     """Rows that a campaign's gate on the estimate lets through; all where it has none."""
-    settings = next((stage for stage in references.campaign.stages if stage.stage == "estimate"), None)
+    settings = _estimate_of(references.campaign)
     columns = [name for name in rows if name != "kind"]
     if settings is None:
         return rows[columns]

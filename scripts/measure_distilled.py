@@ -1,6 +1,6 @@
 """Does a distilled model decide like its teacher on prototypes that it has not seen?
 
-    python scripts/measure_distilled.py models/ionsieve-M3GNet-halides
+    python scripts/measure_distilled.py models/ionsieve-M3GNet-halides --work FOLDER
 
 Measures energies, forces and stresses on the test split of the model's own labels; then draws candidates of the
 campaign ``--config``, of prototypes whose frames are all in the test split, that pass the cheap gates and the gate on
@@ -56,9 +56,9 @@ def main() -> int:
     met = print_errors(model.test_labels(), str(model.folder))
     references = campaign_references(options.config)
     rows = unseen_candidates(model, references, options.count, options.seed, options.work, seen=options.seen)
-    which = "" if options.seen else "unseen "
+    which = "seen" if options.seen else "unseen"
     print(
-        f"{len(rows)} candidates of {options.config.name}, of {rows['prototype'].nunique()} {which}prototypes, seed "
+        f"{len(rows)} candidates of {options.config.name}, of {rows['prototype'].nunique()} {which} prototypes, seed "
         f"{options.seed}: {', '.join(f'{n} {p}' for p, n in rows['prototype'].value_counts().items())}\n"
     )
     names = (model.teacher, str(model.folder))
@@ -93,7 +93,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--own-hulls", type=int, choices=(2, 3), help="most elements of self-consistent hulls' phases")
     parser.add_argument("--repeat", action="store_true", help="relax with the teacher again, from another rattle")
     parser.add_argument("--follow", action="store_true", help="let the teacher go on from where the model ends")
-    parser.add_argument("--seen", action="store_true", help="draw from all prototypes of the campaign")
+    parser.add_argument("--seen", action="store_true", help="draw from the prototypes of the training split")
     parser.add_argument("--rattle", type=float, help="Å, of the starts; default: the stage's")
     parser.add_argument("--fmax", type=float, help="eV/Å, at which relaxations end; default: the stage's")
     parser.add_argument("--processes", type=int, default=1, help="that relax")

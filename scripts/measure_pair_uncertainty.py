@@ -1,8 +1,9 @@
 """Does the disagreement of two potentials tell how wrong the first one is on prototypes that it has not seen?
 
-    python scripts/measure_pair_uncertainty.py models/ionsieve-M3GNet-halides CHGNet M3GNet-MP-2021.2.8-PES
+    python scripts/measure_pair_uncertainty.py FIRST SECOND TRUTH --work FOLDER
 
-FIRST, SECOND and TRUTH are names or folders of potentials. Candidates are those of scripts/measure_distilled.py: of
+FIRST, SECOND and TRUTH are names or folders of potentials, such as models/ionsieve-M3GNet-halides, CHGNet and
+M3GNet-MP-2021.2.8-PES. Candidates are those of scripts/measure_distilled.py: of
 prototypes in the test split of the labels of FIRST (or of ``--labels``). They are relaxed with FIRST, as stage
 stability does, and all three give the formation energy of what comes out. The error is FIRST minus TRUTH, the
 disagreement |FIRST - SECOND|. The distribution of pipeline/reference/surrogate_errors.py, Student's with

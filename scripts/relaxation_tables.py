@@ -128,7 +128,7 @@ def print_energies(both: Comparison, seeds: int) -> bool:
         met &= told(
             f"{both.names[i]} ends {change[i]:+.1f} meV/atom above; the peer from starts rattled by 0.001 Å ends "
             f"{ends} from its own",
-            bool(np.nanmax(np.abs(moved)) >= change[i]),
+            bool(np.nanmax(moved) >= change[i]),
         )
     return met
 

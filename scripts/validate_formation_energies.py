@@ -92,8 +92,8 @@ def report(errors: np.ndarray, options: argparse.Namespace) -> int:
     if len(errors) < options.n:
         print(f"only {len(errors)} of {options.n} crystals were found")
         return 1
-    if median > options.bound:
-        print(f"the median is above the bound of {1e3 * options.bound:g} meV/atom")
+    if not median <= options.bound:
+        print(f"the median is not within the bound of {1e3 * options.bound:g} meV/atom")
         return 1
     return 0
 

@@ -90,7 +90,7 @@ def check_distances(
     reference: PhaseReference, chemsys: list[tuple[str, ...]], count: int, rng: np.random.Generator
 ) -> bool:
     """Distances and decompositions; ten compositions share a chemical system, as pymatgen builds it slowly."""
-    worst = 0.0
+    differences = []
     different = wrong = phases = 0
     sizes = dict.fromkeys(range(2, 8), 0)
     for number in range(count // 10):
@@ -107,14 +107,15 @@ def check_distances(
             composition = Composition(formula)
             entry = PDEntry(composition, energy * composition.num_atoms)
             parts, theirs = diagram.get_decomp_and_e_above_hull(entry, allow_negative=True)
-            worst = max(worst, abs(above - theirs))
+            differences.append(above - theirs)
             named = {e.composition.reduced_formula: x for e, x in parts.items() if x > 1e-6}
             own = reference.decomposition(formula)
             if named.keys() != own.keys():
                 different += 1
                 hull = sum(x * reference.hull_energy(f) for f, x in own.items())
                 wrong += abs(hull - (energy - theirs)) > SAME_ENERGY
-    good = worst <= SAME_ENERGY and not wrong
+    worst = np.abs(differences).max()
+    good = bool(worst <= SAME_ENERGY and not wrong)
     print(
         f"{sum(sizes.values())} compositions of 2 to 7 elements in {count // 10} chemical systems "
         f"({phases} phases): largest difference of the energy above hull {worst:.1e} eV/atom; "
@@ -127,7 +128,7 @@ def check_windows(
     reference: PhaseReference, chemsys: list[tuple[str, ...]], count: int, rng: np.random.Generator
 ) -> bool:
     """Limits and products, above the hull and below it in turn."""
-    worst = 0.0
+    differences = []
     wrong: list[str] = []
     for number in range(count):
         ion = list(ION_CHARGES)[number % len(ION_CHARGES)]
@@ -141,16 +142,17 @@ def check_windows(
         system = reference.system(elements)
         diagram = diagram_of(system.with_phase(composition_key(formula), energy) if below else system)
         reduction, oxidation, reduced, oxidised = element_profile(diagram, Composition(formula), ion)
-        worst = max(worst, abs(window.reduction_limit - reduction), abs(window.oxidation_limit - oxidation))
+        differences += [window.reduction_limit - reduction, window.oxidation_limit - oxidation]
         same = set(window.oxidation_products) == oxidised and (
             window.reduction_limit == 0.0 or set(window.reduction_products) == reduced
         )
         if not same:
             wrong.append(f"{formula} ({ion}): {window}, pymatgen {reduction:.3f} {oxidation:.3f} {reduced} {oxidised}")
+    worst = np.abs(differences).max()
     print(f"{count} windows: largest difference of a limit {worst:.1e} V; {len(wrong)} with other products")
     for line in wrong:
         print("  " + line)
-    return worst <= SAME_VOLTAGE and not wrong
+    return bool(worst <= SAME_VOLTAGE and not wrong)
 
 
 def element_profile(
@@ -180,7 +182,7 @@ def check_leave_one_out(
 ) -> bool:
     """Stable phases against the hull of all others, pymatgen's diagram built without the phase."""
     keys = [key for key in table if 2 <= len(key) <= 5]
-    worst = 0.0
+    differences = []
     checked = below = 0
     for i in rng.permutation(len(keys)).tolist():
         key, energy = keys[i], table[keys[i]]
@@ -195,14 +197,15 @@ def check_leave_one_out(
         ours = float(others.energy_above_hull([formula], [energy])[0])
         entry = PDEntry(Composition(formula), energy * Composition(formula).num_atoms)
         theirs = diagram_of(others.system(system.elements)).get_decomp_and_e_above_hull(entry, allow_negative=True)[1]
-        worst = max(worst, abs(ours - theirs))
+        differences.append(ours - theirs)
         checked += 1
         below += ours < 0.0
+    worst = np.abs(differences).max()
     print(
         f"{checked} stable phases left out in turn: {below} lie below the hull of the others; largest difference "
         f"{worst:.1e} eV/atom"
     )
-    return worst <= SAME_ENERGY and checked == count
+    return bool(worst <= SAME_ENERGY and checked == count)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,8 @@ def main() -> int:
     print(
         f"\ncandidates before the cheap gates: {planned['candidates_total']:,} planned, {entered(options.folder):,} met"
     )
+    if not factors:
+        return int(not told(f"a step of {LONG:g} core-s or more, to hold the plan against", met=False))
     worst = max(factors.values(), key=lambda factor: max(factor, 1.0 / factor))
     text = f"steps of {LONG:g} core-s and more within a factor of {MOST:g}; measured over planned at worst {worst:.2f}"
     return int(not told(text, all(1.0 / MOST <= factor <= MOST for factor in factors.values())))

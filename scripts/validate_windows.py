@@ -105,15 +105,16 @@ def _against(ours: float, published: float) -> str:
 def summary(rows: list[Published], windows: list[ElectrochemicalWindow], bound: float) -> int:
     """Print the differences of each source; 0 when both medians are within the bound, else 1."""
     print()
-    worst = 0.0
+    medians = []
     for source in dict.fromkeys(row.source.split(",")[0] for row in rows):
         pairs = [(r, w) for r, w in zip(rows, windows, strict=True) if r.source.startswith(source)]
         reduction = np.array([w.reduction_limit - r.reduction_limit for r, w in pairs])
         oxidation = np.array([w.oxidation_limit - r.oxidation_limit for r, w in pairs])
         print(f"{source}, {len(pairs)} windows: {_spread('reduction', reduction)}; {_spread('oxidation', oxidation)}")
-        worst = max(worst, float(np.median(np.abs(reduction))), float(np.median(np.abs(oxidation))))
-    if worst > bound:
-        print(f"a median difference of {worst:.2f} V is above the bound of {bound:g} V")
+        medians += [float(np.median(np.abs(reduction))), float(np.median(np.abs(oxidation)))]
+    worst = float(np.max(medians))
+    if not worst <= bound:
+        print(f"a median difference of {worst:.2f} V is not within the bound of {bound:g} V")
         return 1
     return 0
 

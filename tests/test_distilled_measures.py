@@ -170,6 +170,16 @@ def test_candidates_are_of_unseen_prototypes_and_kept(library, tmp_path):
     pd.testing.assert_frame_equal(rows, unseen_candidates(model, references, 6, 1, tmp_path / "work"))
     other = unseen_candidates(model, references, 6, 2, tmp_path / "work")
     assert set(other["candidate_id"]) != set(rows["candidate_id"])
+    fewer = {**changed, "elements": ("Na", "Al", "Y", "O", "Mg", "F")}
+    campaign = campaign.model_copy(update={"candidates": whole.candidates.model_copy(update=fewer)})
+    there = unseen_candidates(model, SimpleNamespace(campaign=campaign, library=library), 6, 1, tmp_path / "work")
+    assert not {"Li", "S", "Cl"} & set("-".join(there["chemsys"]).split("-"))
+
+
+def test_seen_prototypes_are_those_trained_on(library, tmp_path):
+    ids = [p.prototype_id for p in library]
+    model = labelled(tmp_path, train=ids[:2], validation=ids[2:3], test=ids[3:])
+    assert [p.prototype_id for p in model.seen(library)] == ids[:2]
 
 
 @pytest.mark.parametrize("script", ["measure_distilled", "measure_pair_uncertainty", "ship_model"])

@@ -1,8 +1,12 @@
 """The series of temperatures as text: what was written is read back, anything else is refused."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from pipeline.diffusion.series import SeriesPoint, read_series
+from pipeline.diffusion.arrhenius import Arrhenius
+from pipeline.diffusion.series import SeriesPoint, TemperatureSeries, read_series
 
 SERIES = (
     SeriesPoint(600.0, 2.3e-8, (0.0, 2.3e-8), True, 0, "solid"),
@@ -32,3 +36,28 @@ def test_a_series_that_was_told_is_read_back() -> None:
 def test_a_series_that_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_series(text)
+
+
+def test_a_conductivity_is_as_reliable_as_its_own_fit() -> None:
+    """Ions of several charges: few hops of the highly charged one may make the conductivity, many of the others D."""
+    fit = Arrhenius(
+        "tracer",
+        0.2,
+        (0.1, 0.3),
+        1e-3,
+        (1e-4, 1e-2),
+        np.eye(2),
+        (600.0, 800.0, 1000.0),
+        0,
+        1.0,
+        True,
+        ("said of both",),
+    )
+    weighted = replace(fit, is_reliable=False, notes=("said of both", "too few hops at 600 K"))
+    assert TemperatureSeries(None, (), (), None, fit, fit).is_reliable  # type: ignore[arg-type]
+    series = TemperatureSeries(None, (), (), None, fit, weighted)  # type: ignore[arg-type]
+    assert not series.is_reliable
+    assert series.notes == ("said of both", "conductivity: too few hops at 600 K")
+    alone = TemperatureSeries(None, (), (), None, fit, None)  # type: ignore[arg-type]
+    assert not alone.is_reliable
+    assert alone.notes[-1] == "fewer than two diffusivities weighted by charges: no conductivity at 300 K"

@@ -228,6 +228,17 @@ def table():
     return part
 
 
+def test_dimensions_and_bottleneck_are_those_of_the_barriers_off_the_grid():
+    """The grid cuts equal passes of rock salt's primitive cell unlike, by more than the window; so does a shift."""
+    primitive = sodium_chloride().get_primitive_structure()
+    moved = primitive.copy()
+    moved.translate_sites([0, 1], [0.031, 0.017, 0.043])
+    part = pd.DataFrame([row_from_structure(s) for s in (sodium_chloride(), primitive, moved)])
+    done = conduction.run(part, SETTINGS.model_copy(update={"spacing": 0.3}), REFS, None)
+    assert done["conduction_dimensionality"].tolist() == [3, 3, 3]
+    assert done["bottleneck_radius"].to_numpy() == pytest.approx([done["bottleneck_radius"][0]] * 3, abs=1e-3)
+
+
 def test_stage_adds_its_columns_and_leaves_the_rest(tmp_path):
     part = table()
     before = part.copy(deep=True)

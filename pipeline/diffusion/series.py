@@ -123,8 +123,9 @@ class TemperatureSeries:
 
     @property
     def is_reliable(self) -> bool:
-        """There is a fit of at least three temperatures, with enough hops at each."""
-        return self.arrhenius is not None and self.arrhenius.is_reliable
+        """Both fits are of at least three temperatures, with enough hops at each, also weighted by charges."""
+        fits = (self.arrhenius, self.conduction)
+        return all(fit is not None and fit.is_reliable for fit in fits)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -137,10 +138,20 @@ class TemperatureSeries:
             if analysis.framework.verdict == "displaced":
                 said.append(f"{analysis.temperature:g} K: the framework has left its places without diffusing")
             said += [f"{analysis.temperature:g} K: {note}" for note in analysis.tracer.notes]
+            said += [
+                f"{analysis.temperature:g} K, weighted by charges: {note}"
+                for note in analysis.weighted_tracer.notes
+                if note not in analysis.tracer.notes
+            ]
         if self.arrhenius is None:
             said.append("fewer than two measured diffusivities: no activation energy, no conductivity at 300 K")
+            return tuple(said)
+        said += self.arrhenius.notes
+        if self.conduction is None:
+            said.append("fewer than two diffusivities weighted by charges: no conductivity at 300 K")
         else:
-            said += self.arrhenius.notes
+            own = (note for note in self.conduction.notes if note not in self.arrhenius.notes)
+            said += [f"conductivity: {note}" for note in own]
         return tuple(said)
 
     def conductivity_at(self, temperature: float = 300.0) -> Conductivity | None:

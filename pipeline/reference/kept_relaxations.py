@@ -35,16 +35,16 @@ def relax_and_keep(
     say: Callable[[str], None],
     changes: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
-    """Relax crystals as the stability stage does.
+    """Relax crystals as the stability stage does; what it has relaxed with the same weights and settings is kept.
 
     Parameters
     ----------
     rows
         ``candidate_id`` and the structure columns.
     model
-        Name of the potential.
+        Name or path of the potential.
     folder
-        Holds what was relaxed with any model, by starting crystal.
+        Holds what was relaxed with any model, by starting crystal, weights, settings and the stage's version.
     processes
         That relax at the same time.
     say
@@ -60,9 +60,14 @@ def relax_and_keep(
     """
     import pandas as pd
 
+    from pipeline.settings import StabilitySettings
+    from pipeline.stages.stability import STAGE_VERSION
+    from pipeline.surrogates import model_digest
+
     folder.mkdir(parents=True, exist_ok=True)
-    changed = "".join(f" {name} {value}" for name, value in sorted((changes or {}).items()))
-    keys = [f"{model} {starting_key(row)}{changed}" for row in rows.to_dict("records")]
+    settings = StabilitySettings(**(changes or {})).model_dump_json()
+    by = hashlib.sha256(repr([model_digest(model), STAGE_VERSION, settings]).encode()).hexdigest()[:16]
+    keys = [f"{by} {starting_key(row)}" for row in rows.to_dict("records")]
     pattern = "relaxed-*.parquet"
     done = {key for path in folder.glob(pattern) for key in pd.read_parquet(path, columns=["start"])["start"]}
     todo = rows.assign(start=keys).drop_duplicates("start")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.settings import ConductionSettings
 
 NAME = "conduction"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 
 class ConductionRefs(Protocol):
@@ -178,7 +178,7 @@ def _percolation(
 def _columns(
     where: IonLandscape, found: Percolation, barriers: PercolationThresholds, settings: ConductionSettings
 ) -> dict[str, Any]:
-    path = conduction_path(where, found, settings.dimensionality_window)
+    path = conduction_path(where, found, settings.dimensionality_window, barriers, settings.cutoff)
     columns = {
         "migration_barrier_1d": barriers.e1d,
         "migration_barrier_2d": barriers.e2d,

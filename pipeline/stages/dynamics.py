@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "dynamics"
-STAGE_VERSION = 2
+STAGE_VERSION = 3
 
 
 class DynamicsRefs(Protocol):
@@ -106,15 +106,19 @@ def _hottest_columns(series: TemperatureSeries) -> dict[str, Any]:
 
 
 def _fit_columns(series: TemperatureSeries) -> dict[str, Any]:
-    """Columns of the Arrhenius fit, where there is one."""
+    """Columns of the Arrhenius fits, where there are any."""
     fit, conductivity = series.arrhenius, series.conductivity_at(300.0)
-    if fit is None or conductivity is None:
-        return {}
-    return {
-        "md_activation_energy": fit.activation_energy,
-        "md_activation_energy_low": fit.activation_energy_interval[0],
-        "md_activation_energy_high": fit.activation_energy_interval[1],
-        "conductivity_md_300K": conductivity.value,
-        "conductivity_md_300K_low": conductivity.interval[0],
-        "conductivity_md_300K_high": conductivity.interval[1],
-    }
+    columns: dict[str, Any] = {}
+    if fit is not None:
+        columns |= {
+            "md_activation_energy": fit.activation_energy,
+            "md_activation_energy_low": fit.activation_energy_interval[0],
+            "md_activation_energy_high": fit.activation_energy_interval[1],
+        }
+    if conductivity is not None:
+        columns |= {
+            "conductivity_md_300K": conductivity.value,
+            "conductivity_md_300K_low": conductivity.interval[0],
+            "conductivity_md_300K_high": conductivity.interval[1],
+        }
+    return columns

@@ -22,7 +22,7 @@ def arrhenius_figure(row: dict[str, str]) -> dict[str, Any] | None:
     """Logarithm of the tracer diffusivity against 1000 / T; None where there was no dynamics, or it can't be read.
 
     The line has the activation energy of the table, and the prefactor that is most likely for it by the points. Its
-    interval at 300 K is that of the conductivity, which is in proportion to it.
+    interval at 300 K is the conductivity's relative one: the same where all mobile ions have one charge.
     """
     try:
         points = read_series(row.get("md_series", ""))
