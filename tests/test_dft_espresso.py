@@ -7,11 +7,12 @@ pseudopotentials of pslibrary 1.0.0 that Debian's quantum-espresso-data carries.
 import gzip
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pymatgen.core import Structure
 
 from pipeline.dft.calculation import Calculation, DftResult, Pending
-from pipeline.dft.espresso import compute_with_espresso, read_output
+from pipeline.dft.espresso import compute_with_espresso, grid_difference, read_output
 from pipeline.stages.rows import Failure
 from tests.dft_crystals import boron_nitride, calculation, espresso_settings, lithium_chloride
 
@@ -126,6 +127,40 @@ def test_another_crystal_is_refused(tmp_path: Path) -> None:
     wider = boron_nitride().scale_lattice(12.5)
     outcome = _outcome(calculation(wider, espresso_settings()), recorded("none"), tmp_path)
     assert "lattice vectors differ" in outcome.error
+
+
+# Of pw.x 6.7 for a face-centred cubic cell of a = 3.6 Å: one point of each star, none off the plane of two axes.
+FCC = np.array([[0.0, 1.8, 1.8], [1.8, 0.0, 1.8], [1.8, 1.8, 0.0]])
+ALAT = "     lattice parameter (alat)  =       4.8105  a.u.\n"
+BLOCK = "                       cart. coord. in units 2pi/alat\n"
+FCC_2 = """        k(    1) = (   0.0000000   0.0000000   0.0000000), wk =   0.2500000
+        k(    2) = (  -0.3535534  -0.3535534   0.3535534), wk =   1.0000000
+        k(    3) = (  -0.7071068   0.0000000   0.0000000), wk =   0.7500000
+"""
+FCC_3 = """        k(    1) = (   0.0000000   0.0000000   0.0000000), wk =   0.0740741
+        k(    2) = (   0.2357023   0.2357023  -0.2357023), wk =   0.5925926
+        k(    3) = (   0.4714045   0.0000000   0.0000000), wk =   0.4444444
+        k(    4) = (  -0.0000000  -0.4714045   0.4714045), wk =   0.8888889
+"""
+
+
+@pytest.mark.parametrize(("n", "points"), [(2, FCC_2), (3, FCC_3)])
+def test_stars_that_lie_in_a_plane_are_the_whole_grid(n: int, points: str) -> None:
+    assert grid_difference([n] * 3, FCC, ALAT + BLOCK + points) == []
+    for other in (1, 4, 6):
+        assert "the k-points are not the grid" in grid_difference([other] * 3, FCC, ALAT + BLOCK + points)[0]
+
+
+def test_an_output_without_the_spins_that_were_asked_is_refused(tmp_path: Path) -> None:
+    iron = Structure(boron_nitride().lattice, ["Fe", "N"], boron_nitride().frac_coords)
+    settings = espresso_settings()
+    files = {**settings.espresso.pseudopotentials, "Fe": "Fe.UPF"}
+    own = settings.espresso.model_copy(update={"pseudopotentials": files})
+    asked = calculation(iron, settings.model_copy(update={"espresso": own}))
+    assert "the calculation is not spin-polarised" in _outcome(asked, recorded("none"), tmp_path / "iron").error
+    text = recorded("none").replace("number of k points=", "Starting magnetic structure\n     number of k points=")
+    outcome = _outcome(calculation(boron_nitride(), espresso_settings()), text, tmp_path / "nitride")
+    assert "the calculation is spin-polarised, the other was asked" in outcome.error
 
 
 def test_an_element_without_pseudopotential_is_named(tmp_path: Path) -> None:

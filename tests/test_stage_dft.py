@@ -10,6 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from pipeline import schema
 from pipeline.crystal import row_from_structure
+from pipeline.dft import engine
 from pipeline.dft.calculation import load_calculation
 from pipeline.dft.manifest import MANIFEST, calculations, write_manifest
 from pipeline.gates import Gate
@@ -101,6 +102,29 @@ def test_pending_then_ok(refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     elsewhere = tmp_path / "elsewhere"
     dft.run(PART, SETTINGS, refs, elsewhere)
     assert {item["candidate_id"] for item in calculations(elsewhere)} == {"salt", "caesium"}
+
+
+def test_a_phase_keeps_the_cell_that_it_was_written_with(
+    refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The symmetrised cell of a symmetrised cell may have another origin: then no output fits what is asked next."""
+    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
+    original = engine.symmetrised
+
+    def with_another_origin(structure: Structure, tolerance: float) -> Structure:
+        found = original(structure, tolerance)
+        return found.translate_sites(range(len(found)), [0.1, 0.2, 0.3])
+
+    monkeypatch.setattr(engine, "symmetrised", with_another_origin)
+    workspace = tmp_path / "workspace"
+    dft.run(PART, SETTINGS, refs, workspace)
+    written = {path: path.read_bytes() for path in workspace.rglob("POSCAR")}
+    assert len(written) == 5
+    dft.run(PART, SETTINGS, refs, workspace)
+    assert {path: path.read_bytes() for path in workspace.rglob("POSCAR")} == written
+    answer(workspace, {**ENERGIES, "salt": -3.735, "caesium": -3.60})
+    done = dft.run(PART, SETTINGS, refs, workspace)
+    assert done["dft_status"].tolist() == ["ok"] * 2, done["dft_error"].tolist()
 
 
 def test_failures_are_rows(refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from pipeline.dft.calculation import (
     load_calculation,
     load_result,
 )
-from pipeline.dft.engine import code_of, compute
+from pipeline.dft.engine import calculate, calculation_of, code_of
 from pipeline.dft.known_crystals import known_crystals
 from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.stages.relaxing import relax_crystals
@@ -116,10 +116,13 @@ def competing_result(
             failed = _remembered_failure(folder, settings.time_limit)
             if failed is not None:
                 return failed
-            chosen = _chosen_crystal(folder, crystals, stability, refs.potential)
-            if isinstance(chosen, Failure):
-                return chosen
-            outcome = compute(chosen[1], settings, folder, phase=formula, crystal_id=chosen[0])
+            chosen = _chosen_calculation(folder)
+            if chosen is None:
+                lowest = _lowest_crystal(crystals, stability, refs.potential)
+                if isinstance(lowest, Failure):
+                    return lowest
+                chosen = lowest[0], calculation_of(lowest[1], settings)
+            outcome = calculate(chosen[1], settings, folder, phase=formula, crystal_id=chosen[0])
             if isinstance(outcome, Failure):
                 _remember(folder, outcome, settings.time_limit)
             if not isinstance(outcome, DftResult):
@@ -167,15 +170,19 @@ def _finished(folder: Path) -> tuple[Calculation, DftResult] | None:
     return None if result is None else (calculation, result)
 
 
-def _chosen_crystal(
-    folder: Path, crystals: list[tuple[str, Structure]], stability: StabilitySettings, potential: Any
-) -> tuple[str, Structure] | Failure:
-    """The crystal that was chosen before, else the one of lowest energy after the surrogate's relaxation."""
+def _chosen_calculation(folder: Path) -> tuple[str, Calculation] | None:
+    """Name of the crystal that was chosen before, and its calculation as it was written."""
     try:
         calculation, written = load_calculation(folder)
-        return str(written["crystal_id"]), calculation.structure
+        return str(written["crystal_id"]), calculation
     except (OSError, ValueError, KeyError):
-        pass
+        return None
+
+
+def _lowest_crystal(
+    crystals: list[tuple[str, Structure]], stability: StabilitySettings, potential: Any
+) -> tuple[str, Structure] | Failure:
+    """The crystal of lowest energy after the surrogate's relaxation."""
     names = [name for name, _ in crystals]
     relaxed = relax_crystals([structure for _, structure in crystals], names, stability, potential)
     good = [

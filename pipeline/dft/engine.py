@@ -43,9 +43,20 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
     ValueError
         When the engine isn't there or an element lacks its pseudopotential.
     """
+    return calculate(calculation_of(structure, settings), settings, folder, **about)
+
+
+def calculate(
+    calculation: Calculation, settings: DftSettings, folder: Path, **about: Any
+) -> DftResult | Failure | Pending:
+    """What `compute` does for a crystal, for a calculation that is there already: its crystal is taken as it is.
+
+    The symmetrised cell of a symmetrised cell may be another one (origin, order of axes), so a crystal that was
+    written down once is never symmetrised again.
+    """
     if settings.engine == "gpaw":
-        return compute_with_gpaw(calculation_of(structure, settings), folder, settings.time_limit, about)
-    return prepare(structure, settings, folder, **about)
+        return compute_with_gpaw(calculation, folder, settings.time_limit, about)
+    return _prepared(calculation, settings, folder, about)
 
 
 def prepare(structure: Structure, settings: DftSettings, folder: Path, **about: Any) -> DftResult | Failure | Pending:
@@ -53,7 +64,12 @@ def prepare(structure: Structure, settings: DftSettings, folder: Path, **about: 
 
     Arguments and errors are those of `compute`, which does the same, but runs GPAW at once.
     """
-    calculation = calculation_of(structure, settings)
+    return _prepared(calculation_of(structure, settings), settings, folder, about)
+
+
+def _prepared(
+    calculation: Calculation, settings: DftSettings, folder: Path, about: dict[str, Any]
+) -> DftResult | Failure | Pending:
     if settings.engine == "vasp":
         return compute_with_vasp(calculation, folder, about)
     if settings.engine == "espresso":

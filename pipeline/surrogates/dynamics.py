@@ -124,10 +124,14 @@ def run_dynamics(
     _refuse_other_numbers(
         len(structures), temperatures=kelvin, velocities=given, keys=structures if keys is None else keys
     )
-    if keys is None:
-        keys = [f"{structure_key(s)} at {t} K" for s, t in zip(structures, kelvin.tolist(), strict=True)]
-    _refuse(structures, kelvin, keys, given)
     errors = [_unfit(s, potential) for s in structures]
+    digests = [
+        structure_key(s) if error is None else f"structure {i}: {error}"
+        for i, (s, error) in enumerate(zip(structures, errors, strict=True))
+    ]
+    if keys is None:
+        keys = [f"{digest} at {t} K" for digest, t in zip(digests, kelvin.tolist(), strict=True)]
+    _refuse(structures, kelvin, keys, given)
     good = [i for i, error in enumerate(errors) if error is None]
     found: dict[int, tuple[End, Trajectory]] = {}
     if good:
@@ -139,7 +143,7 @@ def run_dynamics(
             kelvin[good],
             [given[i] for i in good],
             folder,
-            _identity(potential, structures, kelvin, settings, keys, given),
+            _identity(potential, digests, kelvin, settings, keys, given),
         )
         ends = dynamics.run(max_seconds)
         found = dict(zip(good, zip(ends, dynamics.trajectories(), strict=True), strict=True))
@@ -184,7 +188,7 @@ def _unfit(structure: "Structure", potential: Potential) -> str | None:
 
 def _identity(
     potential: Potential,
-    structures: Sequence["Structure"],
+    structures: Sequence[str],
     kelvin: FloatArray,
     settings: DynamicsSettings,
     keys: Sequence[str],
@@ -198,7 +202,7 @@ def _identity(
         "model": [potential.name, potential.sha256],
         "keys": list(keys),
         "temperatures": kelvin.tolist(),
-        "structures": [structure_key(s) for s in structures],
+        "structures": list(structures),
         "velocities": digests,
     }
 

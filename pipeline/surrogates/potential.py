@@ -214,9 +214,10 @@ def _failed_evaluation(count: int, error: str | None) -> Evaluation:
 def structure_key(structure: "Structure") -> str:
     """Digest of lattice, species and coordinates (to 1e-8), the same on every machine."""
     digest = hashlib.sha256()
-    digest.update(np.round(np.asarray(structure.lattice.matrix), 8).tobytes())
+    # -0.0 and 0.0 are one number of different bytes
+    digest.update((np.round(np.asarray(structure.lattice.matrix), 8) + 0.0).tobytes())
     digest.update(np.array([site.specie.Z for site in structure], np.int64).tobytes())
-    digest.update(np.round(np.asarray(structure.frac_coords), 8).tobytes())
+    digest.update((np.round(np.asarray(structure.frac_coords), 8) + 0.0).tobytes())
     return digest.hexdigest()
 
 
