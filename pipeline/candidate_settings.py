@@ -26,8 +26,12 @@ class PrototypeSettings(Settings):
         "config, then in $IONSIEVE_DATA",
     )
     max_sites: int = Field(50, ge=1, le=500, description="largest primitive cell, atoms")
-    min_elements: int = Field(2, ge=1, le=8, description="fewest elements of a prototype")
-    max_elements: int = Field(5, ge=1, le=8, description="most elements of a prototype")
+    min_elements: int = Field(
+        2, ge=1, le=8, description="fewest elements of a prototype; crystals of your own are taken as they are"
+    )
+    max_elements: int = Field(
+        5, ge=1, le=8, description="most elements of a prototype; crystals of your own are taken as they are"
+    )
     anions: tuple[str, ...] = Field((), description="keep prototypes whose anions are all among these; empty: any")
     on_broken_file: Literal["stop", "skip"] = Field(
         "stop", description="what to do with an unreadable file of a folder"
@@ -45,6 +49,8 @@ class PrototypeSettings(Settings):
             raise ValueError("source 'folder' needs 'path', the folder of your CIF, POSCAR or extxyz files")
         if self.source == "mp_api" and self.path is not None:
             raise ValueError("source 'mp_api' has its own file; leave out 'path', or write source: materials_project")
+        if self.min_elements > self.max_elements:
+            raise ValueError(f"min_elements {self.min_elements} is above max_elements {self.max_elements}")
         return self
 
 
@@ -117,7 +123,7 @@ class CandidateSettings(Settings):
         2, ge=1, le=4, description="distinct ions that replace one element (by: orbit)"
     )
     max_mixed_orbits: int = Field(6, ge=1, le=28, description="beyond this many orbits an element is substituted whole")
-    max_elements: int = Field(5, ge=1, le=10, description="most elements in a candidate")
+    max_elements: int = Field(5, ge=1, le=10, description="most elements in a substituted candidate")
     gates: CandidateGates = CandidateGates()
     chunk_size: int = Field(100_000, ge=1, le=10_000_000, description="raw assignments a work unit covers, about")
 
@@ -160,6 +166,13 @@ class CandidateSettings(Settings):
     def _elements_given(self) -> Self:
         if self.substitution != "none" and not self.elements:
             raise ValueError("'elements' is empty; list the elements that may be placed, or use substitution: none")
+        asked = [
+            name for name in ("radius_mismatch", "substitution_probability") if getattr(self.gates, name) is not None
+        ]
+        if self.substitution == "none" and asked:
+            raise ValueError(
+                f"with substitution: none nothing is substituted; leave out gates.{' and gates.'.join(asked)}"
+            )
         return self
 
     @property

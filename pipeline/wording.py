@@ -37,6 +37,11 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
     return f"; did you mean {by_lower[near[0]]!r}?" if near else ""
 
 
+def counted(number: int, what: str) -> str:
+    """``1 crystal``, ``2 crystals``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def listed(values: Sequence[object]) -> str:
     """Write the first values, and how many there are beyond."""
     more = f" and {len(values) - MOST:,} more" if len(values) > MOST else ""

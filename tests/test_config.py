@@ -67,6 +67,18 @@ def test_good_config_loads(tmp_path: Path) -> None:
         ("{below: 0.05}", "{}", "c.yaml:9: stages.0.gates.energy_above_hull", "needs a bound"),
         ("{below: 0.05}", "{above: 0.2, below: 0.1}", "c.yaml:9", "nothing can pass"),
         ("{source: aflow}", "{source: folder}", "c.yaml:4: candidates.prototypes", "needs 'path'"),
+        (
+            "{source: aflow}",
+            "{source: aflow, min_elements: 4, max_elements: 2}",
+            "c.yaml:4",
+            "4 is above max_elements 2",
+        ),
+        (
+            "{source: aflow}",
+            "{source: aflow}\n  substitution: none\n  gates: {radius_mismatch: 0.2, substitution_probability: 0.1}",
+            "c.yaml:3: candidates",
+            "leave out gates.radius_mismatch and gates.substitution_probability",
+        ),
         ("column: energy_above_hull, best", "column: band_gap, best", "c.yaml", "list that stage"),
         ("best: 0, worst: 0.1", "best: 0, worst: 0", "c.yaml:11", "must differ"),
         ("reference: {source: prototypes}", "reference: {source: table}", "c.yaml:6: reference", "needs 'path'"),

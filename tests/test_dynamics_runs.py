@@ -172,16 +172,23 @@ def test_each_failure_has_its_name():
         "TooFewAtoms: one atom of Na1": (Structure(Lattice.cubic(3.0), ["Na"], [[0, 0, 0]]), None),
         "UnknownElement: ": (rock_salt("Na", "Po", 6.7), None),
         "NonFiniteCoordinates: ": (Structure(Lattice.cubic(5.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, np.nan]]), None),
+        "DisorderedStructure: ": (
+            Structure(Lattice.cubic(5.0), [{"Na": 0.5, "K": 0.5}, "Cl"], [[0] * 3, [0.5] * 3]),
+            None,
+        ),
     }
     crystals, velocities = [c for c, _ in cases.values()], [v for _, v in cases.values()]
     results = run_dynamics(
-        morse_potential(), [*crystals, salt], 400.0, settings(), keys=list("abcdef"), velocities=[*velocities, None]
+        morse_potential(), [*crystals, salt], 400.0, settings(), keys=list("abcdefg"), velocities=[*velocities, None]
     )
     for message, result in zip(cases, results, strict=False):
         assert result.error.startswith(message)
         assert not result.finished
     assert results[-1].error is None
     assert results[-1].finished
+    disordered, moving = run_dynamics(morse_potential(), [crystals[-1], salt], 400.0, settings())
+    assert disordered.error.startswith("DisorderedStructure: ")
+    assert moving.finished
 
 
 def test_a_volume_that_explodes_fails():

@@ -186,6 +186,31 @@ def test_an_empty_shortlist_is_said(tmp_path: Path) -> None:
     assert not list(run.glob("*.extxyz"))
 
 
+def test_another_file_is_not_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kept.txt").write_text("important")
+    done = CliRunner().invoke(app, ["export", str(run), "-o", str(tmp_path / "kept.txt")])
+    assert done.exit_code == 2
+    assert "is there already" in done.stderr
+    assert (tmp_path / "kept.txt").read_text() == "important"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    done = CliRunner().invoke(app, ["export", str(run), "--top", "1", "-o", "~/one.xyz"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "one.xyz").exists()
+    assert "one.xyz: 1 crystal\n" in done.output.replace("\n ", " ")
+    done = CliRunner().invoke(app, ["export", str(run), "-o", "~nobody-of-that-name/one.xyz"])
+    assert done.exit_code == 2
+    assert "a user that does not exist" in done.stderr
+
+
+def test_a_ranking_that_was_cut_off_is_damaged(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 30)
+    table = run / "ranked_candidates.csv"
+    table.write_bytes(table.read_bytes()[:-40])
+    done = CliRunner().invoke(app, ["top", str(run)])
+    assert done.exit_code == 2
+    assert "is damaged" in done.stderr
+
+
 def test_a_place_that_cannot_be_written_is_named(run: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     done = CliRunner().invoke(app, ["export", str(run), "-o", str(tmp_path / "taken")])

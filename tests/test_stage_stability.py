@@ -280,6 +280,20 @@ def test_a_crystal_whose_charges_can_not_balance_is_suspect(structure: Structure
     assert any("no oxidation states balance the charge" in reason for reason in reasons) != balanced
 
 
+def test_an_atom_that_sees_no_other_is_suspect() -> None:
+    molecule = Structure(
+        Lattice.cubic(20.0), ["Li", "Cl", "Na", "Cl"], [[0] * 3, [0.1, 0, 0], [0.5] * 3, [0.6, 0.5, 0.5]]
+    )
+    apart = Structure(Lattice.cubic(20.0), ["Li", "Cl"], [[0] * 3, [0.5] * 3])
+    said = [
+        suspect_reasons(
+            SuspectSettings(), structure=s, energy_above_hull=0.0, volume_change=0.0, energy_disagreement=None
+        )
+        for s in (molecule, apart)
+    ]
+    assert said == [[], ["Cl, Li without a neighbour within 5 Å"]]
+
+
 def test_error_of_the_relaxation_is_the_rows_error(refs: SimpleNamespace, part: pd.DataFrame, tmp_path: Path) -> None:
     class Exploding(EffectiveMedium):
         def relax(self, structures: list[Structure], *arguments: float, **options: float) -> list[Result]:

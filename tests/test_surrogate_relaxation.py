@@ -9,6 +9,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from pipeline.surrogates.active import matrix_exponential
 from pipeline.surrogates.batch import fill_by_edges
+from pipeline.surrogates.potential import structure_key
 from pipeline.surrogates.relaxation import RelaxationSettings
 from tests.morse import Morse, morse_potential
 
@@ -172,6 +173,11 @@ def test_rattle_depends_on_seed_and_key_only():
     keyed = starts([structures[0]] * 2, keys=["a", "b"])
     assert keyed[0] != pytest.approx(keyed[1], abs=1e-6)
     assert starts([structures[0]], keys=["b"]) == pytest.approx([keyed[1]], abs=1e-9)
+
+
+def test_minus_zero_is_zero_for_a_key():
+    places = [[[x, 0.0, 0.0], [0.5, 0.5, 0.5]] for x in (0.0, -0.0, -1e-12)]
+    assert len({structure_key(Structure(Lattice.cubic(4.0), ["Na", "Cl"], each)) for each in places}) == 1
 
 
 def test_rattle_leaves_a_saddle():

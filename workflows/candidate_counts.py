@@ -10,7 +10,8 @@ LISTED_AT_MOST = 20_000
 """Raw assignments up to which a check of a campaign lists them all, in a few seconds."""
 
 _REMEDIES = {
-    "element_not_allowed": "candidates.elements lacks elements that they have",
+    "element_not_allowed": "candidates.elements lacks elements that they have, or exclude_elements or exclude_classes "
+    "takes them out",
     "no_mobile_ion": "they have none of mobile_ions",
     "is_parent": "candidates.gates.keep_parents leaves out the prototypes themselves",
 }

@@ -8,6 +8,9 @@ from typing import Annotated
 
 import typer
 
+from pipeline.cache import at_home
+from pipeline.config import ConfigError, Problem
+from pipeline.wording import counted
 from workflows.terminal import RunPath, app, caution_about, clear_errors, print_lines, terminal
 
 
@@ -37,12 +40,17 @@ def export(
     """
     from workflows.export import read_crystals, write_extxyz, write_optimade
 
+    if output is not None:
+        output = at_home(output, "--output")
+        if output.is_file():
+            text = "is there already, and is not overwritten; name another file with --output, or move it away"
+            raise ConfigError([Problem(str(output), text)])
     caution_about(folder)
     found = read_crystals(folder, top)
     path = output or folder / f"{'shortlist' if top is None else f'top_{top}'}.{_ENDINGS[form]}"
     {Format.extxyz: write_extxyz, Format.optimade: write_optimade}[form](found, path)
     console = terminal()
-    console.print(f"{path}: {len(found.crystals)} crystals", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{path}: {counted(len(found.crystals), 'crystal')}", highlight=False, markup=False, soft_wrap=True)
     print_lines(console, found.provenance["caveats"])
     if found.without_structure:
         left = f"{len(found.without_structure)} have no relaxed crystal: {', '.join(found.without_structure[:5])}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pipeline.wording import counted
 from workflows.terminal import RunPath, app, caution_about, clear_errors, terminal
 
 if TYPE_CHECKING:
@@ -64,7 +65,9 @@ def select(
         console.print(line, **plain)
     chosen = f"{len(selected.table)} of {selected.candidates} relaxed candidates"
     console.print(f"{where}: {chosen} (selection.csv, structures.extxyz)", **plain)
-    console.print(f"{where}/dft: inputs of {written.calculations} single points for {settings.engine}", **plain)
+    console.print(
+        f"{where}/dft: inputs of {counted(written.calculations, 'single point')} for {settings.engine}", **plain
+    )
     for name, error in written.without_inputs.items():
         console.print(f"{name} has no inputs: {error}", **plain)
     console.print(f"when they have run: ionsieve dft collect {where}", **plain)

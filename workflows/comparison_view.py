@@ -38,7 +38,7 @@ def _differing(title: str, differences: list[Difference]) -> list[RenderableType
     table = plain_table((name, "left") for name in ("key", "a", "b"))
     for difference in differences:
         table.add_row(*map(as_text, (difference.key, _value(difference.a), _value(difference.b))))
-    return [Text(f"\n{title} that differ", style="bold"), table]
+    return [Text(f"\n{title}: what differs", style="bold"), table]
 
 
 def _value(value: Any) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.atomic_files import remove_leftovers, write_atomically, write_json
+from pipeline.cache import at_home
 from pipeline.config import Campaign
 from workflows.files import RunError, RunStoppedError, digest_of
 from workflows.sealed_parquet import SealError, sealed, unsealed
@@ -234,5 +235,12 @@ class RunFolder:
 
 
 def run_folder_of(campaign: Campaign, folder: Path | None) -> Path:
-    """Where a campaign runs: as asked, as configured, else runs/<name>; relative to the working directory."""
-    return folder or Path(campaign.run.folder or Path("runs") / campaign.name).expanduser()
+    """Where a campaign runs: as asked, as configured, else runs/<name>; relative to the working directory.
+
+    Raises
+    ------
+    ConfigError
+        ``~name`` of a user that does not exist.
+    """
+    asked = folder or Path(campaign.run.folder or Path("runs") / campaign.name)
+    return at_home(asked, "--folder" if folder else "run.folder")

@@ -25,11 +25,24 @@ def read_ranked(folder: Path) -> pd.DataFrame:
         raise ConfigError([Problem(str(folder), "has no ranked_candidates.csv; finish it with `ionsieve run`")])
     text = {c.name: str for c in schema.COLUMNS if c.dtype == "string"}
     try:
+        _refuse_cut_off(path)
         table = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)
         return table.astype({"candidate_id": str, "shortlisted": bool})
+    except OSError as error:
+        text_of_it = f"can't be read ({error.strerror}); make it readable, or run the same `ionsieve run` again"
+        raise ConfigError([Problem(str(path), text_of_it)]) from None
     except (ValueError, KeyError):
         text_of_it = "is damaged; run the same `ionsieve run` again: it is written anew, and finished units are kept"
         raise ConfigError([Problem(str(path), text_of_it)]) from None
+
+
+def _refuse_cut_off(path: Path) -> None:
+    """Raise ValueError when a CSV's last line has no end."""
+    with path.open("rb") as file:
+        if file.seek(0, 2):
+            file.seek(-1, 2)
+        if file.read(1) != b"\n":
+            raise ValueError(f"{path} ends within a line")
 
 
 def caution(folder: Path) -> str | None:

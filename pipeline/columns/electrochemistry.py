@@ -101,7 +101,7 @@ CONDUCTION: tuple[Column, ...] = (
         "float64",
         "",
         "conduction",
-        "share of the cell in the region that percolates in those dimensions at their barrier",
+        "share of the cell in the region that percolates in those dimensions at the grid's barrier",
         (0.0, 1.0),
     ),
     Column(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "stability"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 FormationEnergy = Callable[["Structure", float], float]
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 LEAST_CHARGE = 0.5
 """e. Charges are whole numbers; a cell with less than this has none."""
 
+FARTHEST_NEIGHBOUR = 5.0
+"""Å. M3GNet sees no farther: an atom without a neighbour feels no force, and its relaxation ends where it began."""
+
 LONGEST_BOND = 1.25
 """Of a bond between two atoms of a nonmetal, over the sum of their covalent radii: a peroxide's O-O has 1.14, two
 neighbouring Cl- of a halide have 1.6 or more."""
@@ -53,6 +56,9 @@ def suspect_reasons(
     ratio, pair = closest_pair(structure, settings.distance_ratio_below)
     if ratio < settings.distance_ratio_below:
         reasons.append(f"{pair} at {ratio:.2f} of the sum of their radii, below {settings.distance_ratio_below:g}")
+    alone = lone_atoms(structure)
+    if alone:
+        reasons.append(f"{', '.join(alone)} without a neighbour within {FARTHEST_NEIGHBOUR:g} Å")
     if abs(volume_change) > settings.volume_change_above:
         reasons.append(f"volume changed by {volume_change:+.0%}, more than {settings.volume_change_above:.0%}")
     if energy_disagreement is not None and energy_disagreement > settings.energy_disagreement_above:
@@ -94,6 +100,13 @@ def _bound_to_its_kind(structure: Structure, nonmetals: set[str]) -> bool:
         and distance <= 2.0 * radii[int(i)] * LONGEST_BOND
         for i, j, distance in zip(first, second, distances, strict=True)
     )
+
+
+def lone_atoms(structure: Structure) -> list[str]:
+    """Elements with an atom that has no neighbour within `FARTHEST_NEIGHBOUR`, sorted."""
+    first, *_ = structure.get_neighbor_list(FARTHEST_NEIGHBOUR)
+    alone = np.flatnonzero(np.bincount(first, minlength=len(structure)) == 0)
+    return sorted({structure[int(i)].specie.symbol for i in alone})
 
 
 def closest_pair(structure: Structure, below: float) -> tuple[float, str]:
