@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pipeline import schema
 from pipeline.candidate_settings import CandidateGates, CandidateSettings, PrototypeSettings
 from pipeline.cluster_settings import ClusterSettings
-from pipeline.consistency import inconsistencies
+from pipeline.consistency import InconsistentError, inconsistencies
 from pipeline.problems import ConfigError, Problem, looks_like_training, placed_problem, read_yaml
 from pipeline.run_settings import PlanSettings, RunSettings
 from pipeline.settings import (
@@ -240,7 +240,7 @@ class Campaign(Settings):
     def _steps_fit_together(self) -> Self:
         problems = inconsistencies(self)
         if problems:
-            raise ValueError("; ".join(problems))
+            raise InconsistentError(problems)
         return self
 
 
@@ -259,10 +259,18 @@ def load_campaign(path: str | Path) -> Campaign:
     try:
         return Campaign.model_validate(data)
     except ValidationError as error:
-        items = [dict(item) for item in error.errors()]
+        items = [each for item in error.errors() for each in _one_by_one(dict(item))]
         # When every stage is wrong, pydantic also complains that none is left: that says nothing new.
         wrong = [item for item in items if item["type"] != "too_short" or len(items) == 1]
         raise ConfigError([placed_problem(path, lines, item, Campaign) for item in wrong]) from None
+
+
+def _one_by_one(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """One of pydantic's errors; what does not fit together, as one each."""
+    cause = item.get("ctx", {}).get("error")
+    if not isinstance(cause, InconsistentError):
+        return [item]
+    return [{**item, "msg": problem} for problem in cause.problems]
 
 
 def json_schema() -> str:

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from pipeline.config import Campaign
 
 
+class InconsistentError(ValueError):
+    """Settings that do not fit together; ``problems`` holds each with its remedy."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
 def inconsistencies(campaign: Campaign) -> list[str]:
     """Everything that does not fit together, each with its remedy."""
     return [

@@ -40,14 +40,17 @@ def check_elements(symbols: list[str] | tuple[str, ...]) -> None:
 
 
 def check_formulas(formulas: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the formulas without spaces around them; raise ValueError naming the first that can't be read."""
+    """Return the formulas without spaces around them; raise ValueError naming every one that can't be read."""
     from pipeline.reference.formulas import composition_key
 
+    wrong = []
     for formula in formulas:
         try:
             composition_key(formula)
         except ValueError as error:
-            raise ValueError(f"{quoted(formula)} is no formula: {error}") from error
+            wrong.append(str(error))
+    if wrong:
+        raise ValueError(f"{'; '.join(wrong)}; write formulas such as Li3YCl6")
     return tuple(formula.strip() for formula in formulas)
 
 

@@ -11,7 +11,7 @@ from pymatgen.core import Composition
 
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key, reduced_formula
-from pipeline.reference.tables import read_phase_table
+from pipeline.reference.tables import read_elemental_references, read_phase_table
 
 # Both solve the same linear program in double precision; HiGHS' feasibility tolerance is 1e-7.
 SAME_ENERGY = 1e-6
@@ -166,6 +166,15 @@ def test_compressed_table_and_digest(tmp_path: Path) -> None:
 def test_bad_tables_are_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PhaseReference.from_table(write(tmp_path / "t.csv", text))
+
+
+def test_every_bad_row_is_named(tmp_path: Path) -> None:
+    text = "formula,formation_energy_per_atom\nQq2O,-1.0\nLiF,-3\nLiCl,much\nLi,-0.2\nNaCl,-2000\n"
+    with pytest.raises(ValueError, match=r"line 2: .*Qq.*; line 4: .*'much'; line 5: .*element Li .*; line 6: .*-2000"):
+        PhaseReference.from_table(write(tmp_path / "t.csv", text))
+    text = "element,energy_per_atom\nQq,-1\nLi,x\nNa,-1\nNa,-1\n"
+    with pytest.raises(ValueError, match=r"line 2: 'Qq' is no element; line 3: .*'x'; line 5: element Na occurs twice"):
+        read_elemental_references(write(tmp_path / "e.csv", text))
 
 
 def test_truncated_or_missing_files_are_named(tmp_path: Path) -> None:

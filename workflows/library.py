@@ -48,18 +48,18 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
             library = build_library(settings, inputs.prototypes, keep_all=keep_all)
         except (ValueError, OSError) as error:
             raise ConfigError([Problem("candidates.prototypes", str(error))]) from None
-        counts = ", ".join(f"{n:,} {reason}" for reason, n in library.counts.items())
-        say(f"prototypes: {len(library):,} (crystals read: {counts})")
+    counts = ", ".join(f"{n:,} {reason}" for reason, n in library.counts.items())
+    say(f"prototypes: {len(library):,} (crystals read: {counts})")
     if len(library) == 0:
         named = "; ".join(f"{c.source_id}: {c.reason} {c.detail}".rstrip() for c in library.left_out[:5])
-        counts = ", ".join(f"{n:,} {reason}" for reason, n in library.counts.items())
         text = f"no prototype is left; crystals read: {counts} ({named}{', ...' if len(library.left_out) > 5 else ''})"
         raise ConfigError([Problem("candidates.prototypes", text)])
     for place in places:
         if not (place / name).exists():
             _keep(library, place / name, [p / name for p in places], say, required=place is folder)
-    if library.left_out:
-        say(f"crystals left out, with the reasons: {left_out_beside(places[0] / name)}")
+    listed = left_out_beside(places[0] / name)
+    if listed.exists():
+        say(f"crystals left out, with the reasons: {listed}")
     return places[0] / name, library
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.input_files import decoded, read_bytes, unpacked
 from pipeline.reference.formulas import CompositionKey, composition_key, composition_keys, element_symbols
-from pipeline.wording import listed, quoted
+from pipeline.wording import MOST, listed, quoted
 
 MOST_BYTES = 32 * 1024 * 1024
 """Of a table, unpacked; the whole Materials Project has 5 MB."""
@@ -55,38 +55,65 @@ def read_phase_table(path: str | Path) -> PhaseTable:
     """
     path = Path(path)
     raw, lines, columns = _read_csv(path, ("formula", "formation_energy_per_atom"))
-    keys = _keys(path, lines, columns["formula"])
+    problems = _Problems(path)
+    keys = _keys(lines, columns["formula"], problems)
     energies: dict[CompositionKey, float] = {}
     for line, key, text in zip(lines, keys, columns["formation_energy_per_atom"], strict=True):
-        energy = _number(path, line, "formation_energy_per_atom", text)
-        if energy < LOWEST_FORMATION_ENERGY:
-            raise ValueError(
-                f"{path}, line {line}: formation_energy_per_atom is {energy:g} eV/atom, and no phase has less than -5; "
-                "check its unit"
+        energy = _number("formation_energy_per_atom", text)
+        if isinstance(energy, str):
+            problems.add(line, energy)
+        elif energy < LOWEST_FORMATION_ENERGY:
+            problems.add(
+                line, f"formation_energy_per_atom is {energy:g} eV/atom, and no phase has less than -5; check its unit"
             )
-        if len(key) == 1 and energy < 0.0:
-            raise ValueError(
-                f"{path}, line {line}: element {key[0][0]} has formation energy {energy:g} eV/atom; "
-                "the most stable form of an element is zero by definition"
+        elif key is not None and len(key) == 1 and energy < 0.0:
+            problems.add(
+                line,
+                f"element {key[0][0]} has formation energy {energy:g} eV/atom; "
+                "the most stable form of an element is zero by definition",
             )
-        if energy < energies.get(key, math.inf):
+        elif key is not None and energy < energies.get(key, math.inf):
             energies[key] = energy
+    problems.raise_if_any()
     declared = set(columns.get(SCHEME, [""]))
     if len(declared) > 1:
         raise ValueError(f"{path} mixes energy schemes {listed(sorted(declared))}; one table has one scheme")
     return PhaseTable(path, raw, energies, declared.pop() or None)
 
 
-def _keys(path: Path, lines: list[int], formulas: list[str]) -> list[CompositionKey]:
+class _Problems:
+    """What is wrong with a table's rows, by line."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: list[tuple[int, str]] = []
+
+    def add(self, line: int, text: str) -> None:
+        """Note what is wrong with a line."""
+        self.found.append((line, text))
+
+    def raise_if_any(self) -> None:
+        """Raise ValueError with all, or the first of many, in the order of the lines."""
+        if self.found:
+            told = "; ".join(f"line {line}: {text}" for line, text in sorted(self.found)[:MOST])
+            more = f"; and {len(self.found) - MOST:,} more" if len(self.found) > MOST else ""
+            raise ValueError(f"{self.path}, {told}{more}")
+
+
+def _keys(lines: list[int], formulas: list[str], problems: _Problems) -> list[CompositionKey | None]:
+    """None where a formula can't be read."""
     try:
-        return composition_keys([formula.strip() for formula in formulas])
+        return list(composition_keys([formula.strip() for formula in formulas]))
     except ValueError:
-        for line, formula in zip(lines, formulas, strict=True):
-            try:
-                composition_key(formula.strip())
-            except ValueError as error:
-                raise ValueError(f"{path}, line {line}: {error}") from None
-        raise
+        return [_key(line, formula, problems) for line, formula in zip(lines, formulas, strict=True)]
+
+
+def _key(line: int, formula: str, problems: _Problems) -> CompositionKey | None:
+    try:
+        return composition_key(formula.strip())
+    except ValueError as error:
+        problems.add(line, str(error))
+        return None
 
 
 def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]]:
@@ -100,13 +127,19 @@ def read_elemental_references(path: str | Path) -> tuple[bytes, dict[str, float]
     path = Path(path)
     raw, lines, columns = _read_csv(path, ("element", "energy_per_atom"))
     energies: dict[str, float] = {}
+    problems = _Problems(path)
     for line, cell, text in zip(lines, columns["element"], columns["energy_per_atom"], strict=True):
         symbol = cell.strip()
         if symbol not in element_symbols():
-            raise ValueError(f"{path}, line {line}: {quoted(symbol)} is no element")
+            problems.add(line, f"{quoted(symbol)} is no element")
         if symbol in energies:
-            raise ValueError(f"{path}, line {line}: element {symbol} occurs twice")
-        energies[symbol] = _number(path, line, "energy_per_atom", text)
+            problems.add(line, f"element {symbol} occurs twice")
+        energy = _number("energy_per_atom", text)
+        if isinstance(energy, str):
+            problems.add(line, energy)
+        else:
+            energies[symbol] = energy
+    problems.raise_if_any()
     return raw, energies
 
 
@@ -158,11 +191,12 @@ def _checked_header(path: Path, header: list[str], needed: tuple[str, ...]) -> l
     return header
 
 
-def _number(path: Path, line: int, name: str, text: str) -> float:
+def _number(name: str, text: str) -> float | str:
+    """The number, or what is wrong with it."""
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
     if not math.isfinite(value):
-        raise ValueError(f"{path}, line {line}: {name} must be a finite number in eV/atom, got {quoted(text)}")
+        return f"{name} must be a finite number in eV/atom, got {quoted(text)}"
     return value
