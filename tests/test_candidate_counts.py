@@ -36,7 +36,7 @@ def test_crystals_without_charges_are_named() -> None:
 def test_what_leaves_nothing_is_named_with_its_remedy() -> None:
     assert none_passes(1, {"element_not_allowed": 1}) == (
         "none of 1 passes the cheap gates (out: 1 element_not_allowed): "
-        "candidates.elements lacks elements that they have"
+        "candidates.elements lacks elements that they have, or exclude_elements or exclude_classes takes them out"
     )
     assert none_passes(9, {"radius_mismatch": 9}).endswith("widen candidates.gates.radius_mismatch")
     assert "no ions of these elements fit" in none_passes(0, {})
