@@ -20,6 +20,15 @@ def commands() -> list[str]:
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
 
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
+def test_blocks_of_a_page_are_closed(page: Path) -> None:
+    fences = [line for line in page.read_text(encoding="utf-8").splitlines() if line.lstrip().startswith("```")]
+    assert len(fences) % 2 == 0
+    assert all(fence.strip() == "```" for fence in fences[1::2])
+
+
 def test_make_targets_exist() -> None:
     targets = [c.split()[1] for c in commands() if c.startswith("make ")]
     assert targets == ["quickstart", "test"]
