@@ -137,14 +137,10 @@ def repeated(what: str, work: Callable[[], Any], results: int, first: float) -> 
 
 
 def print_table(against: str, peer: Timing, timings: list[Timing]) -> None:
-    """Rates, and how often each is the peer's; then the ratios, one a line."""
+    """Rates, and how often each is the peer's."""
     print(f"| {against} | s a run | runs | results | results/s | ratio |\n|---|---|---|---|---|---|")
     for t in timings:
         print(f"| {t.what} | {t.seconds:.3f} | {t.runs} | {t.results} | {t.rate:,.0f} | {t.rate / peer.rate:,.2f} |")
-    print()
-    for t in timings:
-        if t.what.startswith("ionsieve"):
-            print(f"RATIO {t.what} / {peer.what}: {t.rate / peer.rate:,.0f}")
     print()
 
 

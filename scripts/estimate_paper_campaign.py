@@ -71,7 +71,10 @@ def planned() -> dict[str, Any]:
 
 
 def _hours(rows: float, seconds: float | None) -> str:
-    return "" if seconds is None else f"{rows * seconds / 3600.0:,.1f}"
+    if seconds is None:
+        return ""
+    hours = rows * seconds / 3600.0
+    return f"{hours:,.1f}" if hours >= 0.1 else f"{hours:.1g}"
 
 
 if __name__ == "__main__":
