@@ -91,12 +91,15 @@ class RelaxedEnds:
         (n,) eV/atom; NaN where one failed.
     volumes
         (n,) Å3.
+    sound
+        (n,) whether it came to an end with distances within the bound that stage stability sets.
     sane
-        (n,) whether it came to an end with volume and distances within the bounds that stage stability sets.
+        (n,) whether the volume is within that stage's bound too.
     """
 
     energies: Floats
     volumes: Floats
+    sound: Flags
     sane: Flags
 
 
@@ -109,28 +112,39 @@ class EndAgreement:
     compared
         How many there are.
     within
-        Share that end within the tolerated difference of the teacher's volume; those that run away do not.
+        Share that end soundly within the tolerated difference of the teacher's volume.
+    beyond
+        How many of these have a volume just out of the bound, where the teacher's is just within it.
     runaways
-        Share that fail, or end out of the bounds.
+        Share that fail or collapse, or end out of the bound on volumes and not within that difference of the teacher's.
     median_change
         Median absolute relative difference of the volumes, of those that do not run away.
     """
 
     compared: int
     within: float
+    beyond: int
     runaways: float
     median_change: float
 
 
 def end_agreement(teacher: RelaxedEnds, model: RelaxedEnds, tolerance: float) -> EndAgreement:
     """Compare volumes; ``tolerance`` is relative."""
-    ours = model.sane[teacher.sane]
     changes = np.abs(model.volumes / teacher.volumes - 1.0)[teacher.sane]
-    if not len(ours):
-        return EndAgreement(0, float("nan"), float("nan"), float("nan"))
+    away = runs_away(teacher, model, tolerance)[teacher.sane]
+    within = model.sound[teacher.sane] & (changes <= tolerance)
+    if not len(away):
+        return EndAgreement(0, float("nan"), 0, float("nan"), float("nan"))
     return EndAgreement(
-        compared=len(ours),
-        within=float((ours & (changes <= tolerance)).mean()),
-        runaways=float((~ours).mean()),
-        median_change=float(np.median(changes[ours])) if ours.any() else float("nan"),
+        compared=len(away),
+        within=float(within.mean()),
+        beyond=int((within & ~model.sane[teacher.sane]).sum()),
+        runaways=float(away.mean()),
+        median_change=float(np.median(changes[~away])) if not away.all() else float("nan"),
     )
+
+
+def runs_away(teacher: RelaxedEnds, model: RelaxedEnds, tolerance: float) -> Flags:
+    """(n,) which relaxations run away with the model alone: one that ends with the teacher's volume has not."""
+    alike = model.sound & (np.abs(model.volumes / teacher.volumes - 1.0) <= tolerance)
+    return np.asarray(teacher.sane & ~model.sane & ~alike, dtype=np.bool_)

@@ -21,7 +21,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from distilled_agreement import EndAgreement, HeightAgreement, RelaxedEnds, end_agreement, height_agreement
+from distilled_agreement import (
+    EndAgreement,
+    HeightAgreement,
+    RelaxedEnds,
+    end_agreement,
+    height_agreement,
+    runs_away,
+)
 from held_out import Distilled, unseen_candidates
 from random_candidates import campaign_references
 from relaxation_tables import table, told
@@ -181,8 +188,9 @@ def ends(relaxed: pd.DataFrame, starts: pd.DataFrame) -> RelaxedEnds:
         closest_pair(structure_from_row(row), bounds.distance_ratio_below)[0] >= bounds.distance_ratio_below
         for row in relaxed.to_dict("records")
     ]
-    sane = np.isfinite(energies) & np.array(apart) & (np.abs(after / before - 1.0) <= bounds.volume_change_above)
-    return RelaxedEnds(energies, np.where(np.isfinite(energies), after, np.nan), sane)
+    sound = np.isfinite(energies) & np.array(apart)
+    sane = sound & (np.abs(after / before - 1.0) <= bounds.volume_change_above)
+    return RelaxedEnds(energies, np.where(np.isfinite(energies), after, np.nan), sound, sane)
 
 
 def print_heights(found: HeightAgreement, hulls: str) -> bool:
@@ -210,6 +218,8 @@ def print_ends(found: EndAgreement, left_out: int) -> bool:
         f"within {VOLUME:.0%} of the teacher's volume for at least {LEAST_WITHIN:.0%}: {found.within:.1%}",
         found.within >= LEAST_WITHIN,
     )
+    if found.beyond:
+        print(f"  {found.beyond} of these just out of the stage's bound on volumes, with the teacher just within it")
     return met & told(
         f"no more than {MOST_RUNAWAYS:.0%} run away: {found.runaways:.1%}", found.runaways <= MOST_RUNAWAYS
     )
@@ -219,7 +229,7 @@ def print_runaways(starts: pd.DataFrame, relaxed: pd.DataFrame, both: tuple[Rela
     """Print how those end that run away with the model alone: nearest atoms, and volumes beside the teacher's."""
     teacher, model = both
     before = volumes(starts)
-    for i in np.flatnonzero(teacher.sane & ~model.sane):
+    for i in np.flatnonzero(runs_away(teacher, model, VOLUME)):
         name = f"  {starts['candidate_id'].iloc[i]}:"
         if not np.isfinite(model.energies[i]):
             print(f"{name} fails")
@@ -235,7 +245,7 @@ def print_runaways(starts: pd.DataFrame, relaxed: pd.DataFrame, both: tuple[Rela
 
 def print_followed(teacher: RelaxedEnds, model: RelaxedEnds, followed: RelaxedEnds) -> None:
     """Print where the teacher comes to rest from the model's ends: at minima of its own, or back at its first ones."""
-    own = RelaxedEnds(followed.energies, followed.volumes, teacher.sane & followed.sane)
+    own = RelaxedEnds(followed.energies, followed.volumes, followed.sound, teacher.sane & followed.sane)
     found = end_agreement(own, model, VOLUME)
     print(
         f"\nThe teacher from the model's ends: {found.compared} come to rest within the bounds, {found.within:.1%} "
@@ -257,7 +267,7 @@ def print_prototypes(prototypes: pd.Series, heights: list[np.ndarray], both: tup
     rows = []
     for name, number in prototypes.value_counts().items():
         own = (prototypes == name).to_numpy()
-        teacher, model = (RelaxedEnds(e.energies[own], e.volumes[own], e.sane[own]) for e in both)
+        teacher, model = (RelaxedEnds(e.energies[own], e.volumes[own], e.sound[own], e.sane[own]) for e in both)
         found = end_agreement(teacher, model, VOLUME)
         differences = 1000 * np.abs(heights[1] - heights[0])[own]
         median = f"{np.nanmedian(differences):.1f}" if np.isfinite(differences).any() else "–"

@@ -20,7 +20,7 @@ from pipeline.training.export import export_model
 from pipeline.training.fitting import Start
 from pipeline.training.network import network_of
 from pipeline.training.settings import Training
-from scripts.distilled_agreement import RelaxedEnds, end_agreement, height_agreement
+from scripts.distilled_agreement import RelaxedEnds, end_agreement, height_agreement, runs_away
 from scripts.error_calibration import bins, coverage, predictions
 from scripts.held_out import Distilled, unseen_candidates
 from tests.small_prototypes import perovskite, prototype_of
@@ -47,17 +47,20 @@ def test_energies_above_hull_agree_as_counted_by_hand():
 
 
 def test_relaxations_agree_as_counted_by_hand():
-    sane = np.array([True, True, True, True, False])
-    teacher = RelaxedEnds(np.zeros(5), np.array([100.0, 100.0, 200.0, 50.0, 10.0]), sane)
+    sane = np.array([True, True, True, True, False, True, True])
+    teacher = RelaxedEnds(np.zeros(7), np.array([100.0, 100.0, 200.0, 50.0, 10.0, 139.0, 139.0]), sane, sane)
     ours = RelaxedEnds(
-        np.array([0.0, 0.0, 0.0, np.nan, 0.0]),
-        np.array([102.9, 96.0, 200.0, np.nan, 10.0]),
-        np.array([True, True, False, False, True]),
+        np.array([0.0, 0.0, 0.0, np.nan, 0.0, 0.0, 0.0]),
+        np.array([102.9, 96.0, 200.0, np.nan, 10.0, 141.0, 150.0]),
+        np.array([True, True, False, False, True, True, True]),  # the third is collapsed, with the teacher's volume
+        np.array([True, True, False, False, True, False, False]),  # the last two are beyond a bound at 140
     )
     found = end_agreement(teacher, ours, 0.03)
-    assert (found.compared, found.within, found.runaways) == (4, 0.25, 0.5)
-    assert found.median_change == pytest.approx(0.0345)
-    assert end_agreement(RelaxedEnds(teacher.energies, teacher.volumes, ~sane), teacher, 0.03).runaways == 1.0
+    assert (found.compared, found.within, found.beyond, found.runaways) == (6, 2 / 6, 1, 3 / 6)
+    assert found.median_change == pytest.approx(0.029)
+    assert runs_away(teacher, ours, 0.03).tolist() == [False, False, True, True, False, False, True]
+    nothing = RelaxedEnds(teacher.energies, teacher.volumes, ~sane, ~sane)
+    assert end_agreement(nothing, teacher, 0.03).runaways == 1.0
 
 
 # --- predicted errors
