@@ -140,6 +140,19 @@ def test_nothing_passes_and_the_run_still_ends(undisturbed: Path) -> None:
     assert len(ranked(undisturbed)) > 0
 
 
+def test_a_finished_run_stays_finished_when_its_candidates_are_listed_again(undisturbed: Path) -> None:
+    folder = undisturbed.parent.parent
+    before = ionsieve(folder, "status", undisturbed).stdout
+    assert "interrupted" not in before
+    done = ionsieve(folder, "enumerate", write_campaign(folder), "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert ionsieve(folder, "status", undisturbed).stdout == before
+    dearer = ionsieve(folder, "enumerate", write_campaign(folder, gate=0.0))
+    assert dearer.returncode == 0, dearer.stderr
+    assert "interrupted" in ionsieve(folder, "status", undisturbed).stdout
+    assert ionsieve(folder, "run", write_campaign(folder)).returncode == 0
+
+
 def test_a_dear_stage_takes_the_best_and_the_rest_are_accounted_for(undisturbed: Path) -> None:
     folder = undisturbed.parent.parent
     before = ranked(undisturbed)

@@ -137,6 +137,9 @@ def test_plan_counts_what_enumerate_lists(folder):
     done = ionsieve(folder, "plan", "small.yaml", "--json", "--no-measure")
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
+    unmeasured = [s for s in plan["steps"] if s["seconds_per_row"] is None]
+    assert len(unmeasured) == len(plan["steps"])
+    assert {(s["disk_GiB"], s["worker_memory_GiB"]) for s in unmeasured} == {(None, None)}
     for workers in (1, 2):
         done = ionsieve(folder, "enumerate", "small.yaml", "--folder", f"run{workers}", "--workers", str(workers))
         assert done.returncode == 0, done.stderr

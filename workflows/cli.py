@@ -38,7 +38,7 @@ def run(
     folder: Folder = None,
     workers: Workers = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="compute failed rows again")] = False,
-    top: Annotated[int, typer.Option(help="rows of the ranked table to print at the end")] = 20,
+    top: Annotated[int, typer.Option(min=0, help="rows of the ranked table to print at the end")] = 20,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the job scripts, start nothing")] = False,
 ) -> None:
     """Run a campaign, or go on where it was left. Ctrl-C is safe.

@@ -126,6 +126,8 @@ def print_ranked(console: Console, ranked: pd.DataFrame, count: int, folder: Pat
     from workflows.terminal_tables import footnotes, print_table, ranked_table
 
     if len(ranked):
+        if not count:
+            return
         reach = None if folder is None else read_reach(folder)
         width = console.width if console.is_terminal else None
         print_table(console, ranked_table(ranked, count, width, files=reach is not None and reach.own_files))

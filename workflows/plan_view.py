@@ -57,8 +57,8 @@ def _table(plan: Plan) -> Table:
             share_in_words(step.passing),
             "-" if step.seconds_per_row is None else _milliseconds(1000.0 * step.seconds_per_row),
             "-" if step.core_hours is None else time_in_words(step.core_hours),
-            f"{step.disk_GiB:.3g}" if step.disk_GiB >= LEAST_GIB or not step.disk_GiB else f"< {LEAST_GIB:g}",
-            f"{step.worker_memory_GiB:.2g}",
+            "-" if step.disk_GiB is None else _gibibytes(step.disk_GiB),
+            "-" if step.worker_memory_GiB is None else f"{step.worker_memory_GiB:.2g}",
             "; ".join(text for text in (f"go on: {step.passing_from}", step.note) if text),
         )
     return table
@@ -70,6 +70,10 @@ def share_in_words(share: float) -> str:
     if percent >= 99.95:
         return "100 %" if share >= 1.0 else "> 99.9 %"
     return f"{percent:.3g} %" if percent >= 10.0 else f"{percent:.2g} %"
+
+
+def _gibibytes(number: float) -> str:
+    return f"{number:.3g}" if number >= LEAST_GIB or not number else f"< {LEAST_GIB:g}"
 
 
 def _milliseconds(number: float) -> str:

@@ -41,7 +41,7 @@ _PATIENCE = 60.0
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One line of the plan; ``passing`` is assumed, by the config, else 1.0 as an upper bound."""
+    """One line of the plan; ``passing`` is assumed, by the config, else 1.0 as an upper bound. None: not measured."""
 
     step: str
     rows: float
@@ -51,8 +51,8 @@ class PlannedStep:
     passing_from: str
     seconds_per_row: float | None
     core_hours: float | None
-    disk_GiB: float  # noqa: N815
-    worker_memory_GiB: float  # noqa: N815
+    disk_GiB: float | None  # noqa: N815
+    worker_memory_GiB: float | None  # noqa: N815
     note: str
 
     def hours(self, workers: int, speed: float) -> float:
@@ -221,7 +221,7 @@ def _rate_of_dynamics(settings: DynamicsStageSettings) -> Rate:
 
 
 def _planned(step: str, rows: float, units: _Units, passing: float, source: str, rate: Rate) -> PlannedStep:
-    hours = None if rate.seconds is None else rows * rate.seconds / 3600.0
+    measured = rate.seconds is not None
     kept = rows * passing if step == "candidates" else rows
     return PlannedStep(
         step,
@@ -231,8 +231,8 @@ def _planned(step: str, rows: float, units: _Units, passing: float, source: str,
         passing,
         source,
         rate.seconds,
-        hours,
-        kept * rate.bytes_on_disk / 2**30,
-        rate.memory_GiB,
+        rows * rate.seconds / 3600.0 if rate.seconds is not None else None,
+        kept * rate.bytes_on_disk / 2**30 if measured else None,
+        rate.memory_GiB if measured else None,
         rate.note,
     )

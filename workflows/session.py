@@ -22,6 +22,7 @@ from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.cluster import connect, log_folder, settings_beside
 from workflows.failed_rows import largest_failed_share
 from workflows.files import digest_of, read_json
+from workflows.finished import FinishedRun, finished_run
 from workflows.funnel import screen
 from workflows.identity import Digests
 from workflows.in_flight import told_when_lost
@@ -75,6 +76,7 @@ def run_campaign(
     with _opened(campaign, config_path, folder, view, retry_failed=retry_failed, collect=collect) as (
         run,
         manifest,
+        _,
     ):
         ranking = screen(run)
     write_json(
@@ -94,6 +96,8 @@ def run_campaign(
 def list_candidates(campaign: Campaign, config_path: Path, folder: Path, view: ProgressView) -> tuple[Step, Path]:
     """List a campaign's candidates into its run folder, from which `ionsieve run` goes on.
 
+    A finished run of the same campaign stays finished.
+
     Returns
     -------
     step, folder
@@ -104,8 +108,10 @@ def list_candidates(campaign: Campaign, config_path: Path, folder: Path, view: P
     ConfigError, RunFolderBusyError, KeyboardInterrupt
         As :func:`run_campaign`.
     """
-    with _opened(campaign, config_path, folder, view) as (run, _):
+    with _opened(campaign, config_path, folder, view) as (run, _, before):
         step, store = run.list_candidates()
+        if before is not None:
+            before.restore(run.folder, step.digest)
     return step, store.folder
 
 
@@ -118,8 +124,8 @@ def _opened(
     *,
     retry_failed: bool = False,
     collect: bool = False,
-) -> Iterator[tuple[Run, dict[str, object]]]:
-    """A run on its folder and cluster, both held; and its manifest, which says that it is not finished."""
+) -> Iterator[tuple[Run, dict[str, object], FinishedRun | None]]:
+    """A run on its folder and cluster, both held; its manifest, which says that it is not finished; what was before."""
     inputs = find_inputs(campaign, config_path, say=view.say)
     folder = folder.resolve()  # workers may have another working directory
     run_folder = RunFolder(folder)
@@ -135,6 +141,7 @@ def _opened(
             view.say(note)
         references, digests = open_references(inputs, run_folder, view)
         _refuse_another_campaign(run_folder, campaign)
+        before = finished_run(run_folder)
         write_text(run_folder.config, campaign_as_yaml(inputs.campaign))
         manifest = {**manifest_of(inputs, references), "config": str(config_path.resolve())}
         cluster = settings_beside(config_path, inputs.campaign.cluster)
@@ -159,7 +166,7 @@ def _opened(
                     retry_failed=retry_failed,
                     collect=collect,
                 )
-                yield run, manifest
+                yield run, manifest, before
 
 
 def _refuse_another_campaign(run_folder: RunFolder, campaign: Campaign) -> None:

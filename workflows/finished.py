@@ -1,0 +1,48 @@
+"""What the folder of a finished run says of it, kept while its candidates are listed once more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pipeline.atomic_files import write_atomically
+from workflows.files import read_json
+from workflows.store import RunFolder
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Contents of the files that listing candidates replaces, and the digest of the candidates that the run had."""
+
+    contents: Mapping[Path, bytes]
+    campaign: Mapping[str, object]
+    candidates: str
+
+    def restore(self, folder: RunFolder, digest: str) -> bool:
+        """Put the files back, the manifest last, if the folder's campaign and candidates are still those of the run."""
+        if digest != self.candidates or _campaign(folder) != self.campaign:
+            return False
+        for path, content in self.contents.items():
+            write_atomically(path, lambda stream, content=content: stream.write(content) and None)
+        return True
+
+
+def finished_run(folder: RunFolder) -> FinishedRun | None:
+    """The finished run that a folder holds, None when there is none."""
+    files = (folder.progress, folder.current, folder.manifest)
+    if not all(path.exists() for path in (folder.config, *files)):
+        return None
+    manifest = read_json(folder.manifest)
+    candidates = manifest.get("digests", {}).get("candidates")
+    if not manifest.get("finished") or candidates is None:
+        return None
+    return FinishedRun({path: path.read_bytes() for path in files}, _campaign(folder), str(candidates))
+
+
+def _campaign(folder: RunFolder) -> dict[str, object]:
+    """A folder's campaign, wherever it is computed."""
+    whole = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    return {key: value for key, value in whole.items() if key != "cluster"}
