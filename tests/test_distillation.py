@@ -12,7 +12,8 @@ from pymatgen.core import Lattice, Structure
 from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
 from pipeline.distillation.balance import balanced_choice
-from pipeline.distillation.drawing import COLUMNS, draw_crystals, elements_of
+from pipeline.distillation.drawing import COLUMNS, draw_crystals, elements_of, further_campaign
+from pipeline.distillation.grouping import linked
 from pipeline.distillation.labelling import ROW_COLUMNS, insanity, label_crystals
 from pipeline.distillation.settings import DistillationSettings
 from pipeline.problems import ConfigError
@@ -120,6 +121,33 @@ def test_draw_is_repeated_and_covers_prototypes_elements_and_phases(campaign, li
     assert (drawn["kind"] == "element").sum() == 1
     assert 0 < (drawn["kind"] == "binary").sum() < 8
     assert elements_of(campaign, library)[0] == "Li"
+
+
+def test_further_prototypes_take_the_campaign_s_elements_in_neutral_cells(campaign, library, phases):
+    """A perovskite of oxides holds halides of half the charges; candidates of the campaign stay what they are."""
+    wanted = {"prototypes": {"source": "aflow"}, "candidates": 30, "per_prototype": 20}
+    chosen = settings(crystals={"candidates": 24, "per_prototype": 7, "binaries": 0.5}, further=wanted)
+    oxide = prototype_of(perovskite("Sr Ti O O O"), {"Sr": 2, "Ti": 4, "O": -2})
+    further = further_campaign(campaign, library, chosen.further)
+    drawn = draw_crystals(chosen, campaign, library, phases, (further, PrototypeLibrary((oxide,), {})))
+    beyond = drawn[drawn["kind"] == "further"]
+    assert 0 < len(beyond) <= 20
+    assert set("-".join(beyond["chemsys"]).split("-")) <= set(elements_of(campaign, library))
+    held = {frozenset(system.split("-")) for system in beyond["chemsys"]}
+    assert any({"Cl", "F"} & system and not {"O", "S"} & system for system in held)  # LiMgCl3 on SrTiO3's sites
+    without = draw_crystals(chosen.model_copy(update={"further": None}), campaign, library, phases)
+    assert set(without["start_id"]) == set(drawn.loc[drawn["kind"] != "further", "start_id"])
+    isovalent = chosen.model_copy(update={"further": chosen.further.model_copy(update={"substitution": "isovalent"})})
+    further = further_campaign(campaign, library, isovalent.further)
+    drawn = draw_crystals(isovalent, campaign, library, phases, (further, PrototypeLibrary((oxide,), {})))
+    beyond = drawn[drawn["kind"] == "further"]
+    assert not {"Cl", "F"} & set("-".join(beyond["chemsys"]).split("-"))  # none has a charge of -2
+
+
+def test_a_prototype_with_a_frame_of_a_known_protostructure_is_linked_as_a_whole():
+    prototypes, labels = ["A", "A", "B", "B", "C", "D"], [None, "x", "y", None, "z", None]
+    assert linked(prototypes, labels, {"x", "D"}) == [True, True, False, False, False, True]
+    assert linked(prototypes, labels, set()) == [False] * 6
 
 
 def test_shares_of_relaxation_and_dynamics_do_not_depend_on_the_rest_of_the_draw(campaign, library, phases):

@@ -20,7 +20,7 @@ from pipeline.training.labelled import LABEL_METADATA_KEY
 from pipeline.training.reading import read_training_data
 from pipeline.training.settings import DataSettings
 from pipeline.training.splits import SPLITS
-from tests.campaigns import write_campaign
+from tests.campaigns import crystals, write_campaign
 from tests.potentials import rock_salt
 from workflows import labelled_data
 from workflows.cli import app
@@ -134,12 +134,47 @@ def test_the_digest_holds_what_is_drawn_and_no_more(tmp_path):
         path.write_text(path.read_text().replace(old, new).replace("substitution: none", listed))
         settings = DistillationSettings.model_validate(SMALL)
         inputs, _ = labelled_data._inputs(settings, folder)
-        return digest_of(labelled_data._about(settings, inputs, prototype_library(inputs, None, print)[1], {}))
+        return digest_of(labelled_data._about(settings, inputs, prototype_library(inputs, None, print)[1], {}, None))
 
     table = "{source: table, path: phases.csv, elemental_references: elements.csv}"
     usual = digest("usual", table, "{source: prototypes}")
     assert digest("finer", table, "{source: prototypes, chunk_size: 7}") == usual
     assert digest("fewer", table, "{source: prototypes, max_sites: 2}") != usual
+
+
+def test_further_prototypes_are_trained_on_alone_and_change_no_split(campaign, undisturbed, tmp_path):
+    """Rock salt and the caesium type are of the campaign, in whichever split; fluorite is not."""
+    more = tmp_path / "more"
+    more.mkdir()
+    for name, structure in crystals().items():
+        if name in ("sodium-chloride", "sodium-caesium-type"):
+            structure.to(filename=str(more / f"{name}.vasp"), fmt="poscar")
+    fluorite = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.46), ["Ca", "F"], [[0, 0, 0], [0.25] * 3])
+    fluorite.get_primitive_structure().to(filename=str(more / "fluorite.vasp"), fmt="poscar")
+    further = {"prototypes": {"source": "folder", "path": str(more)}, "candidates": 20}
+    data, _ = generated(tmp_path / "labels", campaign, further=further)
+    ids = {split: pq.read_table(file)["structure_id"].to_pylist() for split, file in data.files.items()}
+    before = {split: pq.read_table(file)["structure_id"].to_pylist() for split, file in undisturbed.files.items()}
+    assert (ids["validation"], ids["test"]) == (before["validation"], before["test"])
+    new = set(ids["train"]) - set(before["train"])
+    assert set(ids["train"]) > set(before["train"])
+    assert any(name.startswith("MgCl2") for name in new)
+    contents = pd.read_csv(data.folder / "contents.csv").set_index(["by", "value"])["frames"]
+    assert contents["kind", "further"] == len(new)
+    assert contents["left out", "further: of an unseen prototype"] > 0
+    settings = DataSettings(
+        label_scheme="mp2020",
+        min_structures_per_element=1,
+        **{split: [str(file)] for split, file in data.files.items()},
+    )
+    assert len(read_training_data(settings).splits.train) == len(ids["train"])  # no leaks either
+
+
+def test_further_prototypes_that_are_not_there_are_named(campaign, tmp_path):
+    further = {"prototypes": {"source": "folder", "path": "nowhere"}}
+    with pytest.raises(ConfigError, match=r"distil.further: .*nowhere.*neither beside the config"):
+        generated(tmp_path, campaign, further=further)
+    assert not list(tmp_path.iterdir())
 
 
 def test_groups_that_are_large_are_trained_on(campaign, tmp_path):

@@ -11,47 +11,31 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from pipeline.atomic_files import write_atomically, write_json, write_text
+from pipeline.atomic_files import write_atomically
 from pipeline.config import Campaign, ConfigError, Problem, ReferenceSettings, load_campaign
-from pipeline.distillation.contents import contents_table
-from pipeline.distillation.drawing import draw_crystals, elements_of
-from pipeline.distillation.grouping import joined_groups, larger_groups, splits_of
+from pipeline.distillation.drawing import draw_crystals, elements_of, further_campaign
 from pipeline.distillation.settings import DistillationSettings
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.references import resolve_path
 from pipeline.surrogates import catalogue
-from pipeline.training.labelled import LABEL_COLUMNS
-from pipeline.training.read_parquet import write_parquet
 from pipeline.training.settings import LABELS, Training
 from pipeline.training.splits import SPLITS
 from workflows.cluster import settings_beside
 from workflows.files import digest_of, digest_of_file
 from workflows.labelled_parts import label_parts, read_part
+from workflows.labelled_splits import LabelledData, write_splits
 from workflows.library import prototype_library
 from workflows.preflight import Inputs, find_inputs
 from workflows.provenance import arithmetic_facts
 
 GENERATION_VERSION = 3
 """Of how crystals are drawn and frames are made; another one labels everything anew."""
-
-_ALWAYS_TRAINED = ("element", "binary")
-
-
-@dataclass(frozen=True)
-class LabelledData:
-    """Where the labels lie (``files`` by split), how many frames each split has, and the digest of what made them."""
-
-    folder: Path
-    files: Mapping[str, Path]
-    frames: Mapping[str, int]
-    digest: str
 
 
 def generate_labelled_data(
@@ -80,18 +64,19 @@ def generate_labelled_data(
     teacher = _teacher(settings)
     library = prototype_library(inputs, None, say)[1]
     _refuse_unknown_elements(settings, inputs, library)
-    about = _about(settings, inputs, library, teacher)
+    beyond = _beyond(settings, inputs, library, path, say)
+    about = _about(settings, inputs, library, teacher, beyond)
     digest = digest_of(about)
     home = folder / f"generation-{digest[:16]}"
     finished = _finished(folder, digest)
     if finished is not None:
         say(f"{folder}: the labels of these settings are there")
         return finished
-    crystals = _drawn(settings, inputs, library, home, say)
+    crystals = _drawn(settings, inputs, library, home, say, beyond)
     cluster = settings_beside(path, inputs.campaign.cluster)
     n_parts = len(label_parts(crystals, settings, cluster, home, digest, say))
     rows, left_out = _gathered(home, n_parts, digest)
-    return _written(rows, left_out, settings, folder, {**about, "digest": digest}, say)
+    return write_splits(rows, left_out, settings, folder, {**about, "digest": digest}, say)
 
 
 def labels_for(training: Training, config_path: Path, say: Callable[[str], None]) -> None:
@@ -116,6 +101,20 @@ def _inputs(settings: DistillationSettings, base: Path) -> tuple[Inputs, Path]:
     if path is None:
         raise ConfigError([Problem("distil.campaign", f"{settings.campaign} is not there; looked in {base.resolve()}")])
     return find_inputs(load_campaign(path), path), path
+
+
+def _beyond(
+    settings: DistillationSettings, inputs: Inputs, library: PrototypeLibrary, path: Path, say: Callable[[str], None]
+) -> tuple[Campaign, PrototypeLibrary] | None:
+    """The campaign on further prototypes, and these."""
+    if settings.further is None:
+        return None
+    campaign = further_campaign(inputs.campaign, library, settings.further)
+    try:
+        return campaign, prototype_library(find_inputs(campaign, path, say=say), None, say)[1]
+    except ConfigError as error:
+        problems = [Problem("distil.further", f"{problem.place}: {problem.message}") for problem in error.problems]
+        raise ConfigError(problems, error.advice) from None
 
 
 def _teacher(settings: DistillationSettings) -> dict[str, str | None]:
@@ -151,7 +150,11 @@ def _refuse_unknown_elements(settings: DistillationSettings, inputs: Inputs, lib
 
 
 def _about(
-    settings: DistillationSettings, inputs: Inputs, library: PrototypeLibrary, teacher: Mapping[str, str | None]
+    settings: DistillationSettings,
+    inputs: Inputs,
+    library: PrototypeLibrary,
+    teacher: Mapping[str, str | None],
+    beyond: tuple[Campaign, PrototypeLibrary] | None,
 ) -> dict[str, Any]:
     """Everything that the labels depend on, for their digest and the files' metadata."""
     campaign = inputs.campaign
@@ -160,10 +163,11 @@ def _about(
         "mobile_ions": list(campaign.mobile_ions),
         "reference": _reference(campaign, settings).model_dump(mode="json", exclude={"chunk_size"}),
     }
+    further = {} if beyond is None else {"further_prototypes": beyond[1].digest}
     return {
         "generation_version": GENERATION_VERSION,
         "teacher": dict(teacher),
-        "campaign": {"name": campaign.name, "domain": digest_of(domain), "prototypes": library.digest},
+        "campaign": {"name": campaign.name, "domain": digest_of(domain), "prototypes": library.digest, **further},
         "units": {"energy": "eV", "forces": "eV/Å", "stress": "GPa, positive under tension", "lattice": "Å"},
         "settings": settings.result_settings(),
         "arithmetic": arithmetic_facts(),
@@ -182,7 +186,12 @@ def _finished(folder: Path, digest: str) -> LabelledData | None:
 
 
 def _drawn(
-    settings: DistillationSettings, inputs: Inputs, library: PrototypeLibrary, home: Path, say: Callable[[str], None]
+    settings: DistillationSettings,
+    inputs: Inputs,
+    library: PrototypeLibrary,
+    home: Path,
+    say: Callable[[str], None],
+    beyond: tuple[Campaign, PrototypeLibrary] | None,
 ) -> pd.DataFrame:
     """The drawn crystals, from the folder or drawn now."""
     path = home / "crystals.parquet"
@@ -195,7 +204,7 @@ def _drawn(
     say("drawing crystals")
     reference = _reference(campaign, settings)
     phases = competing_phases(elements_of(campaign, library), reference, campaign.candidates.charges, library)
-    crystals = draw_crystals(settings, campaign, library, phases)
+    crystals = draw_crystals(settings, campaign, library, phases, beyond)
     if not len(crystals):
         text = "no crystal is drawn: no candidate passes the campaign's cheap gates, and no competing phase is wanted"
         raise ConfigError([Problem("distil.crystals", text)])
@@ -211,7 +220,7 @@ def _reference(campaign: Campaign, settings: DistillationSettings) -> ReferenceS
 
 
 def _gathered(home: Path, n_parts: int, digest: str) -> tuple[pd.DataFrame, dict[str, int]]:
-    """Rows of all parts in order, with their groups, and the frames left out by reason."""
+    """Rows of all parts in order, and the frames left out by reason."""
     parts = [read_part(home, k, digest) for k in range(n_parts)]
     left_out: Counter[str] = Counter()
     for part in parts:
@@ -220,40 +229,4 @@ def _gathered(home: Path, n_parts: int, digest: str) -> tuple[pd.DataFrame, dict
     if not full:
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(left_out.items()))
         raise ConfigError([Problem("distil.sanity", f"no frame is kept ({reasons}); widen its bounds")])
-    rows = pd.concat(full, ignore_index=True)
-    labels = [label if isinstance(label, str) else None for label in rows["protostructure"]]
-    return rows.assign(group=joined_groups(rows["prototype"].tolist(), labels)), dict(sorted(left_out.items()))
-
-
-def _written(
-    rows: pd.DataFrame,
-    left_out: Mapping[str, int],
-    settings: DistillationSettings,
-    folder: Path,
-    about: Mapping[str, Any],
-    say: Callable[[str], None],
-) -> LabelledData:
-    """Write the splits, their contents and, last, what made them."""
-    trained = set(rows.loc[rows["kind"].isin(_ALWAYS_TRAINED), "group"])
-    trained |= larger_groups(rows["group"].tolist(), settings.largest_unseen)
-    split = splits_of(rows["group"].tolist(), trained, settings.validation, settings.held_out, settings.seed)
-    rows = rows.assign(split=[split[group] for group in rows["group"]])
-    frames = {name: int((rows["split"] == name).sum()) for name in SPLITS}
-    empty = [name for name in SPLITS if not frames[name]]
-    if empty:
-        text = (
-            f"{len(split)} groups of prototypes, {len(trained)} of them always trained on (elements, salts, large "
-            f"groups), leave no frame for {' and '.join(empty)}; draw more candidates, or take another seed or larger "
-            "shares"
-        )
-        raise ConfigError([Problem("distil", text)])
-    kept = [column.name for column in LABEL_COLUMNS if column.name in rows]
-    whole = {**about, "groups": len(split), "left_out": dict(left_out), "frames": frames}
-    files = {name: folder / f"{name}.parquet" for name in SPLITS}
-    for name, path in files.items():
-        write_parquet(path, rows.loc[rows["split"] == name, kept].reset_index(drop=True), {**whole, "split": name})
-    contents = contents_table(rows, left_out)
-    write_text(folder / "contents.csv", contents.to_csv(index=False))
-    write_json(folder / "generation.json", {**whole, "sha256": {s: digest_of_file(f) for s, f in files.items()}})
-    say(f"{sum(frames.values()):,} labelled frames in {folder} ({', '.join(f'{n:,} {s}' for s, n in frames.items())})")
-    return LabelledData(folder, files, frames, str(about["digest"]))
+    return pd.concat(full, ignore_index=True), dict(sorted(left_out.items()))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from pipeline.candidate_settings import CandidateSettings
+from pipeline.candidate_settings import CandidateGates, CandidateSettings
 from pipeline.distillation.balance import balanced_choice
-from pipeline.distillation.settings import DistillationSettings
+from pipeline.distillation.settings import DistillationSettings, FurtherPrototypes
 from pipeline.reference.formulas import atomic_number
 from pipeline.reference.prototypes import Prototype, PrototypeLibrary
 from pipeline.reference.same_sites import unsigned_label
@@ -50,8 +50,16 @@ COLUMNS = (
 )
 
 
+FURTHER = "further"
+"""Kind of a crystal of a prototype beyond the campaign's."""
+
+
 def draw_crystals(
-    settings: DistillationSettings, campaign: Campaign, library: PrototypeLibrary, phases: pd.DataFrame
+    settings: DistillationSettings,
+    campaign: Campaign,
+    library: PrototypeLibrary,
+    phases: pd.DataFrame,
+    further: tuple[Campaign, PrototypeLibrary] | None = None,
 ) -> pd.DataFrame:
     """Draw what a distillation starts from.
 
@@ -65,19 +73,22 @@ def draw_crystals(
         The campaign's prototypes.
     phases
         Competing phases of its elements, as :func:`pipeline.reference.competing.competing_phases` lists them.
+    further
+        What :func:`further_campaign` makes of the campaign, and its prototypes, if crystals of these are wanted too.
 
     Returns
     -------
     DataFrame
-        :data:`COLUMNS`: ``kind`` is candidate, element, binary or ternary; ``prototype`` the label of the sites,
-        whatever their charges; ``relaxed`` whether frames of a relaxation are taken; ``temperature`` of its dynamics in
-        K, NaN without. Lattice in Å. The order is random, so that every kind is spread over it.
+        :data:`COLUMNS`: ``kind`` is candidate, element, binary, ternary or further; ``prototype`` the label of the
+        sites, whatever their charges; ``relaxed`` whether frames of a relaxation are taken; ``temperature`` of its
+        dynamics in K, NaN without. Lattice in Å. The order is random, so that every kind is spread over it.
     """
     drawn = settings.crystals
     candidates = draw_candidates(campaign, library, settings)
+    beyond = _drawn_beyond(further, settings)
     small = phases[phases["nsites"] <= drawn.max_sites]
     competing = _share_of_phases(small, settings)
-    parts = [part for part in (candidates, competing) if len(part)]
+    parts = [part for part in (candidates, competing, beyond) if len(part)]
     if not parts:
         return pd.DataFrame(columns=list(COLUMNS))
     rows = pd.concat(parts, ignore_index=True).drop_duplicates("start_id", ignore_index=True)
@@ -98,6 +109,25 @@ def draw_crystals(
 def _chance(seed: int, key: str, what: str) -> float:
     """A number in [0, 1) of a crystal, whatever else is drawn."""
     return float(random_stream(seed, f"{what} of {key}").random())
+
+
+def further_campaign(campaign: Campaign, library: PrototypeLibrary, further: FurtherPrototypes) -> Campaign:
+    """A campaign with the same elements on other prototypes, without the gates that are of one purpose."""
+    changes = {
+        "prototypes": further.prototypes,
+        "elements": elements_of(campaign, library),
+        "substitution": further.substitution,
+        "gates": CandidateGates(mobile_ion_fraction=None, require_mobile_ion=False),
+    }
+    return campaign.model_copy(update={"candidates": campaign.candidates.model_copy(update=changes)})
+
+
+def _drawn_beyond(further: tuple[Campaign, PrototypeLibrary] | None, settings: DistillationSettings) -> pd.DataFrame:
+    if further is None or settings.further is None:
+        return pd.DataFrame(columns=list(COLUMNS))
+    wanted = {name: getattr(settings.further, name) for name in ("candidates", "per_prototype")}
+    drawn = settings.model_copy(update={"crystals": settings.crystals.model_copy(update=wanted)})
+    return draw_candidates(*further, drawn).assign(kind=FURTHER)
 
 
 def draw_candidates(campaign: Campaign, library: PrototypeLibrary, settings: DistillationSettings) -> pd.DataFrame:

@@ -44,6 +44,20 @@ def joined_groups(prototypes: Sequence[str], protostructures: Sequence[str | Non
     return [root(("p", prototype))[1] for prototype in prototypes]
 
 
+def linked(prototypes: Sequence[str], protostructures: Sequence[str | None], known: Collection[str]) -> list[bool]:
+    """Which of n frames are of a prototype that is known, or that has a frame of a known protostructure.
+
+    Parameters
+    ----------
+    prototypes, protostructures
+        (n,) as in :func:`joined_groups`.
+    known
+        Prototypes and protostructures of other frames.
+    """
+    near = {p for p, label in zip(prototypes, protostructures, strict=True) if p in known or label in known}
+    return [prototype in near for prototype in prototypes]
+
+
 def larger_groups(groups: Sequence[str], share: float) -> set[str]:
     """Groups that more than a share of the frames belong to.
 

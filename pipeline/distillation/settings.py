@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.candidate_settings import PrototypeSettings
 from pipeline.stage_settings import Settings
 from pipeline.surrogates.relaxation import OptimizerName
 
@@ -39,6 +40,19 @@ class DrawnCrystals(Settings):
     def reference_elements(self) -> int:
         """Most elements of a competing phase that is drawn."""
         return 3 if self.ternaries else 2 if self.binaries else 1
+
+
+class FurtherPrototypes(Settings):
+    """Crystals of prototypes beyond the campaign's, for environments that its own few do not have: only trained on."""
+
+    prototypes: PrototypeSettings = Field(description="which crystals are substituted by the campaign's elements")
+    substitution: Literal["isovalent", "charge_neutral"] = Field(
+        "charge_neutral",
+        description="charge_neutral: any ions in a neutral cell, so that a halide can stand on an oxide's sites; "
+        "isovalent: same charge on each site",
+    )
+    candidates: int = Field(4000, ge=1, le=1_000_000, description="drawn evenly over prototypes and elements")
+    per_prototype: int = Field(3, ge=1, le=100_000, description="most candidates of one prototype")
 
 
 class Distortions(Settings):
@@ -137,6 +151,9 @@ class DistillationSettings(Settings):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("cpu", description="where the teacher runs; auto: CUDA if present")
     crystals: DrawnCrystals = DrawnCrystals()
+    further: FurtherPrototypes | None = Field(
+        None, description="prototypes beyond the campaign's, whose crystals are trained on; null: none"
+    )
     distortions: Distortions = Distortions()
     relaxation: RelaxationFrames = RelaxationFrames()
     dynamics: DynamicsFrames = DynamicsFrames()
@@ -164,4 +181,7 @@ class DistillationSettings(Settings):
 
     def result_settings(self) -> dict[str, object]:
         """Settings that change the labels, of JSON's types."""
-        return self.model_dump(mode="json", exclude={"campaign", "workers"})
+        chosen = self.model_dump(
+            mode="json", exclude={"campaign": True, "workers": True, "further": {"prototypes": {"path"}}}
+        )
+        return {name: value for name, value in chosen.items() if name != "further" or value is not None}
