@@ -95,7 +95,7 @@ def main() -> None:
     begun = time.process_time()
     graphs = CrystalGraphs(labels, MATGL_ELEMENTS, 5.0, with_stress=True)
     making = time.process_time() - begun
-    batches = list(loader(graphs, options.batch_size, None))
+    batches = list(loader(graphs, options.batch_size))
     edges = sum(batch[0].edge_index.shape[1] for batch in batches) / len(labels)
     print(f"{len(labels)} crystals of {labels.crystals.counts.mean():.1f} atoms and {edges:.0f} bonds on average")
     print(f"graphs: {1e3 * making / len(labels):.2f} ms a crystal, once")

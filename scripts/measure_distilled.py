@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from collections.abc import Sequence
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +82,11 @@ def main() -> int:
     met &= print_ends(end_agreement(teacher, ours, VOLUME), int((~teacher.sane).sum()))
     print_runaways(rows, relaxed[1], (teacher, ours))
     if options.repeat:
-        again = end_agreement(teacher, ends(relaxed_by(model.teacher, rows, options, seed=1), rows), VOLUME)
-        print(
-            f"\nThe teacher itself from another rattle: {again.within:.1%} within {VOLUME:.0%} of its own volume, "
-            f"{again.runaways:.1%} run away, {again.median_change:.2%} in the median"
-        )
+        more = [
+            [ends(relaxed_by(name, rows, options, seed=k), rows) for k in range(1, options.repeat + 1)]
+            for name in names
+        ]
+        print_repeated([teacher, *more[0]], [ours, *more[1]])
     if options.follow:
         print_followed(teacher, ours, ends(relaxed_by(model.teacher, relaxed[1], options, rattle=0.0), rows))
     print_prototypes(rows["prototype"], heights, (teacher, ours))
@@ -98,7 +100,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=400, help="candidates")
     parser.add_argument("--seed", type=int, default=1, help="of the draw")
     parser.add_argument("--own-hulls", type=int, choices=(2, 3), help="most elements of self-consistent hulls' phases")
-    parser.add_argument("--repeat", action="store_true", help="relax with the teacher again, from another rattle")
+    parser.add_argument("--repeat", type=int, default=0, metavar="N", help="relax with both from N other rattles too")
     parser.add_argument("--follow", action="store_true", help="let the teacher go on from where the model ends")
     parser.add_argument("--seen", action="store_true", help="draw from the prototypes of the training split")
     parser.add_argument("--rattle", type=float, help="Å, of the starts; default: the stage's")
@@ -241,6 +243,25 @@ def print_runaways(starts: pd.DataFrame, relaxed: pd.DataFrame, both: tuple[Rela
             f"{name} volume {shares} of the start's with teacher and model, {above:+.0f} meV/atom by the model, atoms "
             f"at {apart:.2f} of their radii"
         )
+
+
+def print_repeated(teacher: Sequence[RelaxedEnds], model: Sequence[RelaxedEnds]) -> None:
+    """Print how the model agrees with the teacher from each rattle, and the teacher with itself from each two."""
+    print(f"\nFrom {len(teacher)} rattles, each the same for both:")
+    same = [end_agreement(a, b, VOLUME) for a, b in zip(teacher, model, strict=True)]
+    _print_pairs("the model and the teacher", same)
+    _print_pairs("the teacher and itself", [end_agreement(a, b, VOLUME) for a, b in combinations(teacher, 2)])
+    _print_pairs("the model and itself", [end_agreement(a, b, VOLUME) for a, b in combinations(model, 2)])
+
+
+def _print_pairs(who: str, found: Sequence[EndAgreement]) -> None:
+    number = sum(each.compared for each in found)
+    said = []
+    for measure, words in (("within", f"within {VOLUME:.0%}"), ("runaways", "run away")):
+        shares = [float(getattr(each, measure)) for each in found]
+        mean = sum(share * each.compared for share, each in zip(shares, found, strict=True)) / number
+        said.append(f"{mean:.1%} {words} ({', '.join(f'{share:.1%}' for share in shares)})")
+    print(f"  {who}: {'; '.join(said)}")
 
 
 def print_followed(teacher: RelaxedEnds, model: RelaxedEnds, followed: RelaxedEnds) -> None:

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pymatgen.core import Structure
 
+from pipeline.problems import ConfigError
+from pipeline.training.fitting import order_of
 from pipeline.training.fitting_settings import NetworkSettings
 from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
 from pipeline.training.network import ArrangedM3GNet, fresh_network
@@ -50,7 +53,7 @@ def test_gradients_of_the_loss_are_those_of_matgl(labels):
 
     data = read_training_data(settings(labels.parent, labels).data)
     graphs = CrystalGraphs(data.splits.train, data.elements, 4.5, True)
-    graph, lattices, *_, forces, stresses = next(iter(loader(graphs, 4, None)))
+    graph, lattices, *_, forces, stresses = next(iter(loader(graphs, 4)))
     network = fresh_network(NetworkSettings(**SIZES), data.elements, 0).double()
     for block in network.three_body_interactions:
         block.update_network_bond.layers[0].weight.data *= 300.0  # large enough to be seen
@@ -73,3 +76,40 @@ def test_order_of_an_epoch_depends_on_seed_and_epoch_alone():
     assert list(order) != first
     order.set_epoch(0)
     assert list(order) == first != list(EpochOrder(50, 2))
+
+
+def test_last_epochs_are_as_long_and_hold_the_near_crystals_about_equally_often():
+    near = np.array([3, 5, 8, 13, 21, 34])
+    order = EpochOrder(50, 1, near, near_from=2)
+    order.set_epoch(1)
+    assert list(order) == list(_at(EpochOrder(50, 1), 1))
+    order.set_epoch(2)
+    places, times = np.unique(list(order), return_counts=True)
+    assert places.tolist() == near.tolist()
+    assert times.sum() == len(order) == 50
+    assert set(times) == {8, 9}
+    assert list(order) == list(order) != list(_at(EpochOrder(50, 1, near, near_from=2), 3))
+
+
+def _at(order: EpochOrder, epoch: int) -> EpochOrder:
+    order.set_epoch(epoch)
+    return order
+
+
+def test_crystals_of_small_forces_are_near(labels):
+    whole = settings(labels.parent, labels)
+    data = read_training_data(whole.data)
+    graphs = CrystalGraphs(data.splits.train, data.elements, 4.5, True)
+    squares = [float((targets["forces"] ** 2).mean()) for *_, targets in (graphs[k] for k in range(len(graphs)))]
+    np.testing.assert_allclose(graphs.rms_forces, np.sqrt(squares), rtol=1e-5)
+    bound = float(np.median(graphs.rms_forces))
+    chosen = whole.fitting.model_copy(update={"near_epochs": 1, "near_force": bound, "max_epochs": 3})
+    order = order_of(graphs, chosen)
+    assert graphs.rms_forces[order.near].max() <= bound
+    assert len(order.near) == (graphs.rms_forces <= bound).sum()
+    assert order.near_from == 2
+    assert order_of(graphs, chosen.model_copy(update={"near_epochs": 0})).near is None
+    with pytest.raises(
+        ConfigError, match=r"near_force: is 1e-09 eV/Å, but no crystal to be trained on has less than .*; write more"
+    ):
+        order_of(graphs, chosen.model_copy(update={"near_force": 1e-9}))

@@ -16,8 +16,8 @@ import torch
 from pipeline.atomic_files import write_atomically
 from pipeline.problems import ConfigError, Problem
 from pipeline.surrogates.batch import FloatArray
-from pipeline.training.fitting_settings import LossSettings
-from pipeline.training.graphs import CrystalGraphs, loader
+from pipeline.training.fitting_settings import FittingSettings, LossSettings
+from pipeline.training.graphs import CrystalGraphs, EpochOrder, loader
 from pipeline.training.hints import Hints
 from pipeline.training.network import ArrangedM3GNet
 from pipeline.training.optimizers import optimizer_of
@@ -151,7 +151,7 @@ def fit(
             inference_mode=False,
         )
         size = settings.fitting.batch_size
-        batches = loader(train, size, settings.fitting.seed), loader(validation, size, None)
+        batches = loader(train, size, order_of(train, settings.fitting)), loader(validation, size)
         module = _module(settings, start, len(batches[0]))
         checkpoint = keeper.restore()
         if not keeper.finished:
@@ -162,6 +162,18 @@ def fit(
     best = torch.load(folder / BEST, weights_only=True)
     module.model.load_state_dict(best)
     return Fit(module.model.model.network.cpu(), keeper.rows, keeper.best_epoch, keeper.finished, tuple(keeper.devices))
+
+
+def order_of(train: CrystalGraphs, settings: FittingSettings) -> EpochOrder:
+    """Order of the crystals in each epoch; ConfigError where the last epochs would have none."""
+    if not settings.near_epochs:
+        return EpochOrder(len(train), settings.seed)
+    near = np.flatnonzero(train.rms_forces <= settings.near_force)
+    if not len(near):
+        least = f"{train.rms_forces.min():.2g}"
+        text = f"is {settings.near_force:g} eV/Å, but no crystal to be trained on has less than {least}; write more"
+        raise ConfigError([Problem("fitting.near_force", text)])
+    return EpochOrder(len(train), settings.seed, near, settings.max_epochs - settings.near_epochs)
 
 
 def _module(settings: Training, start: Start, steps: int) -> Any:

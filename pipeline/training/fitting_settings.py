@@ -80,6 +80,14 @@ class FittingSettings(Settings):
 
     batch_size: int = Field(16, ge=1, le=4096, description="crystals for each step")
     max_epochs: int = Field(100, ge=1, le=100_000, description="epochs; the learning rate's cosine ends with the last")
+    near_epochs: int = Field(
+        0,
+        ge=0,
+        le=100_000,
+        description="the last epochs, which hold the crystals of small forces alone, and these more than once: "
+        "relaxations end among them",
+    )
+    near_force: float = Field(0.5, gt=0.0, le=100.0, description="most root mean square force of those crystals, eV/Å")
     max_minutes: float | None = Field(
         None, gt=0.0, description="stop cleanly after the epoch in which they are over; the same command goes on"
     )

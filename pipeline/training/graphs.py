@@ -14,6 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from kernels.neighbors import neighbor_list
+from pipeline.surrogates.batch import IntArray
 from pipeline.surrogates.m3gnet import embedding_rows
 from pipeline.training.labelled import LabelledCrystals
 
@@ -43,6 +44,8 @@ class CrystalGraphs(Dataset):  # type: ignore[type-arg]
             chosen = labels.select(np.arange(first, min(first + _CHUNK, len(labels))))
             self._items += _graphs(chosen, rows, cutoff, with_stress)
         self.counts = labels.crystals.counts
+        squares = np.add.reduceat((labels.forces**2).mean(axis=1), labels.crystals.offsets)
+        self.rms_forces = np.sqrt(squares / self.counts)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -80,10 +83,24 @@ def _tensor(values: np.ndarray) -> torch.Tensor:
 
 
 class EpochOrder(Sampler[int]):
-    """Order of the crystals in an epoch, from seed and epoch alone: a resumed training sees what it would have seen."""
+    """Order of the crystals in an epoch, from seed and epoch alone: a resumed training sees what it would have seen.
 
-    def __init__(self, count: int, seed: int) -> None:
+    Parameters
+    ----------
+    count : int
+        Crystals, all of which are in each epoch.
+    seed : int
+        Of the order.
+    near : (n,) int64, optional
+        Places of the crystals that later epochs hold alone: each of these epochs is as long, so that some, or all, come
+        more than once.
+    near_from : int, optional
+        The first such epoch, counted from 0.
+    """
+
+    def __init__(self, count: int, seed: int, near: IntArray | None = None, near_from: int = 0) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
+        self.near, self.near_from = near, near_from
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -93,18 +110,20 @@ class EpochOrder(Sampler[int]):
         return self.count
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        return iter(order.tolist())
+        generator = np.random.default_rng([self.seed, self.epoch])
+        if self.near is None or self.epoch < self.near_from:
+            return iter(generator.permutation(self.count).tolist())
+        rounds = [generator.permutation(self.near) for _ in range(-(-self.count // len(self.near)))]
+        return iter(np.concatenate(rounds)[: self.count].tolist())
 
 
-def loader(graphs: CrystalGraphs, batch_size: int, seed: int | None) -> DataLoader[Any]:
-    """Batches of graphs; shuffled anew in each epoch where a seed is given."""
+def loader(graphs: CrystalGraphs, batch_size: int, order: EpochOrder | None = None) -> DataLoader[Any]:
+    """Batches of graphs; shuffled anew in each epoch where an order is given."""
     from functools import partial
 
     from matgl.graph.data import collate_fn_pes
 
     with_stress = "stresses" in graphs[0][-1]
-    order = None if seed is None else EpochOrder(len(graphs), seed)
     return DataLoader(
         graphs, batch_size, sampler=order, collate_fn=partial(collate_fn_pes, include_stress=with_stress), num_workers=0
     )

@@ -184,6 +184,17 @@ class Training(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _epochs_with_all_crystals(self) -> Self:
+        hints = 0 if self.hints is None else self.hints.epochs
+        left = self.fitting.max_epochs - hints
+        if self.fitting.near_epochs >= left:
+            raise ValueError(
+                f"fitting.near_epochs is {self.fitting.near_epochs}, but only {left} epochs fit labels "
+                "(fitting.max_epochs less hints.epochs): none would hold all crystals; write fewer"
+            )
+        return self
+
     @property
     def folder(self) -> Path:
         """The model's folder."""
