@@ -160,13 +160,17 @@ def test_a_potential_is_no_second_opinion_of_itself(package, tmp_path):
     path.write_text(text.replace("model: CHGNet", "model: CHGNet, second_opinion: CHGNet"))
     find_models(load_campaign(path), str(path), {}, problems, notes)
     assert any("potential.second_opinion: CHGNet is the potential itself" in str(p) for p in problems)
+    path.write_text(text.replace("model: CHGNet", "model: CHGNet, second_opinion: CHGNot"))
+    problems.clear()
+    find_models(load_campaign(path), str(path), {}, problems, notes)
+    assert any("potential.second_opinion: model 'CHGNot' not found" in str(p) for p in problems)
     gone = "model: M3GNet-MP-2021.2.8-PES, fallback: CHGNet, second_opinion: CHGNet"
     path.write_text(text.replace("model: CHGNet", gone))
     problems.clear()
     chosen, models = find_models(load_campaign(path), str(path), {}, problems, notes)
     assert (chosen.potential.model, chosen.potential.second_opinion) == ("CHGNet", None)
     assert problems == []
-    assert "second_opinion" not in models
+    assert "potential.second_opinion" not in models
     assert "no second opinion: CHGNet is the potential itself now" in notes
 
 

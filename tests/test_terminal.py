@@ -98,6 +98,12 @@ def test_a_step_shows_no_time_left_before_it_is_known(monkeypatch: pytest.Monkey
     ]
 
 
+def test_a_step_that_goes_on_tells_what_is_left_of_it() -> None:
+    stream = io.StringIO()
+    ProgressView(Console(file=stream, width=200)).start("stability", 40, 12)
+    assert stream.getvalue() == "stability: 28 to do, 12 already done\n"
+
+
 def test_brackets_in_free_text_stay() -> None:
     stream = io.StringIO()
     ProgressView(Console(file=stream, width=200)).say("mine: barriers in [eV], rates [1/s] and [/s]")

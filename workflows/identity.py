@@ -121,7 +121,7 @@ class Digests:
         if settings.stage in ("stability", "elasticity", "dynamics", "dft"):
             uses["potential"] = self._models["potential"]
         if settings.stage == "stability":
-            uses["second_opinion"] = self._models.get("second_opinion")
+            uses["second_opinion"] = self._models.get("potential.second_opinion")
             uses["errors"] = surrogate_errors.fitted_digest()
             if self._campaign.candidates.substitution == "none":
                 uses["suspect"] = "charge balance"  # what is substituted is balanced

@@ -64,9 +64,9 @@ def find_models(
         except ValueError as error:
             problems.append(Problem(where, f"potential.convention: {error}"))
     if potential.second_opinion:
-        asked = look("second_opinion", potential.second_opinion, "potential")
+        asked = look("potential.second_opinion", potential.second_opinion, "potential")
         problems += [] if asked is None else _outside_domain(own, asked, where)
-        if models.get("second_opinion", "") == models.get("potential.model"):
+        if models.get("potential.second_opinion", "") == models.get("potential.model"):
             text = f"{potential.second_opinion} is the potential itself; name another one, or leave it out"
             problems.append(Problem(where, f"potential.second_opinion: {text}"))
     for i, stage in enumerate(campaign.stages):

@@ -56,7 +56,7 @@ class ProgressView:
         self._pace = Pace(self.workers)
         self._task = self._bars.add_task(step, total=total, completed=done, rate="")
         if not self.console.is_terminal:
-            self.say(f"{step}: {total} to do" + (f", {done} already done" if done else ""))
+            self.say(f"{step}: {total - done} to do" + (f", {done} already done" if done else ""))
 
     def advance(self, rows: int) -> None:
         """Count the rows of a unit that was just committed."""

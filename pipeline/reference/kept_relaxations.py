@@ -60,12 +60,14 @@ def relax_and_keep(
     """
     import pandas as pd
 
-    from pipeline.settings import StabilitySettings
+    from pipeline.settings import RelaxingStageSettings, StabilitySettings
+    from pipeline.stage_settings import StageSettings
     from pipeline.stages.stability import STAGE_VERSION
     from pipeline.surrogates import model_digest
 
     folder.mkdir(parents=True, exist_ok=True)
-    settings = StabilitySettings(**(changes or {})).model_dump_json()
+    of_relaxations = set(RelaxingStageSettings.model_fields) - set(StageSettings.model_fields)
+    settings = StabilitySettings(**(changes or {})).model_dump_json(include=of_relaxations)
     by = hashlib.sha256(repr([model_digest(model), STAGE_VERSION, settings]).encode()).hexdigest()[:16]
     keys = [f"{by} {starting_key(row)}" for row in rows.to_dict("records")]
     pattern = "relaxed-*.parquet"
