@@ -18,16 +18,14 @@ class FinishedRun:
     """Contents of the files that listing candidates replaces, and the digest of the candidates that the run had."""
 
     contents: Mapping[Path, bytes]
-    campaign: Mapping[str, object]
+    campaign: Mapping[str, object] | None
     candidates: str
 
-    def restore(self, folder: RunFolder, digest: str) -> bool:
+    def restore(self, folder: RunFolder, digest: str) -> None:
         """Put the files back, the manifest last, if the folder's campaign and candidates are still those of the run."""
-        if digest != self.candidates or _campaign(folder) != self.campaign:
-            return False
-        for path, content in self.contents.items():
-            write_atomically(path, lambda stream, content=content: stream.write(content) and None)
-        return True
+        if digest == self.candidates and _campaign(folder) == self.campaign:
+            for path, content in self.contents.items():
+                write_atomically(path, lambda stream, content=content: stream.write(content) and None)
 
 
 def finished_run(folder: RunFolder) -> FinishedRun | None:
@@ -42,7 +40,10 @@ def finished_run(folder: RunFolder) -> FinishedRun | None:
     return FinishedRun({path: path.read_bytes() for path in files}, _campaign(folder), str(candidates))
 
 
-def _campaign(folder: RunFolder) -> dict[str, object]:
-    """A folder's campaign, wherever it is computed."""
-    whole = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    return {key: value for key, value in whole.items() if key != "cluster"}
+def _campaign(folder: RunFolder) -> dict[str, object] | None:
+    """A folder's campaign, wherever it is computed; None where its file was damaged since."""
+    try:
+        whole = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError):
+        return None
+    return {key: value for key, value in whole.items() if key != "cluster"} if isinstance(whole, dict) else None
