@@ -22,7 +22,7 @@ from pipeline.training.settings import DataSettings
 from pipeline.training.splits import SPLITS
 from tests.campaigns import crystals, write_campaign
 from tests.potentials import rock_salt
-from workflows import labelled_data
+from workflows import labelled_data, labelled_splits
 from workflows.cli import app
 from workflows.files import digest_of
 from workflows.labelled_data import LabelledData, generate_labelled_data
@@ -168,6 +168,16 @@ def test_further_prototypes_are_trained_on_alone_and_change_no_split(campaign, u
         **{split: [str(file)] for split, file in data.files.items()},
     )
     assert len(read_training_data(settings).splits.train) == len(ids["train"])  # no leaks either
+
+
+def test_no_group_is_named_after_a_prototype_that_was_left_out():
+    """Prototype a is unseen; b has a frame like one of a's, and none like those of the test split."""
+    rows = pd.DataFrame({"prototype": list("aabbc"), "protostructure": ["x", "y", "y", None, None]})
+    unseen = pd.DataFrame({"prototype": ["a", "d"], "protostructure": ["x", None]})
+    kept, near = labelled_splits._trained_on(rows, unseen)
+    assert near == 2
+    assert kept["group"].tolist() == ["b", "b", "c"]
+    assert set(kept["split"]) == {"train"}
 
 
 def test_further_prototypes_that_are_not_there_are_named(campaign, tmp_path):

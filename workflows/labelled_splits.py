@@ -85,10 +85,12 @@ def _divided(rows: pd.DataFrame, settings: DistillationSettings) -> tuple[pd.Dat
 
 def _trained_on(rows: pd.DataFrame, unseen: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Frames of further prototypes with ``group`` and ``split``, without those of unseen frames; how many these are."""
-    prototypes, labels = rows["prototype"].tolist(), _protostructures(rows)
-    rows = rows.assign(group=joined_groups(prototypes, labels), split="train")
-    near = np.array(linked(prototypes, labels, {*unseen["prototype"], *_protostructures(unseen)} - {None}), dtype=bool)
-    return rows[~near], int(near.sum())
+    known = {*unseen["prototype"], *_protostructures(unseen)} - {None}
+    near = np.array(linked(rows["prototype"].tolist(), _protostructures(rows), known), dtype=bool)
+    # Joined only now: a group would be named after a prototype that is left out.
+    kept = rows[~near]
+    groups = joined_groups(kept["prototype"].tolist(), _protostructures(kept))
+    return kept.assign(group=groups, split="train"), int(near.sum())
 
 
 def _protostructures(rows: pd.DataFrame) -> list[str | None]:
