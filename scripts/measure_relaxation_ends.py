@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from measure_distilled import volumes
+from distilled_tables import volumes
 from random_candidates import campaign_references, random_candidates
 from relaxation_tables import table
 

@@ -109,7 +109,7 @@ def test_a_crystal_that_is_left_alone_in_its_batch_is_a_batch(labelled, teacher,
 @pytest.mark.parametrize("first", [1, 5], ids=["among the hints", "among the labels"])
 def test_resumed_equals_undisturbed(labelled, teacher, tmp_path, first, optimizer):
     def settings(folder):
-        return student(folder, labelled, teacher, fitting={"optimizer": optimizer})
+        return student(folder, labelled, teacher, fitting={"optimizer": optimizer, "near_epochs": 2})
 
     class KilledError(Exception):
         pass

@@ -9,7 +9,7 @@ SIZES = {"units": 16, "node_width": 16, "edge_width": 16, "blocks": 2, "cutoff":
 
 def alloy_training(folder: Path, labels: Path, **changes) -> Training:
     """Eight epochs of a tiny network, or of one gone on from; `changes` replace whole keys, `fitting` merges."""
-    fitting = {"max_epochs": 8, "batch_size": 4, "learning_rate": 0.02, "near_epochs": 1, **changes.pop("fitting", {})}
+    fitting = {"max_epochs": 8, "batch_size": 4, "learning_rate": 0.02, **changes.pop("fitting", {})}
     start = {} if "fine_tune" in changes else {"network": SIZES}
     return Training(
         **{
