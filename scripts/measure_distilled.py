@@ -51,6 +51,7 @@ from pipeline.stages.stability import formation_energy_for
 from pipeline.stages.suspicion import closest_pair
 from pipeline.surrogates import load_potential, model_digest
 from pipeline.training.errors import ALL, errors_by_class
+from pipeline.training.fitting_settings import FittingSettings
 from pipeline.training.labelled import LabelledCrystals
 
 CAMPAIGN = Path(__file__).parents[1] / "configs" / "halides.yaml"
@@ -130,7 +131,7 @@ def relaxed_by(name: str, rows: pd.DataFrame, options: argparse.Namespace, **cha
 
 def print_errors(labels: LabelledCrystals, name: str) -> bool:
     """Print errors on the test split by anion class; whether the bounds are met."""
-    errors = errors_by_class(labels, potential_of(name).evaluate(labels.structures()))
+    errors = errors_by_class(labels, potential_of(name).evaluate(labels.structures()), FittingSettings().near_force)
     print(f"{len(labels)} labelled frames of {len(set(labels.groups))} groups of prototypes: model minus label\n")
     measures = [f"{quantity}_{measure}" for quantity in ("energy", "force", "stress") for measure in ("mae", "median")]
     table(

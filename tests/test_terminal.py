@@ -23,6 +23,7 @@ from scripts.synthetic_run import write_run
 from tests.terminals import on_a_terminal, output
 from workflows import views
 from workflows.cli import app
+from workflows.cli_views import print_ranked
 from workflows.files import RunError, RunStoppedError
 from workflows.progress import Pace, ProgressView
 from workflows.run_folders import check_run_folder
@@ -185,6 +186,17 @@ def test_piped_tables_have_whole_rows_and_no_colours(run: Path) -> None:
     stream = io.StringIO()
     print_table(Console(file=stream, width=200), ranked_table(wide, 3))
     assert len([line for line in stream.getvalue().splitlines() if "A" * 190 in line and "B" * 40 in line]) == 3
+
+
+@pytest.mark.parametrize(("count", "rows"), [(0, 0), (1, 1), (5, 5)])
+def test_a_run_ends_with_as_many_ranked_rows_as_asked(run: Path, count: int, rows: int) -> None:
+    ranked = views.read_ranked(run)
+    stream = io.StringIO()
+    print_ranked(Console(file=stream, width=200), ranked, count, run)
+    assert sum(candidate in stream.getvalue() for candidate in ranked["candidate_id"]) == rows
+    assert bool(stream.getvalue()) == bool(count)
+    print_ranked(Console(file=stream), ranked.head(0), count, run)
+    assert stream.getvalue().endswith("no candidate passed; `ionsieve status` shows which gate removed them\n")
 
 
 def test_an_empty_shortlist_of_ranked_candidates_is_told(tmp_path: Path) -> None:

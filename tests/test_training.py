@@ -1,6 +1,5 @@
 """Training on small alloys: the loss falls, a resumed training is the undisturbed one, matgl reads what comes out."""
 
-import csv
 import json
 import platform
 import warnings
@@ -22,6 +21,7 @@ from pipeline.surrogates.potential import Potential
 from pipeline.surrogates.results import Evaluation
 from pipeline.training import starting
 from pipeline.training.curve_figure import write_curve_figure
+from pipeline.training.errors import errors_by_class
 from pipeline.training.export import export_model
 from pipeline.training.fitting import Start
 from pipeline.training.network import network_of
@@ -31,7 +31,7 @@ from pipeline.training.session import train
 from pipeline.training.settings import Training
 from tests.labels import write_alloys
 from tests.potentials import salts
-from tests.trainings import SIZES
+from tests.trainings import SIZES, crystals, curve
 from tests.trainings import alloy_training as settings
 
 GPA = 160.21766208
@@ -47,25 +47,8 @@ def trained(tmp_path_factory, labels):
     return train(settings(tmp_path_factory.mktemp("models"), labels), Watcher(), {"versions": {"torch": "2"}})
 
 
-def curve(folder: Path) -> list[dict[str, float]]:
-    with (folder / "learning_curve.csv").open(encoding="utf-8") as stream:
-        return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
-
-
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return torch.load(folder / "state.pt", weights_only=True)
-
-
-def crystals() -> list[Structure]:
-    rng = np.random.default_rng(5)
-    return [
-        Structure(Lattice(np.eye(3) * 4.0 + rng.normal(0.0, 0.1, (3, 3))), species, rng.normal(sites, 0.02))
-        for species, sites in [
-            (["Cu", "Ag"], [[0.0] * 3, [0.5] * 3]),
-            (["Au"], [[0.0] * 3]),
-            (["Cu", "Ag", "Au", "Au"], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]),
-        ]
-    ]
 
 
 def matgl_results(folder: Path, structures: list[Structure]):
@@ -148,8 +131,21 @@ def test_card_says_what_went_in_and_how_wrong_it_is(trained, labels):
     assert card["errors"]["all"]["energy_median"] == pytest.approx(np.median(errors), abs=1e-3)
     page = (trained.folder / "card.md").read_text()
     assert "| no anion | 8 |" in page
+    assert "| small forces | 8 |" in page
+    assert "at most 0.5 eV/Å" in page
     assert card["data"]["files"][str(labels)] in page
     assert "](learning_curve.svg)" in page
+
+
+def test_errors_near_a_minimum_are_those_of_crystals_of_small_forces(trained, labels):
+    test = read_training_data(settings(labels.parent, labels).data).splits.test
+    rms = np.array([np.sqrt((block**2).mean()) for block in np.split(test.forces, test.crystals.offsets[1:])])
+    near = np.flatnonzero(rms <= np.median(rms))
+    evaluations = load_potential(trained.folder).evaluate(test.structures())
+    errors = errors_by_class(test, evaluations, float(np.median(rms)))
+    assert len(near) == errors["small forces"]["crystals"] == 4
+    alone = errors_by_class(test.select(near), [evaluations[b] for b in near], 100.0)
+    assert errors["small forces"] == alone["small forces"] == alone["all"]
 
 
 def test_learning_curve_is_drawn(trained):
@@ -190,25 +186,6 @@ def test_finished_training_is_not_trained_again(trained, labels):
     again = train(settings(trained.folder.parent, labels), Watcher(epoch=lambda row: pytest.fail("trained again")), {})
     assert again.finished
     assert all(torch.equal(value, before[key]) for key, value in weights(trained.folder).items())
-
-
-def test_time_limit_stops_cleanly_and_goes_on(labels, tmp_path):
-    brief = settings(tmp_path, labels, fitting={"max_epochs": 2, "max_minutes": 1e-6})
-    first = train(brief, Watcher(), {})
-    assert not first.finished
-    assert "max_minutes ended it" in (first.folder / "card.md").read_text()
-    assert load_potential(first.folder).evaluate(crystals())[0].error is None
-    assert train(brief, Watcher(), {}).finished
-    assert [row["epoch"] for row in curve(first.folder)] == [1, 2]
-
-
-def test_early_stopping(labels, tmp_path):
-    # Steps so large that an epoch soon is worse than the one before.
-    hasty = settings(tmp_path, labels, fitting={"patience": 1})
-    assert train(hasty, Watcher(), {}).finished
-    losses = [row["validation_loss"] for row in curve(hasty.folder)]
-    assert len(losses) < 8
-    assert losses[-1] > min(losses[:-1])
 
 
 def test_other_data_under_the_same_name_are_refused(trained, tmp_path):

@@ -1,6 +1,10 @@
 """A small training on the alloys of tests.labels."""
 
+import csv
 from pathlib import Path
+
+import numpy as np
+from pymatgen.core import Lattice, Structure
 
 from pipeline.training.settings import Training
 
@@ -31,3 +35,22 @@ def alloy_training(folder: Path, labels: Path, **changes) -> Training:
             **changes,
         }
     )
+
+
+def curve(folder: Path) -> list[dict[str, float]]:
+    """Rows of the learning curve in a folder, without the seconds."""
+    with (folder / "learning_curve.csv").open(encoding="utf-8") as stream:
+        return [{k: float(v) for k, v in row.items() if k != "seconds"} for row in csv.DictReader(stream)]
+
+
+def crystals() -> list[Structure]:
+    """Three alloys that were not among the labels."""
+    rng = np.random.default_rng(5)
+    return [
+        Structure(Lattice(np.eye(3) * 4.0 + rng.normal(0.0, 0.1, (3, 3))), species, rng.normal(sites, 0.02))
+        for species, sites in [
+            (["Cu", "Ag"], [[0.0] * 3, [0.5] * 3]),
+            (["Au"], [[0.0] * 3]),
+            (["Cu", "Ag", "Au", "Au"], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]),
+        ]
+    ]

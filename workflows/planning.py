@@ -221,8 +221,10 @@ def _rate_of_dynamics(settings: DynamicsStageSettings) -> Rate:
 
 
 def _planned(step: str, rows: float, units: _Units, passing: float, source: str, rate: Rate) -> PlannedStep:
-    measured = rate.seconds is not None
     kept = rows * passing if step == "candidates" else rows
+    needs: tuple[float | None, float | None, float | None] = (None, None, None)
+    if rate.seconds is not None:
+        needs = (rows * rate.seconds / 3600.0, kept * rate.bytes_on_disk / 2**30, rate.memory_GiB)
     return PlannedStep(
         step,
         rows,
@@ -231,8 +233,6 @@ def _planned(step: str, rows: float, units: _Units, passing: float, source: str,
         passing,
         source,
         rate.seconds,
-        rows * rate.seconds / 3600.0 if rate.seconds is not None else None,
-        kept * rate.bytes_on_disk / 2**30 if measured else None,
-        rate.memory_GiB if measured else None,
+        *needs,
         rate.note,
     )

@@ -54,7 +54,7 @@ def card_page(card: Card) -> str:
     splits = data["splits"]
     duration = (
         f"{fit['epochs']} epochs in {fit['seconds'] / 3600.0:.2f} h on {' and '.join(fit['devices'])}, "
-        f"the best is {fit['best_epoch']}"
+        f"weights after epoch {fit['best_epoch']}"
     )
     ended = "" if fit["finished"] else "; max_minutes ended it, the same command goes on"
     lines = [
@@ -94,7 +94,8 @@ def card_page(card: Card) -> str:
         "## Errors on the test split",
         "",
         "Of prototypes that were not trained on, against the labels. Mean and median of the absolute error; energies "
-        "by crystal, forces and stresses by component.",
+        "by crystal, forces and stresses by component. Forces are small where their root mean square is at most "
+        f"{card['settings']['fitting']['near_force']:g} eV/Å.",
         "",
         *_error_table(card["errors"]),
         "",

@@ -1,4 +1,4 @@
-"""Errors of a trained model on its test split, by anion class."""
+"""Errors of a trained model on its test split, by anion class and near minima."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from pipeline.training.labelled import LabelledCrystals
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 
 ALL = "all"
+NEAR = "small forces"
 ERROR_UNITS = {"energy": "meV/atom", "force": "meV/Å", "stress": "GPa"}
 
 
-def errors_by_class(labels: LabelledCrystals, evaluations: list[Evaluation]) -> dict[str, dict[str, Any]]:
-    """Mean and median absolute errors, of all crystals and of each anion class.
+def errors_by_class(
+    labels: LabelledCrystals, evaluations: list[Evaluation], near_force: float
+) -> dict[str, dict[str, Any]]:
+    """Mean and median absolute errors, of all crystals, of those near a minimum, and of each anion class.
 
     Parameters
     ----------
@@ -26,6 +29,8 @@ def errors_by_class(labels: LabelledCrystals, evaluations: list[Evaluation]) -> 
         B crystals.
     evaluations : list of Evaluation
         The model's answers, in the same order.
+    near_force : float
+        eV/Å; crystals whose root mean square force is at most this are near a minimum.
 
     Returns
     -------
@@ -37,8 +42,10 @@ def errors_by_class(labels: LabelledCrystals, evaluations: list[Evaluation]) -> 
     classes = np.array([anion_class(formula) for formula in labels.formulas])
     sound = np.array([e.error is None for e in evaluations])
     found = {}
-    for name in (ALL, *ANION_CLASSES):
-        rows = np.flatnonzero((classes == name) | (name == ALL))
+    members = {ALL: np.ones(len(labels), bool), NEAR: labels.rms_forces <= near_force}
+    members |= {name: classes == name for name in ANION_CLASSES}
+    for name, mine in members.items():
+        rows = np.flatnonzero(mine)
         if len(rows):
             chosen = rows[sound[rows]]
             found[name] = {

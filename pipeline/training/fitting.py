@@ -64,7 +64,7 @@ class Fit:
     rows : list of dict
         The learning curve (see :data:`pipeline.training.progress.CURVE_COLUMNS`).
     best_epoch : int
-        Counted from 1.
+        Counted from 1; with near epochs, the last.
     finished : bool
         False where ``max_minutes`` ended it: then the same call goes on.
     devices : tuple of str
@@ -125,13 +125,15 @@ def fit(
                 write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
 
         class LabelStopping(EarlyStopping):
-            """Early stopping whose patience begins with the labels: before them their errors are not what is fitted."""
+            """Early stopping with patience for epochs of all labels: in others their errors are not what is fitted."""
 
             def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-                if trainer.current_epoch >= (0 if settings.hints is None else settings.hints.epochs):
+                if first <= trainer.current_epoch < near_from:
                     super().on_train_epoch_end(trainer, pl_module)
 
-        keeper = EpochKeeper(folder, settings.fitting.max_minutes, watcher)
+        first = 0 if settings.hints is None else settings.hints.epochs
+        near_from = settings.fitting.max_epochs - settings.fitting.near_epochs
+        keeper = EpochKeeper(folder, settings.fitting.max_minutes, watcher, near_from)
         stopping = LabelStopping(
             "val_Total_Loss", patience=settings.fitting.patience or 10**9, check_on_train_epoch_end=True, verbose=False
         )

@@ -84,8 +84,8 @@ class FittingSettings(Settings):
         0,
         ge=0,
         le=100_000,
-        description="the last epochs, which hold the crystals of small forces alone, and these more than once: "
-        "relaxations end among them",
+        description="the last epochs, which hold the crystals of small forces alone, and these more than once, as "
+        "relaxations end among them; the weights after the last are kept",
     )
     near_force: float = Field(0.5, gt=0.0, le=100.0, description="most root mean square force of those crystals, eV/Å")
     max_minutes: float | None = Field(
@@ -103,6 +103,6 @@ class FittingSettings(Settings):
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="of the optimiser, apart from the gradient")
     gradient_clip: float = Field(10.0, gt=0.0, description="largest norm of the gradient")
     patience: int | None = Field(
-        None, ge=1, description="stop when so many epochs brought no better validation loss; null: never"
+        None, ge=1, description="stop when so many epochs of all labels brought no better validation loss; null: never"
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of the first weights and of the order of crystals")

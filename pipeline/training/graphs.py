@@ -44,8 +44,7 @@ class CrystalGraphs(Dataset):  # type: ignore[type-arg]
             chosen = labels.select(np.arange(first, min(first + _CHUNK, len(labels))))
             self._items += _graphs(chosen, rows, cutoff, with_stress)
         self.counts = labels.crystals.counts
-        squares = np.add.reduceat((labels.forces**2).mean(axis=1), labels.crystals.offsets)
-        self.rms_forces = np.sqrt(squares / self.counts)
+        self.rms_forces = labels.rms_forces
 
     def __len__(self) -> int:
         return len(self._items)

@@ -119,6 +119,12 @@ class LabelledCrystals:
         return tuple(chemical_symbols[z] for z in np.unique(self.crystals.numbers))
 
     @property
+    def rms_forces(self) -> FloatArray:
+        """(B,) root mean squares of the force components, eV/Å."""
+        squares = np.add.reduceat((self.forces**2).mean(axis=1), self.crystals.offsets)
+        return np.sqrt(squares / self.crystals.counts)
+
+    @property
     def formulas(self) -> tuple[str, ...]:
         """(B,) reduced formulas."""
         from ase.data import chemical_symbols

@@ -53,10 +53,22 @@ class EpochKeeper(Checkpoint):
     All of it is written after an epoch, to temporary names that are renamed; the checkpoint comes last, so that a
     killed training repeats at most the epoch it was in. It is a ``Checkpoint`` for Lightning, which calls those after
     ``EarlyStopping``, whose state belongs into the checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        Receives all of it.
+    max_minutes : float or None
+        The training ends after the epoch in which they are over.
+    watcher : Watcher
+        Told after each batch and epoch.
+    near_from : int
+        The first epoch, counted from 0, of near crystals alone. Of the epochs before it the best weights are kept; each
+        from it on takes their place, since the loss of all validation crystals is not what it lowers.
     """
 
-    def __init__(self, folder: Path, max_minutes: float | None, watcher: Watcher) -> None:
-        self.folder, self.max_minutes, self.watcher = folder, max_minutes, watcher
+    def __init__(self, folder: Path, max_minutes: float | None, watcher: Watcher, near_from: int) -> None:
+        self.folder, self.max_minutes, self.watcher, self.near_from = folder, max_minutes, watcher, near_from
         self.rows: list[Epoch] = []
         self.best = float("inf")
         self.best_epoch = -1
@@ -98,7 +110,7 @@ class EpochKeeper(Checkpoint):
             row |= {f"{split}_{name}": float(metrics[f"{prefix}_{logged}"]) for name, logged in _LOGGED.items()}
         row["seconds"] = now - self._epoch_begun
         self.rows.append(row)
-        if row["validation_loss"] < self.best:
+        if row["validation_loss"] < self.best or trainer.current_epoch >= self.near_from:
             self.best, self.best_epoch = row["validation_loss"], trainer.current_epoch + 1
             weights = {key: value.cpu() for key, value in pl_module.model.state_dict().items()}
             write_atomically(self.folder / BEST, lambda stream: torch.save(weights, stream))

@@ -197,7 +197,7 @@ def _finish(
             "seconds": sum(row["seconds"] for row in done.rows),
             "devices": list(done.devices),
         },
-        "errors": errors_by_class(data.splits.test, evaluations),
+        "errors": errors_by_class(data.splits.test, evaluations, settings.fitting.near_force),
         "agreement_with_matgl": _agreement_with_matgl(settings.folder, test, evaluations),
         "teacher": settings.card.teacher,
         "licence": settings.card.data_licence,
