@@ -114,7 +114,7 @@ class CandidateSettings(Settings):
     substitution: Literal["isovalent", "charge_neutral", "none"] = Field(
         "isovalent",
         description="isovalent: same charge on each site; charge_neutral: any ions in a neutral cell; "
-        "none: the structures as they are",
+        "none: every crystal of the source as it is",
     )
     by: Literal["element", "orbit"] = Field(
         "element", description="one ion per element, or per symmetry-distinct orbit"

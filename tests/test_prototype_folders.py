@@ -1,10 +1,12 @@
 """Folders of files as prototypes, or as the user's own crystals."""
 
+import gzip
+
 import pytest
 from pymatgen.core import DummySpecies, Lattice, Structure
 
 from pipeline.config import ConfigError, load_campaign
-from pipeline.reference.prototypes import build_library
+from pipeline.reference.prototypes import PrototypeError, build_library
 from tests.prototype_inputs import FOLDER, assert_accounted, build_table, chain, reasons, salt, write_folder
 from tests.structure_tables import row_of
 from workflows.library import left_out_beside, prototype_library
@@ -55,6 +57,40 @@ def test_own_crystals_are_kept_but_disordered_ones_are_named(tmp_path):
         "large.cif": "too_many_sites",
         "vacant.cif": "partial_occupancy",
     }
+
+
+def test_what_else_lies_in_a_folder_is_named(tmp_path):
+    read = {
+        **dict.fromkeys(("POSCAR.1", "contcar", "NaCl_POSCAR", "a.vasp", "CONTCAR.gz"), "poscar"),
+        **dict.fromkeys(("POSCAR_salt.cif", "b.cif.gz"), "cif"),
+    }
+    for i, (name, kind) in enumerate(read.items()):
+        content = salt("Na", "Cl", 2.8 + 0.01 * i).to(fmt=kind).encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    for name in ("POSCARs.zip", "notes.txt", "INPOSCAR"):
+        (tmp_path / name).write_text(salt().to(fmt="poscar"))
+    (tmp_path / "sub.cif").mkdir()
+    (tmp_path / "gone.cif").symlink_to(tmp_path / "nowhere.cif")
+    library = build_library(FOLDER, tmp_path)
+    assert {p.source_id for p in library} == set(read)
+    assert library.counts == {"kept": 7, "not_read": 5}
+    details = {entry.source_id: entry.detail for entry in library.left_out}
+    assert details["sub.cif"] == "a folder"
+    assert details["gone.cif"].startswith("no file")
+    assert all(details[name].startswith("is none of *.cif") for name in ("POSCARs.zip", "notes.txt", "INPOSCAR"))
+
+
+def test_a_folder_without_structures_says_which_names_they_have(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "structures.json").write_text("{}")
+    with pytest.raises(PrototypeError, match=r"holds no CIF, .* \(\*\.cif, .* with \.gz; subfolders are not read\)"):
+        build_library(FOLDER, tmp_path)
+
+
+def test_a_damaged_archive_is_a_broken_file(tmp_path):
+    (tmp_path / "a.cif.gz").write_bytes(gzip.compress(salt().to(fmt="cif").encode())[:-20])
+    with pytest.raises(PrototypeError, match=r"1 of 1 files in .* a\.cif\.gz \(InputFileError: .*truncated"):
+        build_library(FOLDER.model_copy(update={"on_broken_file": "stop"}), tmp_path)
 
 
 @pytest.mark.parametrize("keep_all", [True, False])
@@ -118,6 +154,25 @@ def test_a_campaign_says_where_the_list_is(tmp_path, monkeypatch, substitution, 
     assert path.parent == tmp_path
     assert again.digest == library.digest
     assert left_out_beside(path).read_text(encoding="utf-8") == text
+
+
+def test_a_table_that_is_not_substituted_is_kept_whole(tmp_path, monkeypatch):
+    """Rock salts alike are one prototype, but as many candidates as they are; those without charges too."""
+    crystals = {"licl": salt("Li", "Cl", 3.2), "nacl": salt(), "nabr": salt("Na", "Br"), "alloy": salt("Na", "Y")}
+    crystals["sodium"] = Structure(Lattice.cubic(3.6), ["Na"], [[0, 0, 0]])
+    crystals["chain"] = chain(6)
+    rows = [row_of(n, s) for n, s in crystals.items()]
+    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
+    config = tmp_path / "table.yaml"
+    text = CAMPAIGN.replace("source: folder, path: crystals", "source: materials_project, path: t.parquet")
+    build_table(tmp_path / "t.parquet", rows)
+    config.write_text(text.replace("SUBSTITUTION", "none"), encoding="utf-8")
+    _, library = prototype_library(find_inputs(load_campaign(config), config), None, print)
+    assert {p.source_id for p in library} == {"licl", "nacl", "nabr", "alloy"}
+    assert reasons(library) == {"sodium": "number_of_elements", "chain": "too_many_sites"}
+    config.write_text(text.replace("SUBSTITUTION", "isovalent"), encoding="utf-8")
+    _, library = prototype_library(find_inputs(load_campaign(config), config), None, print)
+    assert library.counts["kept"] == 1
 
 
 def test_no_prototype_at_all_names_the_crystals(tmp_path, monkeypatch):

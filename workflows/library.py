@@ -31,7 +31,7 @@ def prototype_library(inputs: Inputs, folder: Path | None, say: Callable[[str], 
         When the source can't be read, or no prototype is left.
     """
     settings = inputs.campaign.candidates.prototypes
-    keep_all = inputs.campaign.candidates.own_crystals
+    keep_all = inputs.campaign.candidates.substitution == "none"
     try:
         source = _digest_of_source(inputs.prototypes)
     except OSError as error:

@@ -31,15 +31,18 @@ class Charges(NamedTuple):
     detail: str = ""
 
 
-def refusal(elements: set[str], settings: PrototypeSettings) -> str | None:
-    """Reason for which its elements alone are enough to leave a crystal out, or None."""
-    if len(elements) == 1:
+def refusal(elements: set[str], settings: PrototypeSettings, *, substituted: bool = True) -> str | None:
+    """Reason for which its elements alone are enough to leave a crystal out, or None.
+
+    What is not ``substituted`` needs no oxidation states.
+    """
+    if substituted and len(elements) == 1:
         return "one_element"
     if not settings.min_elements <= len(elements) <= settings.max_elements:
         return "number_of_elements"
     if settings.anions and not elements & set(settings.anions):
         return "other_anions"
-    if not all(oxidation_states(e) for e in elements):
+    if substituted and not all(oxidation_states(e) for e in elements):
         return "element_without_oxidation_states"
     return None
 

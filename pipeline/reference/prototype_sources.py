@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.input_files import require_file
 from pipeline.reference.prototype_library import LeftOut
-from pipeline.reference.structure_files import MOST_ATOMS, read_structures, structure_files
+from pipeline.reference.structure_files import FILE_NAMES, MOST_ATOMS, other_entries, read_structures, structure_files
 from pipeline.reference.wyckoff import pymatgen_data
 from pipeline.wording import shortened
 
@@ -182,7 +182,7 @@ def from_aflow() -> Iterator[SourceCrystal | LeftOut]:
 
 
 def from_folder(folder: Path, on_broken_file: str) -> Iterator[SourceCrystal | LeftOut]:
-    """Crystals of a folder's CIF, POSCAR and extxyz files, by file name; those left out are named, with the reason.
+    """Crystals of a folder's CIF, POSCAR and extxyz files, by file name; what is left out is named, with the reason.
 
     Raises
     ------
@@ -194,8 +194,12 @@ def from_folder(folder: Path, on_broken_file: str) -> Iterator[SourceCrystal | L
         raise PrototypeError(f"prototype folder {folder} is not a folder")
     files = structure_files(folder)
     if not files:
-        raise PrototypeError(f"prototype folder {folder} holds no CIF, POSCAR or extxyz file")
-    crystals: list[SourceCrystal | LeftOut] = []
+        raise PrototypeError(
+            f"prototype folder {folder} holds no CIF, POSCAR or extxyz file ({FILE_NAMES}; subfolders are not read)"
+        )
+    crystals: list[SourceCrystal | LeftOut] = [
+        LeftOut(name, "", "not_read", why) for name, why in other_entries(folder)
+    ]
     broken: list[str] = []
     for path in files:
         try:

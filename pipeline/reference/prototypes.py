@@ -66,7 +66,8 @@ def build_library(
         The Parquet file or the folder; what was fetched, for ``mp_api``.
     keep_all
         Keep every crystal, also those without oxidation states or that share a label: they are screened as they are,
-        not substituted. None: where the source is a folder.
+        not substituted. None: where the source is a folder. Numbers of elements and anions are asked of a folder's
+        crystals only where they are substituted.
 
     Raises
     ------
@@ -125,7 +126,7 @@ def _source(settings: PrototypeSettings, path: Path | None, *, own: bool) -> Ite
         raise PrototypeError(f"prototype source {settings.source!r} needs a path")
     if settings.source == "folder":
         return from_folder(path, settings.on_broken_file)
-    return from_parquet(path, lambda elements: None if own else refusal(elements, settings))
+    return from_parquet(path, lambda elements: refusal(elements, settings, substituted=not own))
 
 
 def _prepare(
@@ -137,8 +138,8 @@ def _prepare(
         return LeftOut(item.source_id, item.formula, reason, detail)
 
     present = set(item.elements)
-    if not keep_without_charges:
-        reason = refusal(present, settings)
+    if not (keep_without_charges and settings.source == "folder"):
+        reason = refusal(present, settings, substituted=not keep_without_charges)
         if reason is not None:
             return left_out(reason)
     charges = assign_charges(item, settings)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.input_files import read_text
+from pipeline.input_files import decoded, read_bytes, unpacked
 from pipeline.wording import quoted
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ LONGEST_OPERATION = 200
 FULL = 0.01
 """From an occupancy of 1: less is rounding."""
 
-POSCAR_NAMES = ("POSCAR", "CONTCAR")
+POSCAR_NAME = re.compile(r"(.*[\s._-])?(POSCAR|CONTCAR)([\s\d._-].*)?", re.IGNORECASE)
+"""The word alone, or apart from what is before and after it: ``POSCAR``, ``CONTCAR.3``, ``LiCl_POSCAR``."""
+
+FILE_NAMES = "*.cif, *.vasp, *.poscar, POSCAR*, CONTCAR*, *.extxyz and *.xyz, plain or with .gz"
 SUFFIXES = {".cif": "cif", ".vasp": "poscar", ".poscar": "poscar", ".extxyz": "extxyz", ".xyz": "extxyz"}
 
 
@@ -41,10 +44,23 @@ def structure_files(folder: Path) -> list[Path]:
 
 
 def file_format(path: Path) -> str | None:
-    """``cif``, ``poscar`` or ``extxyz`` by the file's name; None for others."""
-    if path.name.upper().startswith(POSCAR_NAMES):
-        return "poscar"
-    return SUFFIXES.get(path.suffix.lower())
+    """``cif``, ``poscar`` or ``extxyz`` by the file's name, with or without ``.gz``; None for others."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    named = SUFFIXES.get(plain.suffix.lower())
+    return "poscar" if named is None and POSCAR_NAME.fullmatch(plain.name) else named
+
+
+def other_entries(folder: Path) -> list[tuple[str, str]]:
+    """What else a folder holds, by name: name, and why it is not read."""
+    read = set(structure_files(folder))
+    left = sorted((p for p in folder.iterdir() if p not in read), key=lambda p: p.name)
+    return [(p.name, _why_not(p)) for p in left]
+
+
+def _why_not(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "no file: a broken link, a pipe or a device" if not path.is_file() else f"is none of {FILE_NAMES}"
 
 
 def read_structures(path: Path) -> list[Structure]:
@@ -59,7 +75,8 @@ def read_structures(path: Path) -> list[Structure]:
     """
     kind = file_format(path)
     # CIF files carry names of authors in every encoding
-    text = read_text(path, MOST_BYTES, errors="replace" if kind == "cif" else "strict")
+    raw = unpacked(read_bytes(path, MOST_BYTES), MOST_BYTES, path)
+    text = decoded(raw, path, errors="replace" if kind == "cif" else "strict")
     readers = {"extxyz": _from_extxyz, "poscar": _from_poscar, "cif": _from_cif}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # parsers warn of rounded coordinates and missing symmetry; the result is used
