@@ -236,6 +236,11 @@ class Campaign(Settings):
                 found |= stage.partner_elements
         return frozenset(found)
 
+    @property
+    def known_formulas(self) -> frozenset[str]:
+        """Compositions that any step names as known: what one knows, all know."""
+        return frozenset(f for stage in self.stages if stage.stage == "practicality" for f in stage.known_formulas)
+
     @model_validator(mode="after")
     def _steps_fit_together(self) -> Self:
         problems = inconsistencies(self)

@@ -92,14 +92,14 @@ def _ion_problems(campaign: Campaign) -> Iterator[str]:
                     yield f"gate {stage.step}.{column}: {partner} is no partner of this stage"
         if stage.stage != "window":
             continue
-        metals = (stage.reference_electrode,) if stage.reference_electrode else campaign.mobile_ions
+        metals = stage.metals(campaign.mobile_ions)
         unknown = [e for e in metals if e not in ION_CHARGES]
         if unknown:
             yield f"stage window knows the charges of {', '.join(ION_CHARGES)}, not of {', '.join(unknown)}"
         for column in stage.gates:
             ion = column.removeprefix("reduction_limit_").removeprefix("oxidation_limit_")
-            if ion != column and ion not in (*campaign.mobile_ions, *metals):
-                yield f"gate {stage.step}.{column}: {ion} is no mobile ion of this campaign"
+            if ion != column and ion not in metals:
+                yield f"gate {stage.step}.{column}: the step measures against {', '.join(metals)}, not {ion}"
 
 
 def _choice_problems(campaign: Campaign) -> Iterator[str]:
@@ -124,8 +124,8 @@ def _cluster_problems(campaign: Campaign) -> Iterator[str]:
 def _ranking_problems(campaign: Campaign) -> Iterator[str]:
     kinds = [s.stage for s in campaign.stages]
     produced = {c.name for kind in ("candidates", *kinds) for c in schema.columns_of(kind)}
-    if "window" in kinds:
-        produced |= {f"{limit}_limit_{ion}" for limit in ("reduction", "oxidation") for ion in campaign.mobile_ions}
+    metals = {m for s in campaign.stages if s.stage == "window" for m in s.metals(campaign.mobile_ions)}
+    produced |= {f"{limit}_limit_{metal}" for limit in ("reduction", "oxidation") for metal in metals}
     produced |= {f"reaction_energy_{p}" for s in campaign.stages if s.stage == "reactivity" for p in s.partners}
     columns = [*(d.column for d in campaign.ranking.score), *(o.column for o in campaign.ranking.pareto)]
     for wanted in dict.fromkeys(columns):

@@ -101,6 +101,11 @@ class References:
         """Whether a list of observed compositions was found: without one, not to be listed means nothing."""
         return self.observed_path is not None
 
+    @property
+    def known_formulas(self) -> frozenset[str]:
+        """Compositions that the campaign itself names as known."""
+        return self.campaign.known_formulas
+
     @cached_property
     def observed_formulas(self) -> frozenset[str]:
         """Reduced formulas that were observed in experiment, as far as the campaign's data knows.

@@ -129,7 +129,11 @@ class WindowSettings(StageSettings):
     """Electrochemical stability window against the mobile ion's metal."""
 
     stage: Literal["window"] = "window"
-    reference_electrode: str | None = Field(None, description="measure against this metal instead of the mobile ions'")
+    reference_electrode: str | None = Field(
+        None,
+        description="measure against this metal instead of the mobile ions'; candidates without it have no oxidation "
+        "limit, and pass no gate on one",
+    )
     chunk_size: int = Field(256, ge=1, le=100_000)
 
     @field_validator("reference_electrode")
@@ -138,6 +142,10 @@ class WindowSettings(StageSettings):
         if value is not None:
             check_elements((value,))
         return value
+
+    def metals(self, mobile_ions: tuple[str, ...]) -> tuple[str, ...]:
+        """Elements against whose metals limits are measured."""
+        return mobile_ions if self.reference_electrode is None else (self.reference_electrode,)
 
 
 class ReactivitySettings(StageSettings):
@@ -196,7 +204,9 @@ class PracticalitySettings(StageSettings):
     """Density, element cost, and what is known already."""
 
     stage: Literal["practicality"] = "practicality"
-    known_formulas: tuple[str, ...] = Field((), description="compositions to treat as known, beside the data's")
+    known_formulas: tuple[str, ...] = Field(
+        (), description="compositions to treat as known, in all steps, beside the data's"
+    )
     chunk_size: int = Field(1024, ge=1, le=100_000)
     required: bool = False
 

@@ -163,9 +163,22 @@ def test_all_bad_gates_of_a_stage_are_named(tmp_path: Path) -> None:
 def test_window_knows_which_metals_it_can_measure_against(tmp_path: Path) -> None:
     text = GOOD.replace("ranking:", "  - stage: window\n    gates: {oxidation_limit_K: {above: 2}}\nranking:")
     (problem,) = problems_of(tmp_path, text)
-    assert "K is no mobile ion of this campaign" in problem
+    assert "oxidation_limit_K: the step measures against Li, not K" in problem
     silver = GOOD.replace("ranking:", "  - stage: window\n    reference_electrode: Ag\nranking:")
     assert any("not of Ag" in problem for problem in problems_of(tmp_path, silver))
+
+
+def test_gates_and_ranking_know_the_reference_electrode(tmp_path: Path) -> None:
+    sodium = "  - stage: window\n    reference_electrode: Na\n    gates: {GATE: {above: -1}}\nranking:"
+    text = GOOD.replace("[Li, Cl]", "[Li, Na, Cl]").replace("ranking:", sodium)
+    (problem,) = problems_of(tmp_path, text.replace("GATE", "reduction_limit_Li"))
+    assert "reduction_limit_Li: the step measures against Na, not Li" in problem
+    ranked = text.replace("GATE", "reduction_limit_Na").replace("score: [", "score: [SCORE, ")
+    term = "{column: reduction_limit_Na, best: 0, worst: 3}"
+    (tmp_path / "c.yaml").write_text(ranked.replace("SCORE", term), encoding="utf-8")
+    assert load_campaign(tmp_path / "c.yaml").ranking.score[0].column == "reduction_limit_Na"
+    (problem,) = problems_of(tmp_path, ranked.replace("SCORE", term.replace("_Na", "_Li")))
+    assert "ranking uses 'reduction_limit_Li'" in problem
 
 
 WITH_PARTNERS = GOOD.replace(

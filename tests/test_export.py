@@ -186,6 +186,15 @@ def test_an_empty_shortlist_is_said(tmp_path: Path) -> None:
     assert not list(run.glob("*.extxyz"))
 
 
+def test_a_run_that_relaxed_nothing_has_nothing_to_export(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 30)
+    progress = json.loads((run / "progress.json").read_text())
+    progress["steps"] = [step for step in progress["steps"] if step["stage"] != "stability"]
+    (run / "progress.json").write_text(json.dumps(progress))
+    with pytest.raises(ConfigError, match="relaxed nothing"):
+        read_crystals(run, 5)
+
+
 def test_another_file_is_not_overwritten(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kept.txt").write_text("important")
     done = CliRunner().invoke(app, ["export", str(run), "-o", str(tmp_path / "kept.txt")])

@@ -1,5 +1,6 @@
 """Stage practicality."""
 
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,12 +10,15 @@ import pytest
 from pymatgen.core import Composition, Lattice, Structure
 
 from pipeline import schema
+from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key
 from pipeline.settings import PracticalitySettings
 from pipeline.stages import practicality
 from pipeline.stages.practicality import cost_per_kg, element_prices
+from scripts.small_campaign import write_small_campaign
+from workflows.identity import Digests
 
 SETTINGS = PracticalitySettings()
 
@@ -27,7 +31,9 @@ def rock_salt(cation: str, anion: str, a: float) -> dict[str, object]:
 @pytest.fixture
 def refs() -> SimpleNamespace:
     phases = PhaseReference({composition_key("LiCl"): -2.1}, elements=("Li", "Na", "Cl"))
-    return SimpleNamespace(database=phases, observed_formulas=frozenset({"NaCl"}), has_observed_list=True)
+    return SimpleNamespace(
+        database=phases, observed_formulas=frozenset({"NaCl"}), known_formulas=frozenset(), has_observed_list=True
+    )
 
 
 @pytest.fixture
@@ -48,6 +54,31 @@ def test_rock_salt(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) ->
 def test_known_formulas_of_the_config(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) -> None:
     result = practicality.run(part, PracticalitySettings(known_formulas=("Li2Br2",)), refs, tmp_path)
     assert result["is_known"].tolist() == [True, False, True]
+
+
+def test_what_another_step_names_as_known_stays_known(
+    part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Results of a later practicality step take the place of an earlier one's."""
+    refs.known_formulas = frozenset({"LiBr"})
+    result = practicality.run(part, PracticalitySettings(known_formulas=("LiCl",)), refs, tmp_path)
+    assert result["is_known"].all()
+
+
+def test_a_step_is_computed_anew_when_another_names_other_formulas(tmp_path: Path) -> None:
+    def digests(first: str, second: str) -> list[str]:
+        steps = [
+            f"  - {{stage: practicality, name: {n}, known_formulas: [{f}]}}" for n, f in zip("ab", (first, second))
+        ]
+        path = write_small_campaign(tmp_path)
+        path.write_text(path.read_text().replace("  - stage: practicality\n    chunk_size: 2", "\n".join(steps)))
+        campaign = load_campaign(path)
+        made = Digests(campaign, library="l", models=defaultdict(lambda: "m"), table="t", known="k")
+        return [made.stage(stage) for stage in campaign.stages[-2:]]
+
+    before = digests("LiCl", "NaCl")
+    assert all(a != b for a, b in zip(before, digests("LiCl", "KCl"), strict=True))
+    assert before == digests("LiCl", "NaCl")
 
 
 def test_what_no_list_tells_stays_empty(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) -> None:

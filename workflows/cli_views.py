@@ -158,6 +158,7 @@ def show(
     from workflows.terminal_tables import facts, facts_table, print_table
 
     found = views.everything_about(folder, views.candidate_of_rank(folder, candidate))
+    caution_about(folder)
     if as_json:
         typer.echo(views.as_json(found))
     elif as_csv:

@@ -75,6 +75,9 @@ def read_crystals(folder: Path, top: int | None = None) -> Exported:
         structure = structure_from_row(relaxed[candidate]).remove_oxidation_states()
         values = {str(k): _plain(str(k), v) for k, v in row.items() if v is not None and v == v and v != ""}
         crystals.append(Crystal(candidate, structure, values))
+    if not any(step["stage"] == "stability" for step in read_steps(folder)):
+        text = "this run relaxed nothing (no stage stability): there is no relaxed crystal to export"
+        raise ConfigError([Problem(str(folder), text)])
     if not crystals:
         what = "the shortlist" if top is None else f"the first {top} ranked candidates"
         text = f"{what} of this run holds no crystal to export; --top N exports ranked ones beside the shortlist"

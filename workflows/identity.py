@@ -135,6 +135,8 @@ class Digests:
             uses["mobile_ions"] = list(self._campaign.mobile_ions)
         if settings.stage == "practicality":
             uses["known"] = self._known
+            if of_other_steps := self._campaign.known_formulas.difference(settings.known_formulas):
+                uses["known_to_other_steps"] = sorted(of_other_steps)
         return digest_of(
             {
                 "stage": settings.stage,

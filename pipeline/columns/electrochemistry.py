@@ -23,7 +23,7 @@ WINDOW: tuple[Column, ...] = (
         "float64",
         "V",
         "window",
-        "vs the ion's metal; the worst over the mobile ions present",
+        "vs the ion's metal, the worst over the mobile ions present; or vs the reference_electrode",
         (-10.0, 20.0),
     ),
     Column(
@@ -31,7 +31,7 @@ WINDOW: tuple[Column, ...] = (
         "float64",
         "V",
         "window",
-        "vs the ion's metal; the worst over the mobile ions present",
+        "vs the ion's metal, the worst over the mobile ions present; or vs the reference_electrode",
         (-10.0, 20.0),
     ),
     Column("window_ion", "string", "", "window", "ions whose limits were taken for reduction and oxidation"),

@@ -46,13 +46,16 @@ def run(part: pd.DataFrame, settings: PracticalitySettings, refs: References, wo
     part
         Rows with ``formula_pretty`` and crystals.
     settings, refs, workspace
-        ``refs.observed_formulas``, ``refs.has_observed_list`` and ``refs.database`` are used; the workspace is not.
+        ``refs.observed_formulas``, ``refs.known_formulas`` (also of other steps), ``refs.has_observed_list`` and
+        ``refs.database`` are used; the workspace is not.
     """
     from pipeline.reference.formulas import composition_key
 
     if not len(part):
         return with_columns(part, NAME, [])
-    known = _keys(refs.observed_formulas) | {composition_key(f) for f in settings.known_formulas}
+    known = _keys(refs.observed_formulas) | {
+        composition_key(f) for f in {*settings.known_formulas, *refs.known_formulas}
+    }
     unlisted = False if refs.has_observed_list else None
     formulas = part["formula_pretty"].tolist()
     lists = (known, unlisted, refs.database)

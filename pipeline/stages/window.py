@@ -42,7 +42,7 @@ def run(part: pd.DataFrame, settings: WindowSettings, refs: References, workspac
     from pipeline.reference.window import ion_charge
 
     forced = settings.reference_electrode
-    ions = refs.mobile_ions if forced is None else (forced,)
+    ions = settings.metals(refs.mobile_ions)
     for ion in ions:
         ion_charge(ion)
     columns = [f"{limit}_limit_{ion}" for ion in dict.fromkeys([*refs.mobile_ions, *ions]) for limit in _LIMITS]
