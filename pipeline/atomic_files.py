@@ -9,11 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_STORAGE_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE})
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE}
+_MOUNT = {errno.ESHUTDOWN, errno.ENOTCONN, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.ENOLCK}
+_NODE = {errno.ENFILE, errno.EMFILE}
+# Linux's own: a server that answers with an error, a ticket that has expired.
+_LINUX = {getattr(errno, name) for name in ("EREMOTEIO", "EKEYEXPIRED") if hasattr(errno, name)}
+_STORAGE_TROUBLE = frozenset(_DISK | _MOUNT | _NODE | _LINUX)
 
 
 def is_storage_trouble(error: BaseException) -> bool:
-    """Tell whether an error is the disk's (full, over quota, read-only, broken): then no candidate is to blame."""
+    """Tell whether an error is the disk's (full, over quota, read-only, broken, away): no candidate is to blame."""
     return isinstance(error, OSError) and error.errno in _STORAGE_TROUBLE
 
 

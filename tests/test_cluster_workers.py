@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pandas as pd
@@ -128,6 +129,10 @@ def test_what_is_unmet_is_said_with_its_remedy(client: Client, plugin: Reference
         " give it the same IONSIEVE_DATA",
         " workers need the run folder on a shared file system",
     ]
+    # A mount that is gone: Python lets most of its errors through.
+    gone = SimpleNamespace(exists=Path("\0").stat)
+    (text,) = replace(fits, visible=gone).unmet({})
+    assert text.startswith("can't tell what it has (ValueError: ")
     # With a group of GPU workers, only those need CUDA.
     assert replace(fits, cuda=True, gpu_workers=True).unmet({}) == []
 

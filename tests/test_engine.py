@@ -52,7 +52,7 @@ def fragile_stage() -> Callable[[StageSettings, pd.DataFrame, str], UnitResult]:
             time.sleep(3600.0)
         if "fills" in ids:
             raise OSError(errno.ENOSPC, "No space left on device", "/data/frames")
-        if "raises" in ids:
+        if "raises" in ids or ("raises-once" in ids and len(list(calls.glob("raises-once*"))) == 1):
             raise RuntimeError("singular matrix")
         frame = part.assign(**dict.fromkeys(c.name for c in schema.columns_of("practicality")))
         frame = frame.assign(practicality_status="ok", practicality_error="")
@@ -117,6 +117,29 @@ def test_a_unit_that_hangs_once_is_computed_again_whole(
     table, calls = run_units(client, store, [["a", "hangs-once"]], limit=3.0)
     assert table["practicality_status"].tolist() == ["ok", "ok"]
     assert calls == ["a-hangs-once", "a-hangs-once"]
+
+
+def test_a_row_that_is_a_unit_is_to_blame_when_it_raises_twice(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
+    store = RunFolder(tmp_path).stage("practicality", "e" * 64)
+    table, calls = run_units(client, store, [["raises-once"], ["raises"]])
+    assert table["practicality_status"].tolist() == ["ok", "failed"]
+    assert Counter(calls) == {"raises-once": 2, "raises": 2}
+
+
+def test_a_node_that_cannot_use_the_run_folder_is_no_rows_fault(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
+    store = RunFolder(tmp_path).stage("practicality", "e" * 64)
+    store.folder.mkdir(parents=True)
+    store.hanging().write_text("no folder")
+    with pytest.raises(OSError, match="can't use the run folder") as raised:
+        run_units(client, store, [["a"]])
+    assert is_storage_trouble(raised.value)
+    assert len(store.results()) == 0
 
 
 def test_a_full_disk_is_no_rows_fault(client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,11 +67,10 @@ def test_what_another_step_names_as_known_stays_known(
 
 def test_a_step_is_computed_anew_when_another_names_other_formulas(tmp_path: Path) -> None:
     def digests(first: str, second: str) -> list[str]:
-        steps = [
-            f"  - {{stage: practicality, name: {n}, known_formulas: [{f}]}}" for n, f in zip("ab", (first, second))
-        ]
+        step = "  - {{stage: practicality, name: {}, known_formulas: [{}]}}\n"
+        steps = step.format("a", first) + step.format("b", second)
         path = write_small_campaign(tmp_path)
-        path.write_text(path.read_text().replace("  - stage: practicality\n    chunk_size: 2", "\n".join(steps)))
+        path.write_text(path.read_text().replace("  - stage: practicality\n    chunk_size: 2\n", steps))
         campaign = load_campaign(path)
         made = Digests(campaign, library="l", models=defaultdict(lambda: "m"), table="t", known="k")
         return [made.stage(stage) for stage in campaign.stages[-2:]]

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.atomic_files import is_storage_trouble, write_atomically
+from workflows.finished import finished_run, manifest_of_earlier
 from workflows.sealed_parquet import SealError, sealed, unsealed
+from workflows.step_results import read_step
 from workflows.store import DamagedPartError, RunFolder, StoreError
 
 
@@ -115,6 +117,28 @@ def test_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, fails)
     assert json.loads(path.read_text()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["f.json"]
+
+
+def test_a_retry_comes_last_beyond_a_hundred_thousand_units(tmp_path: Path) -> None:
+    folder = tmp_path / "stages" / "stability" / ("d" * 12)
+    folder.mkdir(parents=True)
+    for number, status in ((100_001, "ok"), (20_000, "failed"), (7, "ok")):
+        frame = pd.DataFrame({"candidate_id": ["a"], "stability_status": [status]})
+        frame.to_parquet(folder / f"part-{number:05d}.parquet")
+    step = {"step": "stability", "digest": "d" * 64}
+    assert read_step(tmp_path, step, ["candidate_id", "stability_status"])["stability_status"].tolist() == ["ok"]
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", ""])
+def test_a_damaged_manifest_is_as_none(tmp_path: Path, damage: str) -> None:
+    run = RunFolder(tmp_path)
+    assert manifest_of_earlier(run) == {}
+    for path in (run.config, run.progress, run.current, run.manifest):
+        path.write_text(damage)
+    assert manifest_of_earlier(run) == {}
+    assert finished_run(run) is None
+    run.manifest.write_text('{"campaign": "one"}')
+    assert manifest_of_earlier(run) == {"campaign": "one"}
 
 
 def test_a_full_disk_leaves_no_half_part(tmp_path: Path) -> None:

@@ -30,7 +30,16 @@ class Requirements:
     gpu_workers: bool = False
 
     def unmet(self, resources: Mapping[str, float]) -> list[str]:
-        """What this process, whose worker has these Dask resources, lacks; each with its remedy."""
+        """What this process, whose worker has these Dask resources, lacks; each with its remedy.
+
+        Whatever keeps it from being told (a package that is missing, a mount that is gone) is lacking too.
+        """
+        try:
+            return self._lacking(resources)
+        except Exception as error:
+            return [f"can't tell what it has ({type(error).__name__}: {error}); see to this node"]
+
+    def _lacking(self, resources: Mapping[str, float]) -> list[str]:
         versions, models = worker_facts(), model_digests(sorted(self.models))
         problems = [
             f"has {name} {versions.get(name)}, the client has {wanted}; install the same versions"

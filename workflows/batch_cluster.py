@@ -96,7 +96,7 @@ class BatchCluster(SpecCluster):
     ) -> None:
         self.groups = groups
         self.logs = logs
-        self._say = say
+        self._tell = say
         self._specs = {
             group.name: {
                 "cls": type("WatchedJob", (_Closed, job_class(group.kind)), {}),
@@ -142,9 +142,11 @@ class BatchCluster(SpecCluster):
     async def _close(self) -> None:
         # Not cancelled: a job that is just being submitted would be forgotten.
         self._ended.set()
-        if self._keeper is not None:
-            await self._keeper
-        await super()._close()
+        try:
+            if self._keeper is not None:
+                await self._keeper
+        finally:
+            await super()._close()
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
         # SpecCluster would close a job as soon as one of its workers is gone; here the keeper decides.
@@ -217,6 +219,11 @@ class BatchCluster(SpecCluster):
             self._pause(text)
         else:
             self._say(text)
+
+    def _say(self, text: str) -> None:
+        """Tell the user; a terminal that is closed, or a log on a full disk, must not end the care for the jobs."""
+        with contextlib.suppress(OSError, SystemExit):
+            self._tell(text)
 
     def _pause(self, text: str) -> None:
         """Wait before the next job is asked for: longer each time."""

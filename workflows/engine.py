@@ -41,13 +41,14 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Rows of a unit, from ``start`` on, or all of it; and how often they have hung."""
+    """Rows of a unit, from ``start`` on, or all of it; how often they have hung, and whether they have raised."""
 
     job: _Job
     start: int
     part: pd.DataFrame
     hung: int = 0
     is_whole: bool = False
+    raised: bool = False
 
     def halves(self) -> tuple[_Piece, _Piece]:
         half = len(self.part) // 2
@@ -150,7 +151,9 @@ def compute_rows(
 
 
 def _tried_again(piece: _Piece, error: BaseException) -> tuple[_Piece, ...]:
-    """What to compute after an error: a unit or a lone row that hung once, the halves of several rows, or nothing.
+    """What to compute after an error: a unit or a lone row once more, the halves of several rows, or nothing.
+
+    A lone row of a larger unit was there before, among others; one that is a unit raises twice before it is to blame.
 
     A unit is not cut before it has hung twice: some potentials give other last digits with other companions.
     """
@@ -159,6 +162,8 @@ def _tried_again(piece: _Piece, error: BaseException) -> tuple[_Piece, ...]:
     is_alone = len(piece.part) == 1
     if isinstance(error, UnitTimeoutError) and (piece.is_whole or is_alone) and piece.hung + 1 < TRIES:
         return (replace(piece, hung=piece.hung + 1),)
+    if is_alone and piece.is_whole and not piece.raised and not isinstance(error, KilledWorker | UnitTimeoutError):
+        return (replace(piece, raised=True),)
     return () if is_alone else piece.halves()
 
 

@@ -48,3 +48,8 @@ def digest_of_file(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """Finished units of a step by number, a retry after what it replaces; as text 100000 comes before 20000."""
+    return sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from pipeline.atomic_files import write_atomically
+from pipeline.problems import ConfigError
 from workflows.files import read_json
 from workflows.store import RunFolder
 
@@ -28,12 +30,20 @@ class FinishedRun:
                 write_atomically(path, lambda stream, content=content: stream.write(content) and None)
 
 
+def manifest_of_earlier(folder: RunFolder) -> dict[str, Any]:
+    """What the folder's manifest says, nothing where it is missing or damaged: a run writes it anew."""
+    try:
+        return read_json(folder.manifest)
+    except ConfigError:
+        return {}
+
+
 def finished_run(folder: RunFolder) -> FinishedRun | None:
     """The finished run that a folder holds, None when there is none."""
     files = (folder.progress, folder.current, folder.manifest)
     if not all(path.exists() for path in (folder.config, *files)):
         return None
-    manifest = read_json(folder.manifest)
+    manifest = manifest_of_earlier(folder)
     candidates = manifest.get("digests", {}).get("candidates")
     if not manifest.get("finished") or candidates is None:
         return None

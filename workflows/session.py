@@ -21,8 +21,8 @@ from pipeline.references import References
 from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.cluster import connect, log_folder, settings_beside
 from workflows.failed_rows import largest_failed_share
-from workflows.files import digest_of, read_json
-from workflows.finished import FinishedRun, finished_run
+from workflows.files import digest_of
+from workflows.finished import FinishedRun, finished_run, manifest_of_earlier
 from workflows.funnel import screen
 from workflows.identity import Digests
 from workflows.in_flight import told_when_lost
@@ -170,9 +170,7 @@ def _opened(
 
 
 def _refuse_another_campaign(run_folder: RunFolder, campaign: Campaign) -> None:
-    if not run_folder.manifest.exists():
-        return
-    name = read_json(run_folder.manifest).get("campaign")
+    name = manifest_of_earlier(run_folder).get("campaign")
     if name not in (None, campaign.name):
         text = f"holds campaign {name!r}, not {campaign.name!r}; choose another folder with --folder"
         raise ConfigError([Problem(str(run_folder.path), text)])

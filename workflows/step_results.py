@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.config import ConfigError, Problem
 from pipeline.problems import read_yaml
 from pipeline.stage_settings import StageSettings
+from workflows.files import parts_in
 from workflows.gating import BEYOND_THE_BEST, reasons_of
 
 RANKED = "ranked"
@@ -33,7 +34,7 @@ def read_step(
         return nothing
     chosen = None if only is None else [("candidate_id", "in", list(only))]
     tables = []
-    for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
+    for part in parts_in(folder / "stages" / step["step"] / step["digest"][:12]):
         try:
             there = pq.read_schema(part).names
             tables.append(pq.read_table(part, columns=[c for c in columns if c in there], filters=chosen))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.atomic_files import remove_leftovers, write_atomically, write_json
 from pipeline.cache import at_home
 from pipeline.config import Campaign
-from workflows.files import RunError, RunStoppedError, digest_of
+from workflows.files import RunError, RunStoppedError, digest_of, parts_in
 from workflows.sealed_parquet import SealError, sealed, unsealed
 
 _METADATA_KEY = b"ionsieve"
@@ -85,7 +85,7 @@ class StageStore:
     def recover_plan(self) -> None:
         """Rebuild a lost plan from the parts, each of which says what it was made of."""
         works: dict[int, Any] = {}
-        for path in sorted(self.folder.glob("part-*.parquet")):
+        for path in parts_in(self.folder):
             try:
                 note = _note_in(unsealed(path.read_bytes()).schema.metadata)
             except SealError:

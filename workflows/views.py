@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline import schema
 from pipeline.config import ConfigError, Problem
 from workflows.decision import nearest_ids
-from workflows.files import read_json
+from workflows.files import parts_in, read_json
 from workflows.lock import is_held
 
 
@@ -163,7 +163,7 @@ def everything_about(folder: Path, candidate: str) -> dict[str, Any]:
     """All columns that any stage of this run wrote for one candidate, rejected ones included."""
     found: dict[str, Any] = {}
     for step in read_steps(folder):
-        for part in sorted((folder / "stages" / step["step"] / step["digest"][:12]).glob("part-*.parquet")):
+        for part in parts_in(folder / "stages" / step["step"] / step["digest"][:12]):
             try:
                 rows = pq.read_table(part, filters=[("candidate_id", "==", candidate)]).to_pylist()
             except (OSError, pa.ArrowInvalid):  # damaged: the next run computes it again

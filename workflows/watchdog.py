@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
+import platform
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,12 +71,20 @@ def watched(seconds: float, folder: str, function: Callable[..., R], *arguments:
     ------
     UnitTimeoutError
         When an earlier worker was ended over this task.
+    OSError
+        With EIO when this node can't use the folder, whatever the reason: no row is to blame for that.
     """
     report = Path(folder) / f"{get_worker().get_current_task()}.txt"
-    if report.exists() and report.stat().st_size:
+    try:
+        hung = report.exists() and report.stat().st_size
+        report.parent.mkdir(parents=True, exist_ok=True)
+        opened = None if hung else report.open("w", encoding="utf-8")
+    except OSError as error:
+        text = f"{platform.node()} can't use the run folder ({error.strerror})"
+        raise OSError(errno.EIO, text, str(report.parent)) from error
+    if opened is None:
         raise UnitTimeoutError(f"not finished in {seconds:g} s; {report} says where it hung")
-    report.parent.mkdir(parents=True, exist_ok=True)
-    with report.open("w", encoding="utf-8") as stream:
+    with opened as stream:
         faulthandler.dump_traceback_later(seconds, exit=True, file=stream)
         try:
             return function(*arguments)
