@@ -40,7 +40,8 @@ def shortened(settings: Training, folder: Path, spec: str, epochs: tuple[int, in
     optimizer, of_hints, of_labels = spec.split(":")
     given = settings.model_dump(mode="json")
     given |= {"output": str(folder), "data": {"label_scheme": settings.data.label_scheme}}
-    given["fitting"] |= {"optimizer": optimizer, "learning_rate": float(of_labels), "max_epochs": sum(epochs)}
+    given["fitting"] |= {"optimizer": optimizer, "learning_rate": float(of_labels)}
+    given["fitting"] |= {"max_epochs": sum(epochs), "near_epochs": 0}
     given["hints"] |= {"learning_rate": float(of_hints), "epochs": epochs[0]}
     return Training.model_validate(given)
 

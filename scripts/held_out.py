@@ -57,8 +57,8 @@ class Distilled:
 
     @property
     def teacher(self) -> str:
-        """Name of the model that labelled."""
-        return str(self.generation["teacher"]["name"])
+        """Model that labelled, as the settings name it: a name or a folder."""
+        return str(self.generation["settings"]["teacher"])
 
     def test_labels(self) -> LabelledCrystals:
         """Labelled frames of the test split."""
@@ -145,7 +145,7 @@ def unseen_candidates(
         return pd.read_parquet(kept)
     library = (model.seen if seen else model.unseen)(references.library)
     wanted = {"candidates": _DRAWN * count, "per_prototype": _DRAWN * count}
-    given = {**model.generation["settings"], "campaign": references.campaign.name, "seed": seed}
+    given = {**model.generation["settings"], "campaign": references.campaign.name, "seed": seed, "further": None}
     settings = DistillationSettings.model_validate({**given, "crystals": {**given["crystals"], **wanted}})
     rows = draw_candidates(references.campaign, library, settings).rename(columns={"start_id": "candidate_id"})
     rows = rows.iloc[np.random.default_rng(seed).permutation(len(rows))].reset_index(drop=True)

@@ -22,8 +22,8 @@ PAIRS = [("Cu", "Ag"), ("Ag", "Au"), ("Au", "Cu")]
 SIZES = {"Cu": 3.61, "Ag": 4.09, "Au": 4.08}
 
 
-def alloys(n: int, seed: int = 0) -> list[Atoms]:
-    """Distorted alloys with EMT's energy, forces and stress, the prototype in ``info``."""
+def alloys(n: int, seed: int = 0, distortion: float = 1.0) -> list[Atoms]:
+    """Distorted (or ideal: 0) alloys with EMT's energy, forces and stress, the prototype in ``info``."""
     rng = np.random.default_rng(seed)
     found = []
     for k in range(n):
@@ -32,8 +32,9 @@ def alloys(n: int, seed: int = 0) -> list[Atoms]:
         a, b = PAIRS[(k // len(PROTOTYPES)) % len(PAIRS)]
         symbols = [a if letter == "A" else b for letter in pattern]
         size = np.mean([SIZES[s] for s in symbols]) * (len(sites) / 4.0) ** (1.0 / 3.0)
-        cell = size * (np.eye(3) + rng.normal(0.0, 0.02, (3, 3)))
-        atoms = Atoms(symbols, scaled_positions=sites + rng.normal(0.0, 0.01, sites.shape), cell=cell, pbc=True)
+        cell = size * (np.eye(3) + distortion * rng.normal(0.0, 0.02, (3, 3)))
+        places = sites + distortion * rng.normal(0.0, 0.01, sites.shape)
+        atoms = Atoms(symbols, scaled_positions=places, cell=cell, pbc=True)
         atoms.info = {"group": name, "structure_id": f"alloy-{k}", "label_scheme": "other", "source": "EMT"}
         atoms.calc = EMT()
         atoms.get_potential_energy()

@@ -1,6 +1,7 @@
 """`ionsieve train`: every mistake with its line, exit codes, and a kill that costs an epoch at most."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -82,6 +83,16 @@ def test_bad_files_are_exit_code_2(tmp_path, labels):
     no_data = CliRunner().invoke(app, ["train", str(config(tmp_path, tmp_path / "none.parquet"))])
     assert no_data.exit_code == 2
     assert "none.parquet: can't be read as Parquet" in no_data.output
+
+
+def test_a_folder_that_cannot_be_made_is_no_traceback(tmp_path, labels):
+    path = config(tmp_path, labels)
+    (tmp_path / "taken").write_text("a file")
+    path.write_text(re.sub("output: .*", f"output: {tmp_path / 'taken'}", path.read_text()))
+    refused = CliRunner().invoke(app, ["train", str(path)])
+    assert refused.exit_code == 2
+    assert "output: " in refused.output
+    assert "name another folder" in " ".join(refused.output.split())
 
 
 def test_training_goes_on_after_an_interruption(tmp_path, labels, monkeypatch):

@@ -13,13 +13,12 @@ from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
 from pipeline.distillation.balance import balanced_choice
 from pipeline.distillation.drawing import COLUMNS, draw_crystals, elements_of, further_campaign
-from pipeline.distillation.grouping import linked
 from pipeline.distillation.labelling import ROW_COLUMNS, insanity, label_crystals
 from pipeline.distillation.settings import DistillationSettings
 from pipeline.problems import ConfigError
 from pipeline.reference.prototype_library import PrototypeLibrary
 from pipeline.surrogates.results import Evaluation
-from pipeline.training.groups import protostructure_group
+from pipeline.training.groups import linked, protostructure_group
 from pipeline.training.settings import load_training
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 from tests.morse import MorseOneByOne, morse_potential
@@ -264,6 +263,7 @@ def test_an_element_that_the_teacher_does_not_know_is_counted():
         ({"relaxation": {"frames": 1}}, "greater than or equal to 2"),
         ({"relaxation": {"optimizer": "bfgs"}}, "'quasi-newton', 'fire-quasi-newton' or 'fire'"),
         ({"dynamics": {"steps": 3, "frames": 4}}, "4 frames of 3 steps"),
+        ({"dynamics": {"steps": 100, "frames": 51}}, "write 51 or 102 steps"),
         ({"dynamics": {"friction_time": 9.0}}, "below five time steps of 2 fs; write 10 or more"),
         ({"dynamics": {"temperatures": [-300]}}, "greater than 0"),
         ({"sanity": {"lowest_energy": 10.0}}, "no frame would be kept"),

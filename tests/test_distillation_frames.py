@@ -108,7 +108,7 @@ def test_a_crystal_that_no_model_takes_has_no_path():
 
 def test_frames_of_dynamics_are_even_and_move():
     potential = morse_potential(MorseOneByOne())
-    wanted = DynamicsFrames(steps=10, frames=3, temperatures=(900.0,))
+    wanted = DynamicsFrames(steps=9, frames=3, temperatures=(900.0,))
     (frames,) = dynamics_frames(["NaCl"], [rock_salt()], [900.0], wanted, 6, 0, potential)
     assert [f.structure_id for f in frames] == [f"NaCl-dynamics-{n}" for n in range(3)]
     assert {len(f.structure) for f in frames} == {8}

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from pipeline.distillation.contents import contents_table
-from pipeline.distillation.grouping import joined_groups, larger_groups, splits_of
+from pipeline.distillation.grouping import larger_groups, splits_of
+from pipeline.training.groups import joined_groups
 
 
 def test_what_shares_a_prototype_or_a_protostructure_is_one_group():

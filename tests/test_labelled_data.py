@@ -121,6 +121,12 @@ def test_a_killed_generation_ends_like_an_undisturbed_one(campaign, undisturbed,
     _, said = generated(tmp_path, campaign)
     assert any("are there" in line for line in said)
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    # A training that goes on elsewhere finds its own labels, not others of other last digits.
+    monkeypatch.setattr(labelled_data, "arithmetic_facts", lambda: {"processor": "another"})
+    data, said = generated(tmp_path, campaign)
+    assert any("made on another machine" in line for line in said)
+    assert data.digest == undisturbed.digest
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
 
 
 def test_the_digest_holds_what_is_drawn_and_no_more(tmp_path):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pymatgen.io.ase import AseAtomsAdaptor
 
@@ -62,16 +63,30 @@ def test_nothing_held_out_is_rehearsed(tmp_path):
     data = read_training_data(chosen.data)
     found = draw_rehearsal(rehearse(old_labels(tmp_path)), chosen.data, data)
     assert set(found.labels.groups) == {"L1_0", "B2", "bcc"} == set(data.splits.train.groups)
-    assert found.left_out == {"of a held-out group": 16}
+    assert found.left_out == {"of a held-out group, prototype or crystal": 16}
     assert len(found.labels) == 24
     # the same under other names: crystals of the held-out splits are known by their distances
     everything = draw_rehearsal(rehearse(old_labels(tmp_path, group="all")), chosen.data, data)
     assert len(everything.labels) == 40
     renamed = tmp_path / "renamed.parquet"
-    write_parquet(renamed, table(alloys(25, seed=9)).assign(group="all"), {})
+    frame = table(alloys(25, seed=9))
+    write_parquet(renamed, frame.assign(group="old " + frame["group"]), {})
     found = draw_rehearsal(rehearse(renamed), chosen.data, data)
-    assert found.left_out == {"of a held-out prototype": 10}
+    assert found.left_out == {"of a held-out group, prototype or crystal": 10}
     assert len(found.labels) == 15
+
+
+def test_distorted_crystals_of_a_held_out_prototype_are_not_rehearsed_either(tmp_path):
+    """They have no symmetry; that of one crystal of their group tells what they are."""
+    new, old = tmp_path / "both.parquet", tmp_path / "old.parquet"
+    ideal = table(alloys(10, distortion=0.0)).assign(structure_id=lambda rows: "ideal " + rows["structure_id"])
+    write_parquet(new, pd.concat([table(alloys(25, seed=9)), ideal[:5]], ignore_index=True), {})
+    renamed = pd.concat([table(alloys(40)), ideal[5:]], ignore_index=True)
+    write_parquet(old, renamed.assign(group="old " + renamed["group"]), {})
+    chosen = training(tmp_path, new, "tuned")
+    found = draw_rehearsal(rehearse(old), chosen.data, read_training_data(chosen.data))
+    assert set(found.labels.groups) == {"old L1_0", "old B2", "old bcc"}
+    assert found.left_out == {"of a held-out group, prototype or crystal": 18}
 
 
 def test_crystals_with_other_elements_and_an_empty_rest_are_told(tmp_path):
@@ -83,7 +98,7 @@ def test_crystals_with_other_elements_and_an_empty_rest_are_told(tmp_path):
     found = draw_rehearsal(rehearse(old_labels(tmp_path)), chosen.data, data)
     assert "with Au, which the new labels lack" in found.left_out
     assert set(found.labels.elements) == {"Cu", "Ag"}
-    with pytest.raises(ConfigError, match=r"no crystal is left to rehearse: .* of a held-out group"):
+    with pytest.raises(ConfigError, match=r"no crystal is left to rehearse: .* of a held-out group, prototype"):
         draw_rehearsal(rehearse(old_labels(tmp_path, group="fcc")), chosen.data, data)
 
 

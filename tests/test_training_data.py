@@ -19,7 +19,7 @@ from pipeline.training.read_ase import read_extxyz
 from pipeline.training.read_parquet import read_parquet, write_parquet
 from pipeline.training.reading import read_labels, read_training_data
 from pipeline.training.settings import DataSettings, SplitShares
-from pipeline.training.splits import same_crystals, split_by_group, split_of
+from pipeline.training.splits import families, same_crystals, split_by_group, split_of
 from tests.labels import alloys, table
 
 HALVES = {"train": 0.5, "validation": 0.25, "test": 0.25}
@@ -271,6 +271,33 @@ def test_a_shared_prototype_is_a_leak_unless_groups_are_formulas(tmp_path):
     text = problems_of(DataSettings(label_scheme="other", group_by="formula", min_structures_per_element=1, **files))
     assert "prototype" not in text
     assert "Ca is in 0 crystals of the training split" in text
+
+
+def test_groups_of_several_files_that_share_a_prototype_are_one(tmp_path):
+    """Each file has names of its own for what it was drawn from."""
+    ideal = alloys(20, distortion=0.0)
+    other = table([*ideal[15:], *alloys(40)[20:]])
+    first = parquet(tmp_path / "a.parquet", table(ideal[:15]))
+    second = parquet(tmp_path / "b.parquet", other.assign(group="other " + other["group"]))
+    found = read_training_data(settings(first, second))
+    of_split = [set(labels.groups) for _, labels in found.splits.items()]
+    assert sum(map(len, of_split)) == len(set().union(*of_split)) == 5
+    assert not any(group.startswith("other") for groups in of_split for group in groups)
+
+
+def test_distorted_crystals_go_with_the_prototypes_of_their_formula(tmp_path):
+    """By symmetry they have no prototype; the crystal that they were does."""
+    path = parquet(tmp_path / "both.parquet", table([*alloys(15, distortion=0.0), *alloys(30)[15:]]))
+    (labels,) = read_labels([str(path)], settings(path, group_by="protostructure"), Findings())
+    pairs = set(zip(labels.formulas, families(labels), strict=True))
+    assert len(pairs) == len(set(labels.formulas)) == 9
+    assert len({family for _, family in pairs}) == 3  # L1_2; fcc and bcc, both of pure metals; L1_0 and B2
+    files = {
+        name: [str(parquet(tmp_path / f"{name}.parquet", table(alloys(15, seed, distortion))))]
+        for name, seed, distortion in (("train", 0, 0.0), ("validation", 1, 1.0), ("test", 2, 1.0))
+    }
+    text = problems_of(DataSettings(label_scheme="other", group_by="protostructure", **files))
+    assert "some distorted, are in data.train and in data.validation" in text
 
 
 def test_groups_that_leave_a_split_empty(crystals, tmp_path):

@@ -4,7 +4,6 @@ from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -38,14 +37,6 @@ def test_early_stopping(labels, tmp_path):
     losses = [row["validation_loss"] for row in curve(hasty.folder)]
     assert len(losses) < 8
     assert losses[-1] > min(losses[:-1])
-
-
-def test_patience_does_not_end_near_epochs(labels, tmp_path):
-    hasty = settings(tmp_path, labels, fitting={"max_epochs": 6, "near_epochs": 5, "near_force": 100.0, "patience": 1})
-    assert train(hasty, Watcher(), {}).finished
-    losses = [row["validation_loss"] for row in curve(hasty.folder)]
-    assert min(np.diff(losses[:-1])) < 0.0 < max(np.diff(losses[:-1]))
-    assert len(losses) == 6
 
 
 def test_best_weights_are_kept_and_those_after_each_near_epoch(tmp_path):

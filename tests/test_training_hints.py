@@ -232,6 +232,8 @@ def test_a_teacher_cannot_be_exchanged_in_the_middle(labelled, teacher, tmp_path
         ({"distil": None, "data": {"files": ["a.parquet"], "label_scheme": "other"}}, "which the file lacks"),
         ({"hints": {"epochs": 8}}, "labels would never be fitted"),
         ({"hints": {"epochs": 3}, "fitting": {"max_epochs": 8, "near_epochs": 5}}, "only 5 epochs fit labels"),
+        ({"fitting": {"patience": 3, "near_epochs": 1}}, "could end the training before its near_epochs"),
+        ({"data": {"label_scheme": "mp_raw", "seed": 7, "shares": {}}}, "leave out data.seed and data.shares, and see"),
         ({"network": None, "fine_tune": {"model": "CHGNet"}}, "from scratch"),
     ],
 )

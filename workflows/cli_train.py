@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pipeline.problems import ConfigError, Problem
 from workflows.files import RunError
 from workflows.lock import RunFolderBusyError, RunLock
 from workflows.provenance import worker_facts
@@ -40,7 +41,11 @@ def train(
 
     plain: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
     console = terminal()
-    settings.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        text = f"{settings.folder} can't be made ({error.strerror}); name another folder"
+        raise ConfigError([Problem("output", text)]) from None
     try:
         with RunLock(settings.folder):
             labels_for(settings, config, lambda line: console.print(line, **plain))

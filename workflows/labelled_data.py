@@ -68,9 +68,10 @@ def generate_labelled_data(
     about = _about(settings, inputs, library, teacher, beyond)
     digest = digest_of(about)
     home = folder / f"generation-{digest[:16]}"
-    finished = _finished(folder, digest)
+    finished = _finished(folder, about)
     if finished is not None:
-        say(f"{folder}: the labels of these settings are there")
+        elsewhere = "" if finished.digest == digest else ", made on another machine or with other versions"
+        say(f"{folder}: the labels of these settings are there{elsewhere}")
         return finished
     crystals = _drawn(settings, inputs, library, home, say, beyond)
     cluster = settings_beside(path, inputs.campaign.cluster)
@@ -170,19 +171,37 @@ def _about(
         "campaign": {"name": campaign.name, "domain": digest_of(domain), "prototypes": library.digest, **further},
         "units": {"energy": "eV", "forces": "eV/Å", "stress": "GPa, positive under tension", "lattice": "Å"},
         "settings": settings.result_settings(),
-        "arithmetic": arithmetic_facts(),
+        "arithmetic": {**arithmetic_facts(), **_device(settings)},
     }
 
 
-def _finished(folder: Path, digest: str) -> LabelledData | None:
-    """The data of a generation that has ended; None when it has not, or when a file was changed since."""
+def _device(settings: DistillationSettings) -> dict[str, str]:
+    """What else than a CPU labels, whose last digits are others."""
+    import torch
+
+    from pipeline.surrogates.loaders import resolve_device
+
+    try:
+        device = resolve_device(settings.device)
+    except ValueError as error:
+        raise ConfigError([Problem("distil.device", str(error))]) from None
+    return {"device": torch.cuda.get_device_name(device)} if device.type == "cuda" else {}
+
+
+def _finished(folder: Path, about: Mapping[str, Any]) -> LabelledData | None:
+    """The data of a generation that has ended; None when it has not, or when a file was changed since.
+
+    Those of another processor or other versions differ in last digits only, and a model may be trained on them.
+    """
+    wanted = json.loads(json.dumps({name: value for name, value in about.items() if name != "arithmetic"}))
     try:
         written = json.loads((folder / "generation.json").read_text(encoding="utf-8"))
         files = {split: folder / f"{split}.parquet" for split in SPLITS}
-        sound = written["digest"] == digest and written["sha256"] == {s: digest_of_file(f) for s, f in files.items()}
+        same = {name: written[name] for name in wanted} == wanted
+        sound = same and written["sha256"] == {s: digest_of_file(f) for s, f in files.items()}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return LabelledData(folder, files, written["frames"], digest) if sound else None
+    return LabelledData(folder, files, written["frames"], str(written["digest"])) if sound else None
 
 
 def _drawn(

@@ -14,8 +14,9 @@ from pipeline.atomic_files import write_json, write_text
 from pipeline.config import ConfigError, Problem
 from pipeline.distillation.contents import contents_table
 from pipeline.distillation.drawing import FURTHER
-from pipeline.distillation.grouping import joined_groups, larger_groups, linked, splits_of
+from pipeline.distillation.grouping import larger_groups, splits_of
 from pipeline.distillation.settings import DistillationSettings
+from pipeline.training.groups import joined_groups, linked
 from pipeline.training.labelled import LABEL_COLUMNS
 from pipeline.training.read_parquet import write_parquet
 from pipeline.training.splits import SPLITS

@@ -10,9 +10,8 @@ import numpy as np
 
 from pipeline.crystal import row_from_structure
 from pipeline.dft.calculation import DftResult
-from pipeline.distillation.grouping import joined_groups
 from pipeline.training.findings import Findings
-from pipeline.training.groups import protostructure
+from pipeline.training.groups import joined_groups, protostructure
 from pipeline.training.label_checks import checked_labels
 from pipeline.training.settings import DataSettings, LabelScheme
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3

@@ -46,7 +46,7 @@ def repeated(structure: Structure, least_sites: int) -> Structure:
 def distorted_frames(key: str, structure: Structure, settings: Distortions, seed: int) -> list[Frame]:
     """Strained and rattled copies of one crystal.
 
-    A copy's cell is that of the crystal times 1 + e, with e symmetric and its six components normal deviates, scaled to
+    A copy's cell is that of the crystal times 1 + e, with e the symmetric part of nine normal deviates, scaled to
     a volume drawn evenly between the bounds; then every coordinate moves by a normal deviate.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Groups that hold whatever shares a prototype, and the splits that they go to."""
+"""Splits that groups go to."""
 
 from __future__ import annotations
 
@@ -7,55 +7,6 @@ from collections.abc import Collection, Sequence
 
 from pipeline.training.settings import SplitShares
 from pipeline.training.splits import split_of
-
-
-def joined_groups(prototypes: Sequence[str], protostructures: Sequence[str | None]) -> list[str]:
-    """Group of each of n frames, so that no prototype and no protostructure is in two groups.
-
-    Two frames are in one group when they come from one prototype, when both have the symmetry of one protostructure,
-    or when a chain of such frames joins them: ions of one kind on two orbits may turn one prototype into another, and
-    so may a relaxation.
-
-    Parameters
-    ----------
-    prototypes
-        (n,) what each frame was drawn from.
-    protostructures
-        (n,) label of each frame's own symmetry, None without any.
-
-    Returns
-    -------
-    list of str
-        (n,) the first of its group's prototypes in alphabetical order.
-    """
-    parent: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def root(node: tuple[str, str]) -> tuple[str, str]:
-        parent.setdefault(node, node)
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for prototype, label in zip(prototypes, protostructures, strict=True):
-        # The root is the least of its tree, and "p" comes before "s": a prototype.
-        ends = sorted([root(("p", prototype)), *([root(("s", label))] if label is not None else [])])
-        parent[ends[-1]] = ends[0]
-    return [root(("p", prototype))[1] for prototype in prototypes]
-
-
-def linked(prototypes: Sequence[str], protostructures: Sequence[str | None], known: Collection[str]) -> list[bool]:
-    """Which of n frames are of a prototype that is known, or that has a frame of a known protostructure.
-
-    Parameters
-    ----------
-    prototypes, protostructures
-        (n,) as in :func:`joined_groups`.
-    known
-        Prototypes and protostructures of other frames.
-    """
-    near = {p for p, label in zip(prototypes, protostructures, strict=True) if p in known or label in known}
-    return [prototype in near for prototype in prototypes]
 
 
 def larger_groups(groups: Sequence[str], share: float) -> set[str]:

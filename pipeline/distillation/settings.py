@@ -68,7 +68,9 @@ class Distortions(Settings):
         description="standard deviations of an atom's displacement along each axis, Å; a crystal's copies take them in "
         "turn, from a random one on",
     )
-    strain: float = Field(0.03, ge=0.0, le=0.2, description="standard deviation of each component of the strain")
+    strain: float = Field(
+        0.03, ge=0.0, le=0.2, description="standard deviation of the strain along each axis; shear has 1/√2 of it"
+    )
     smallest_volume: float = Field(0.85, ge=0.3, le=1.0, description="of a copy, as a share of the crystal's volume")
     largest_volume: float = Field(1.20, ge=1.0, le=3.0, description="of a copy, as a share of the crystal's volume")
     least_sites: int = Field(
@@ -105,6 +107,12 @@ class DynamicsFrames(Settings):
     def _fits(self) -> Self:
         if self.frames > self.steps:
             raise ValueError(f"{self.frames} frames of {self.steps} steps: write at most one frame for each step")
+        if self.steps % self.frames:
+            whole = self.steps - self.steps % self.frames
+            raise ValueError(
+                f"{self.frames} frames can't be evenly spaced in {self.steps} steps; write {whole} or "
+                f"{whole + self.frames} steps"
+            )
         if self.friction_time < 5.0 * self.timestep:
             raise ValueError(
                 f"friction_time is {self.friction_time:g} fs, below five time steps of {self.timestep:g} fs; "

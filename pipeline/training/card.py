@@ -52,6 +52,7 @@ def card_page(card: Card) -> str:
     """The card as Markdown."""
     data, fit = card["data"], card["fit"]
     splits = data["splits"]
+    kind = "formula" if card["settings"]["data"]["group_by"] == "formula" else "prototype"
     duration = (
         f"{fit['epochs']} epochs in {fit['seconds'] / 3600.0:.2f} h on {' and '.join(fit['devices'])}, "
         f"weights after epoch {fit['best_epoch']}"
@@ -78,7 +79,7 @@ def card_page(card: Card) -> str:
         "",
         "## Data",
         "",
-        "Split by prototype: no group is in two splits.",
+        f"Split by {kind}: no group is in two splits.",
         "",
         "| split | crystals | groups | atoms |",
         "|---|---|---|---|",
@@ -93,7 +94,7 @@ def card_page(card: Card) -> str:
         "",
         "## Errors on the test split",
         "",
-        "Of prototypes that were not trained on, against the labels. Mean and median of the absolute error; energies "
+        f"Of {kind}s that were not trained on, against the labels. Mean and median of the absolute error; energies "
         "by crystal, forces and stresses by component. Forces are small where their root mean square is at most "
         f"{card['settings']['fitting']['near_force']:g} eV/Å.",
         "",

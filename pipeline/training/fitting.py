@@ -125,13 +125,12 @@ def fit(
                 write_atomically(Path(path), lambda stream: torch.save(checkpoint, stream))
 
         class LabelStopping(EarlyStopping):
-            """Early stopping with patience for epochs of all labels: in others their errors are not what is fitted."""
+            """Early stopping whose patience begins with the labels: before them their errors are not what is fitted."""
 
             def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-                if first <= trainer.current_epoch < near_from:
+                if trainer.current_epoch >= (0 if settings.hints is None else settings.hints.epochs):
                     super().on_train_epoch_end(trainer, pl_module)
 
-        first = 0 if settings.hints is None else settings.hints.epochs
         near_from = settings.fitting.max_epochs - settings.fitting.near_epochs
         keeper = EpochKeeper(folder, settings.fitting.max_minutes, watcher, near_from)
         stopping = LabelStopping(

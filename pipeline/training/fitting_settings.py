@@ -103,6 +103,15 @@ class FittingSettings(Settings):
     weight_decay: float = Field(1e-4, ge=0.0, le=1.0, description="of the optimiser, apart from the gradient")
     gradient_clip: float = Field(10.0, gt=0.0, description="largest norm of the gradient")
     patience: int | None = Field(
-        None, ge=1, description="stop when so many epochs of all labels brought no better validation loss; null: never"
+        None, ge=1, description="stop when so many epochs brought no better validation loss; null: never"
     )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of the first weights and of the order of crystals")
+
+    @model_validator(mode="after")
+    def _near_epochs_are_reached(self) -> Self:
+        if self.near_epochs and self.patience is not None:
+            raise ValueError(
+                f"patience ({self.patience}) could end the training before its near_epochs ({self.near_epochs}) begin; "
+                "leave one of them out"
+            )
+        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from pipeline.training.labelled import LabelledCrystals, joined
 from pipeline.training.read_ase import read_ase_database, read_extxyz
 from pipeline.training.read_parquet import read_parquet
 from pipeline.training.settings import DataSettings
-from pipeline.training.splits import SPLITS, Splits, check_leaks, rows_of_elements, split_by_group
+from pipeline.training.splits import SPLITS, Splits, check_leaks, families, rows_of_elements, split_by_group
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,10 @@ def read_training_data(settings: DataSettings, elements: Sequence[str] | None = 
     whole = {name: joined(parts) for name, parts in tables.items()}
     check_energies(joined(list(whole.values())), settings.largest_energy_deviation, findings)
     if settings.files:
-        splits = split_by_group(whole["files"], settings.seed, settings.shares, findings)
+        labels = whole["files"]
+        if settings.group_by != "formula":
+            labels = replace(labels, groups=tuple(families(labels)))
+        splits = split_by_group(labels, settings.seed, settings.shares, findings)
     else:
         splits = Splits(**whole)
         check_leaks(splits, findings, prototypes=settings.group_by != "formula")

@@ -76,15 +76,23 @@ def draw_rehearsal(settings: RehearsalSettings, bounds: DataSettings, data: Trai
     strange = [symbol for symbol in labels.elements if symbol not in data.elements]
     kept = labels.composition_counts(labels.elements)[:, [labels.elements.index(s) for s in strange]].sum(axis=1) == 0
     labels = keep(labels, kept, f"with {', '.join(strange)}, which the new labels lack")
-    known = set(others.groups)
-    labels = keep(labels, np.array([g not in known for g in labels.groups], bool), "of a held-out group")
+    unseen = _groups_of_others(labels, others, by_prototype=bounds.group_by != "formula")
+    kept = np.array([group not in unseen for group in labels.groups], bool)
+    labels = keep(labels, kept, "of a held-out group, prototype or crystal")
     order = np.random.default_rng(settings.seed).permutation(len(labels))[: settings.crystals]
     labels = labels.select(np.sort(order))
-    leaks = {i for i, _ in same_crystals(labels, others)}
-    if bounds.group_by != "formula":
-        leaks |= {i for i, _, _ in same_prototypes(labels, others)}
-    labels = keep(labels, np.array([i not in leaks for i in range(len(labels))], bool), "of a held-out prototype")
     if not len(labels):
         reasons = "; ".join(f"{count} {reason}" for reason, count in left_out.items())
         raise ConfigError([Problem(_KEY, f"no crystal is left to rehearse: {reasons}")])
     return Rehearsal(labels, left_out, {file: file_digest(Path(file)) for file in settings.files})
+
+
+def _groups_of_others(labels: LabelledCrystals, others: LabelledCrystals, *, by_prototype: bool) -> set[str]:
+    """Groups of labels that others have too, under this name or by a crystal or a prototype of theirs.
+
+    A group goes as a whole: of its distorted crystals no symmetry tells the prototype.
+    """
+    found = {labels.groups[i] for i, _ in same_crystals(labels, others)}
+    if by_prototype:
+        found |= {labels.groups[i] for i, _, _ in same_prototypes(labels, others)}
+    return found | set(others.groups)

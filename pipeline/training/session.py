@@ -199,7 +199,7 @@ def _finish(
         },
         "errors": errors_by_class(data.splits.test, evaluations, settings.fitting.near_force),
         "agreement_with_matgl": _agreement_with_matgl(settings.folder, test, evaluations),
-        "teacher": settings.card.teacher,
+        "teacher": settings.card.teacher or (settings.distil and settings.distil.teacher),
         "licence": settings.card.data_licence,
         "citation": settings.card.data_citation,
         "notes": settings.card.notes,

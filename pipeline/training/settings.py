@@ -84,6 +84,10 @@ class DataSettings(Settings):
             raise ValueError("give either files, which are split by group, or train, validation and test")
         if not self.files and not all(by_split):
             raise ValueError("needs files, or all of train, validation and test, each with at least one file")
+        if not self.files and (unused := sorted({"seed", "shares"} & self.model_fields_set)):
+            raise ValueError(
+                f"train, validation and test are divided already; leave out {' and '.join(unused)}, or give files"
+            )
         return self
 
 
@@ -150,6 +154,11 @@ class Training(Settings):
         named = [key for key in ("files", "train", "validation", "test") if given["data"].get(key)]
         if named:
             raise ValueError(f"distil makes the labels itself; leave out data.{' and data.'.join(named)}, or distil")
+        if divided := [f"data.{key}" for key in ("seed", "shares", "group_by") if key in given["data"]]:
+            raise ValueError(
+                f"distil divides the labels itself; leave out {' and '.join(divided)}, and see distil.seed, "
+                "distil.held_out and distil.validation"
+            )
         folder = Path(str(given.get("output", "models"))) / str(given.get("name")) / LABELS
         files = {split: [str(folder / f"{split}.parquet")] for split in ("train", "validation", "test")}
         return {**given, "data": {**given["data"], **files}}

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.surrogates.batch import IntArray
 from pipeline.training.findings import Findings
-from pipeline.training.groups import protostructure
+from pipeline.training.groups import joined_groups, protostructure
 from pipeline.training.labelled import LabelledCrystals
 from pipeline.training.settings import SplitShares
 
@@ -44,6 +44,18 @@ def split_of(group: str, seed: int, shares: SplitShares) -> str:
     return "test" if place < shares.validation + shares.test else "train"
 
 
+def families(labels: LabelledCrystals) -> list[str]:
+    """Group of each crystal, groups joined that share a prototype: each file, and each drawing, has names of its own.
+
+    A distorted crystal that is grouped by its formula belongs to all prototypes of that formula.
+    """
+    prototypes = _prototypes(labels)
+    by_formula = {g for g, f, p in zip(labels.groups, labels.formulas, prototypes, strict=True) if p is None and g == f}
+    shared = {(f, p) for f, p in zip(labels.formulas, prototypes, strict=True) if p is not None and f in by_formula}
+    first, second = zip(*sorted(shared), strict=True) if shared else ((), ())
+    return joined_groups([*labels.groups, *first], [*prototypes, *second])[: len(labels)]
+
+
 def split_by_group(labels: LabelledCrystals, seed: int, shares: SplitShares, findings: Findings) -> Splits | None:
     """Divide labels by their groups; None, with the reason in ``findings``, when a split would be empty."""
     of_group = {group: split_of(group, seed, shares) for group in set(labels.groups)}
@@ -63,7 +75,7 @@ def split_by_group(labels: LabelledCrystals, seed: int, shares: SplitShares, fin
 
 
 def check_leaks(splits: Splits, findings: Findings, *, prototypes: bool = True) -> None:
-    """Find groups, crystals and (unless the groups are formulas) prototypes that two splits share.
+    """Find groups, crystals and (unless the groups are formulas) prototypes and formulas' distorted crystals shared.
 
     They would make the errors on the model's card look small.
     """
@@ -74,6 +86,7 @@ def check_leaks(splits: Splits, findings: Findings, *, prototypes: bool = True) 
             _shared_crystals(first, a, second, b, findings)
             if prototypes:
                 _shared_prototypes(first, a, second, b, findings)
+                _shared_formulas(first, a, second, b, findings)
 
 
 def _shared_groups(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
@@ -98,6 +111,14 @@ def _shared_prototypes(first: str, a: LabelledCrystals, second: str, b: Labelled
     for i, j, prototype in same_prototypes(a, b):
         message = f"prototype {prototype} is in data.{first} and in data.{second} ({b.places[j]})"
         findings.add(f"prototype {first} {second}", "data", a.places[i], message)
+
+
+def _shared_formulas(first: str, a: LabelledCrystals, second: str, b: LabelledCrystals, findings: Findings) -> None:
+    """A distorted crystal that is grouped by its formula may be one of the other split's, rattled."""
+    for formula in sorted(set(a.formulas) & set(b.formulas) & {*a.groups, *b.groups}):
+        i, j = a.formulas.index(formula), b.formulas.index(formula)
+        message = f"crystals of {formula}, some distorted, are in data.{first} and in data.{second} ({b.places[j]})"
+        findings.add(f"formula {first} {second}", "data", a.places[i], message)
 
 
 def same_crystals(a: LabelledCrystals, b: LabelledCrystals) -> Iterator[tuple[int, int]]:
