@@ -131,7 +131,7 @@ def write_run(
     ranking = ranking_rules.rank(alive, campaign.ranking)
     outputs.write_results(run, campaign, ranking, steps, [failures])
     write_stable_phases(folder, ranking, competing_phases())
-    write_json(run.progress, {"updated": 0.0, "steps": [vars(step) for step in steps]})
+    write_json(run.progress, {"updated": 1782907500.0, "steps": [vars(step) for step in steps]})
     write_json(run.manifest, _manifest(campaign))
     return folder
 

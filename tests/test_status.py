@@ -69,6 +69,51 @@ def test_status_of_an_interrupted_run_counts_as_the_run_does_and_says_how_to_go_
     assert read_status(run).unfinished == []  # units that a gate has made needless since
 
 
+def test_units_that_a_gate_has_made_needless_are_not_waited_for(tmp_path: Path) -> None:
+    stage = tmp_path / "stages" / "dft" / ("a" * 12)
+    stage.mkdir(parents=True)
+    write_json(tmp_path / "progress.json", {"steps": []})
+    write_json(stage / "plan.json", {"units": [["A"], ["B"], ["C", "D"], ["E"]]})
+    (stage / "part-00000.parquet").touch()
+    (stage / "part-00003.parquet").touch()
+    current = {"step": "dft", "digest": "a" * 64}
+    for needed, unfinished in ((None, [("dft", 2, 5)]), ([0, 2], [("dft", 1, 3)]), ([0, 3], [])):
+        write_json(tmp_path / "current.json", {**current, "needed": needed})
+        assert read_status(tmp_path).unfinished == unfinished
+
+
+def test_steps_of_an_earlier_run_are_not_those_of_one_that_has_just_begun(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 60)
+    steps = views.read_steps(run)
+    started = {"campaign": "x", "config": "x.yaml", "finished": None, "started": "2026-07-01T12:00:00+0000"}
+    noon = 1782907200.0
+    write_json(run / "manifest.json", started)
+    write_json(run / "current.json", {"step": "stability", "digest": "a" * 64, "updated": noon - 60.0})
+    write_json(run / "progress.json", {"updated": noon - 60.0, "steps": steps})
+    assert read_status(run).steps == []
+    assert read_status(run).unfinished == []
+    write_json(run / "progress.json", {"updated": noon + 0.5, "steps": steps[:1]})
+    assert read_status(run).steps == steps[:1]
+
+
+def test_a_run_that_ended_in_its_first_step_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "halides"
+    run.mkdir(parents=True)
+    (run / "run.lock").touch()
+    assert read_status(run).steps == []
+    assert views.caution(run) == "the run in this folder ended before its first step"
+    write_json(run / "manifest.json", {"campaign": "halides", "config": "my.yaml", "finished": None})
+    stage = run / "stages" / "candidates" / ("a" * 12)
+    stage.mkdir(parents=True)
+    write_json(run / "current.json", {"step": "candidates", "digest": "a" * 64})
+    write_json(stage / "plan.json", {"units": [{"first": 0}, {"first": 1}]})
+    (stage / "part-00001.parquet").touch()
+    text = output("status", "runs/halides")
+    assert "candidates: 1 of 2 done" in text
+    assert "go on with `ionsieve run my.yaml`" in text
+
+
 class Watcher:
     """`ionsieve status --watch` on a terminal of its own."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 from distributed import Client
@@ -92,7 +92,7 @@ class Run:
         if not store.units():
             store.plan(candidates_source.plan_units(settings, self.references.library))
         units = self._sound(store, store.units())
-        write_json(self.folder.current, {"step": "candidates", "digest": store.digest})
+        self._under_way("candidates", store)
         todo = [unit for unit in units if not store.is_done(unit)]
         self.view.start("candidates", len(units), len(units) - len(todo))
         compute_units(
@@ -196,7 +196,6 @@ class Run:
             self.view.say(f"the plan of {step} is damaged; it is rebuilt from the finished units")
             store.recover_plan()
         planned = self._sound(store, store.units())
-        write_json(self.folder.current, {"step": step, "digest": store.digest})
         done = store.results()
         known = set(done["candidate_id"]) if len(done) else set()
         waiting = {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
@@ -210,6 +209,7 @@ class Run:
         works = [missing[i : i + size] for i in range(0, len(missing), size)]
         new = store.plan(works if shared is None else cut_by_system(by_id.loc[missing].reset_index(drop=True), size))
         units = [unit for unit in (*planned, *new) if not needed.isdisjoint(unit.work)]
+        self._under_way(step, store, units)
         todo = [unit for unit in units if not store.is_done(unit)]
         # Rows of a planned unit that a tighter gate has dropped meanwhile are left out, and planned again if needed.
         parts = ((unit, by_id.loc[[c for c in unit.work if c in needed]].reset_index(drop=True)) for unit in todo)
@@ -229,6 +229,11 @@ class Run:
         results = results[results["candidate_id"].isin(needed)]
         kept = [c for c in rows.columns if c == "candidate_id" or c not in results.columns]
         return rows[kept].merge(results, on="candidate_id", how="left", validate="one_to_one")
+
+    def _under_way(self, step: str, store: StageStore, needed: Sequence[Unit] | None = None) -> None:
+        """Say which step is computed, and which of its planned units a gate has not made needless; None: all."""
+        about = {"needed": None if needed is None else [unit.number for unit in needed], "updated": time.time()}
+        write_json(self.folder.current, {"step": step, "digest": store.digest, **about})
 
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""

@@ -14,6 +14,7 @@ from rich.text import Text
 from workflows.files import read_json
 from workflows.lock import is_held
 from workflows.progress import duration
+from workflows.run_folders import is_run_folder
 from workflows.terminal_tables import funnel_view
 from workflows.views import read_steps
 
@@ -71,15 +72,26 @@ def read_status(folder: Path) -> Status:
         When it is no run folder, or a file in it is damaged. A run that has just begun has no steps yet.
     """
     running = is_held(folder)
-    steps = [] if running and not (folder / "progress.json").exists() else read_steps(folder)
     manifest = read_json(folder / "manifest.json") if (folder / "manifest.json").exists() else {}
+    has_steps = (folder / "progress.json").exists()
+    begun = running or is_run_folder(folder)
+    steps = [] if begun and not (has_steps and _is_of(manifest, folder / "progress.json")) else read_steps(folder)
     # A finished run may have planned units whose rows a gate has dropped since.
     over = not running and bool(manifest.get("finished"))
-    unfinished, units = ([], 0) if over else unfinished_work(folder)
+    known = (folder / "current.json").exists() and _is_of(manifest, folder / "current.json")
+    unfinished, units = unfinished_work(folder) if known and not over else ([], 0)
     left = seconds_left(folder, unfinished[0][0], units) if running and unfinished else None
     logs = manifest.get("job_logs")
     goes_on = None if running or over else _command(folder, manifest)
     return Status(running, steps, unfinished, left, Path(logs) if logs else None, goes_on)
+
+
+def _is_of(manifest: dict[str, Any], path: Path) -> bool:
+    """Whether the run that the manifest tells of wrote a file: before its first step ends, the last run's are there."""
+    started, updated = manifest.get("started"), read_json(path).get("updated")
+    if manifest.get("finished") or started is None or updated is None:
+        return True
+    return float(updated) >= datetime.strptime(str(started), "%Y-%m-%dT%H:%M:%S%z").timestamp()
 
 
 def _command(folder: Path, manifest: dict[str, Any]) -> str:
@@ -92,17 +104,18 @@ def _command(folder: Path, manifest: dict[str, Any]) -> str:
 
 def unfinished_work(folder: Path) -> tuple[list[tuple[str, int, int]], int]:
     """The step under way and how far it is, if planned units are not on disk; and the number of these."""
-    if not (folder / "current.json").exists():
-        return [], 0
     current = read_json(folder / "current.json")
     plan = folder / "stages" / str(current.get("step")) / str(current.get("digest"))[:12] / "plan.json"
     if not plan.exists():
         return [], 0
     works = read_json(plan).get("units", [])
-    sizes = [len(work) if isinstance(work, list) else 1 for work in works]  # an enumeration's units are mappings
-    missing = [size for i, size in enumerate(sizes) if not (plan.parent / f"part-{i:05d}.parquet").exists()]
-    done = sum(sizes) - sum(missing)
-    return ([(str(current["step"]), done, sum(sizes))] if missing else []), len(missing)
+    needed = current.get("needed")
+    numbers = range(len(works)) if needed is None else [number for number in needed if number < len(works)]
+    # an enumeration's units are mappings
+    sizes = {number: len(works[number]) if isinstance(works[number], list) else 1 for number in numbers}
+    missing = [size for i, size in sizes.items() if not (plan.parent / f"part-{i:05d}.parquet").exists()]
+    total = sum(sizes.values())
+    return ([(str(current["step"]), total - sum(missing), total)] if missing else []), len(missing)
 
 
 def seconds_left(folder: Path, step: str, units: int) -> float | None:

@@ -48,8 +48,8 @@ def _refuse_cut_off(path: Path) -> None:
 def caution(folder: Path) -> str | None:
     """What to say when the results may be of earlier settings: a later run has started and not finished."""
     held = is_held(folder)
-    if held and not (folder / "manifest.json").exists():
-        return "a run has just begun in this folder"
+    if not (folder / "manifest.json").exists():
+        return "a run has just begun in this folder" if held else "the run in this folder ended before its first step"
     if read_json(folder / "manifest.json").get("finished"):
         return None
     what = "a run is at work in this folder" if held else "the last run in this folder has not finished"
