@@ -8,6 +8,7 @@ from pipeline.diffusion.conductivity import haven_ratio, nernst_einstein
 from pipeline.diffusion.diffusivity import (
     FEWEST_HOPS,
     Diffusivity,
+    _diffusivity,
     axis_diffusivities,
     charge_diffusivity,
     diffusivity_interval,
@@ -101,6 +102,23 @@ def test_one_hop_and_back_leads_nowhere_or_says_that_it_is_little() -> None:
     assert found.n_hops == 2
     assert found.has_too_few_hops
     assert any("few hops" in note or "led nowhere" in note for note in found.notes)
+
+
+def test_intervals_of_less_than_a_hop_end_near_those_of_one() -> None:
+    """Hops that lead back leave less than one of net length: as little is known then as after one hop, no less."""
+    n_ions, lag = 18, np.arange(2000)
+    positions = np.zeros((2000, n_ions, 3))
+    positions[480:510, 0, 0] = SITE
+    hops = count_hops(positions, FRAME, SITE, CAGE)
+    one_hop = SITE**2 / (6 * n_ions * len(lag))
+    ends = []
+    for share in (0.03, 0.051, 0.1, 0.3, 0.7, 0.99, 1.01):
+        found = _diffusivity("tracer", 6.0 * share * one_hop * lag, FRAME, hops, (n_ions, 3, SITE**2), None)
+        assert found.is_upper_bound == (share < 0.05)
+        ends.append(found.interval[1] / (one_hop / FRAME * 0.1))
+    assert ends[0] == pytest.approx(3.0, abs=0.5)
+    assert ends[1:] == sorted(ends[1:])
+    assert 2.5 < ends[1] < ends[-1] < 6.0
 
 
 def test_few_hops_are_said_to_be_too_few() -> None:

@@ -39,6 +39,9 @@ class LinearRegime:
         Variance of D from the number of hops (their fourth cumulant), Å4 / frame2.
     normal_variance
         Variance of D from overlapping normal displacements and vibrations, Å4 / frame2.
+    scatter
+        Standard error of D from the normal part, over D, for a D of one hop of all walkers at least; infinite when D is
+        not positive.
     is_linear
         Later starts of the window give the same D within their errors, and the offset is not negative beyond its own.
     """
@@ -49,12 +52,8 @@ class LinearRegime:
     last_lag: int
     hop_variance: float
     normal_variance: float
+    scatter: float
     is_linear: bool
-
-    @property
-    def scatter(self) -> float:
-        """Standard error of D from the normal part, over D; infinite when D is not positive."""
-        return float(np.sqrt(self.normal_variance) / self.diffusivity) if self.diffusivity > 0 else float("inf")
 
 
 def fit_linear_regime(
@@ -164,13 +163,19 @@ class _Problem:
             weights = _weights(design, normal + hops)
         diffusivity, offset = weights @ values
         slope = weights[0]
+        scatter = float(np.sqrt(slope @ normal @ slope) / diffusivity) if diffusivity > 0 else float("inf")
+        normal_of_it, hops_of_it = normal, hops
+        if 0.0 < diffusivity < self._one_hop:
+            # Hops that lead back make less than one of net length: variances are those of what is left.
+            normal_of_it, hops_of_it = self._covariance(lags, float(diffusivity), float(offset), least=0.0)
         fit = LinearRegime(
             float(diffusivity),
             float(offset),
             int(lags[0]),
             int(lags[-1]),
-            float(slope @ hops @ slope),
-            float(slope @ normal @ slope),
+            float(slope @ hops_of_it @ slope),
+            float(slope @ normal_of_it @ slope),
+            scatter,
             True,
         )
         covariance = normal + hops
@@ -178,11 +183,17 @@ class _Problem:
         below = -float(offset / np.sqrt(weights[1] @ covariance @ weights[1]))
         return fit, max(below, self._disagreement(design, values, covariance, slope))
 
-    def _covariance(self, lags: NDArray[np.int64], diffusivity: float, offset: float) -> tuple[FloatArray, FloatArray]:
+    @property
+    def _one_hop(self) -> float:
+        """D, Å2 / frame, of a single hop of all walkers: nothing slower could have been seen."""
+        return self.quartic_length / (2.0 * self.n_dimensions * len(self.msd) * self.n_walkers)
+
+    def _covariance(
+        self, lags: NDArray[np.int64], diffusivity: float, offset: float, least: float | None = None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Normal part and hops' part, for a D of ``least`` at least, one hop by default."""
         d, n_frames = self.n_dimensions, len(self.msd)
-        # Nothing slower than a single hop of all walkers could have been seen.
-        one_hop = self.quartic_length / (2.0 * d * n_frames * self.n_walkers)
-        diffusivity = max(diffusivity, one_hop)
+        diffusivity = max(diffusivity, self._one_hop if least is None else least)
         lag = np.arange(n_frames)
         line = 2.0 * diffusivity * lag + max(offset, 0.0) / d
         structure = np.where(lag < lags[0], np.minimum(self.msd / d, line), line)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "dynamics"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 
 class DynamicsRefs(Protocol):
