@@ -1,6 +1,7 @@
 """Percolation of a site graph: the same thresholds as the grid's, and the edges that make it percolate."""
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -60,15 +61,15 @@ def percolating_edges(graph: SiteGraph) -> PercolatingEdges:
             kept[root].append(edge)
         while highest < ranks[root]:
             levels[highest] = float(graph.edge_energies[edge] - graph.site_energies[0])
-            paths[highest] = _without_dead_ends(graph, kept[root])
+            paths[highest] = without_dead_ends(graph, kept[root])
             highest += 1
         if highest == 3:
             break
     return PercolatingEdges(PercolationThresholds(*levels), (paths[0], paths[1], paths[2]))
 
 
-def _without_dead_ends(graph: SiteGraph, edges: list[int]) -> IntArray:
-    """Edges that lie on a loop or between two loops."""
+def without_dead_ends(graph: SiteGraph, edges: Iterable[int]) -> IntArray:
+    """Those of the edges (places in the graph) that lie on a loop or between two loops, in order."""
     alive = np.array(sorted(edges), dtype=np.int64)
     while True:
         degree = np.bincount(graph.edge_sites[alive].reshape(-1), minlength=len(graph.site_energies))

@@ -1,4 +1,4 @@
-"""From an ion's landscape to its way through the crystal: dimensions, region, bottleneck, hops, diffusivity."""
+"""From an ion's landscape to its way through the crystal: dimensions, region, bottleneck, hops."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.graph_percolation import percolating_edges
-from kernels.hopping import tracer_diffusivity
 from kernels.percolation import Percolation, PercolationThresholds, percolating_region
 from kernels.site_graph import SiteGraph, site_graph
 from pipeline.oxidation_states import OxidationStates, charged_species
 from pipeline.reference import ions
 from pipeline.reference.bond_valence import Ion
-from pipeline.saddles import refined_graph, refined_saddle
+from pipeline.saddles import refined_saddle
 from pipeline.site_energies import (
     FrameworkIon,
     NoMobileIonError,
@@ -27,12 +26,9 @@ from pipeline.site_energies import (
     landscape,
     mobile_ion,
 )
-from pipeline.units import BOLTZMANN
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
-
-    from pipeline.settings import ConductionSettings
 
 CONNECTIVITY = 26
 """A grid point's neighbours: those that share a face, an edge or a corner."""
@@ -43,21 +39,8 @@ PERSISTENCE = 0.02
 SAME_LEVEL = 1e-3
 """eV. Equivalent saddle points differ by rounding, and by how the grid cuts them."""
 
-PASSES_ABOVE = 12.0
-"""kT above the barrier up to which passes take part in hopping; higher ones are taken 6e-6 times as often."""
-
-SUPERCELL_LENGTH = 20.0
-"""Å. Shortest edge of the supercell in which carriers exclude each other, three cells along each axis at least."""
-
-INDEPENDENT_CARRIERS = 8
-
-BLOCKS = 50
-"""Parts of a simulation, from whose scatter its error is."""
-
 NEAR = 6.0
 """Å. No framework leaves a saddle point with so much room."""
-
-CM2_PER_ANGSTROM2 = 1e-16
 
 
 class IonLandscape(NamedTuple):
@@ -226,64 +209,3 @@ def _radius(ion: Ion) -> float:
         return ions.ion(ion.element, ion.charge).radius
     except ValueError:  # an element that the table of ions doesn't hold
         return math.nan
-
-
-def hopping_diffusivity(
-    where: IonLandscape, level: float, settings: ConductionSettings, barrier: float | None = None
-) -> tuple[float, float]:
-    """Tracer diffusivity of the ions hopping over the landscape's passes, and its standard error, cm2/s.
-
-    The rate over a pass is the attempt frequency times exp(-barrier/kT). Carriers are independent, each alone in
-    the empty sublattice as the landscape's ion is, or as many as the crystal holds with one on a site at most.
-
-    Parameters
-    ----------
-    where
-        The landscape.
-    level
-        The grid's barrier, eV; sites and passes up to 12 kT above it take part.
-    settings
-        Temperature, attempt frequency, carriers, jumps, seed, and the cutoff of the landscape.
-    barrier
-        The barrier off the grid, eV (`refined_thresholds`): energies of sites and passes are then refined too, so that
-        equivalent passes have one barrier however the grid cuts them. By default all are the grid's.
-
-    Returns
-    -------
-    tuple of float
-        NaN where the carriers exclude each other and every site is taken, and where the jumps were too few: with
-        less than one hop over the highest passes for each carrier and block, what is seen is rattling.
-    """
-    thermal = BOLTZMANN * settings.temperature
-    graph = site_graph(where.energies, level + PASSES_ABOVE * thermal, PERSISTENCE, CONNECTIVITY)
-    if barrier is not None:
-        graph, level = refined_graph(where, graph, settings.cutoff), barrier
-    repeats, carriers = (1, 1, 1), INDEPENDENT_CARRIERS
-    exclusion = settings.carriers == "exclusive"
-    if exclusion:
-        a, b, c = (max(3, math.ceil(SUPERCELL_LENGTH / length)) for length in np.linalg.norm(where.lattice, axis=1))
-        repeats, carriers = (a, b, c), round(where.per_cell * a * b * c)
-        if not 0 < carriers < len(graph.site_energies) * a * b * c:
-            return math.nan, math.nan
-    found = tracer_diffusivity(
-        graph.site_energies / thermal,
-        graph.edge_sites,
-        graph.edge_cells,
-        graph.edge_vectors(where.lattice),
-        _rates(graph, settings.attempt_frequency, thermal),
-        repeats,
-        carriers,
-        jumps=settings.jumps,
-        seed=settings.seed,
-        blocks=BLOCKS,
-        exclusion=exclusion,
-        bottlenecks=graph.edge_energies >= graph.site_energies.min() + level - thermal,
-    )
-    if found.bottleneck_hops < carriers * BLOCKS:
-        return math.nan, math.nan
-    return found.value * CM2_PER_ANGSTROM2, found.error * CM2_PER_ANGSTROM2
-
-
-def _rates(graph: SiteGraph, attempt_frequency: float, thermal: float) -> npt.NDArray[np.float64]:
-    barriers = graph.edge_energies[:, None] - graph.site_energies[graph.edge_sites]
-    return np.asarray(attempt_frequency * np.exp(-barriers / thermal))

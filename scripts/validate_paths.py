@@ -11,8 +11,9 @@ from pymatgen.core import Lattice, Structure
 
 from kernels.percolation import percolation
 from kernels.site_graph import site_graph
-from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, conduction_path, hopping_diffusivity, ion_landscape
+from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, conduction_path, ion_landscape
 from pipeline.config import ConductionSettings
+from pipeline.hopping import hopping_diffusivity
 from pipeline.saddles import refined_graph, refined_thresholds
 
 SPACING = 0.2  # Å

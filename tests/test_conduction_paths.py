@@ -13,11 +13,11 @@ from pipeline.conduction_paths import (
     IonLandscape,
     bottleneck_radius,
     conduction_path,
-    hopping_diffusivity,
     ion_landscape,
 )
 from pipeline.config import ConductionSettings
 from pipeline.crystal import row_from_structure
+from pipeline.hopping import hopping_diffusivity
 from pipeline.reference.bond_valence import Ion
 from pipeline.site_energies import FrameworkIon
 from pipeline.stages.conduction import MigrationBarriers, migration_barriers
@@ -97,6 +97,20 @@ def test_independent_carriers_follow_the_barrier(temperature):
     rarer = 6.0 * math.exp(-0.3 / (BOLTZMANN * temperature))
     assert value == pytest.approx(expected, abs=3 * error + rarer * expected)
     assert error < 0.1 * value
+
+
+def test_a_pocket_lower_than_the_ways_holds_its_share_of_the_ions():
+    """Ions in it never come out; the others conduct as without it."""
+    settings = ConductionSettings(hopping=True, temperature=600.0, jumps=200_000)
+    where = cosine_landscape((0.3, 0.3, 0.3))
+    alone, _ = hopping_diffusivity(where, 0.3, settings)
+    pocket = where._replace(energies=where.energies.copy())
+    pocket.energies[6:11, 6:11, 6:11] = math.inf
+    pocket.energies[8, 8, 8] = -0.2
+    value, error = hopping_diffusivity(pocket, 0.5, settings)
+    share = 1.0 / (1.0 + math.exp(0.2 / (BOLTZMANN * 600.0)))
+    assert value == pytest.approx(share * alone, abs=3 * error)
+    assert 0.0 < error < 0.1 * value
 
 
 def test_too_few_jumps_give_no_diffusivity():

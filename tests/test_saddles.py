@@ -9,7 +9,8 @@ from pymatgen.core import Lattice, Structure
 from kernels import bond_valence
 from kernels.percolation import Percolation, PercolationThresholds, percolation
 from kernels.site_graph import site_graph
-from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, hopping_diffusivity, ion_landscape
+from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, ion_landscape
+from pipeline.hopping import hopping_diffusivity
 from pipeline.saddles import refined_graph, refined_thresholds
 from pipeline.settings import ConductionSettings
 from pipeline.site_energies import energies_at

@@ -14,10 +14,10 @@ from pipeline.conduction_paths import (
     CONNECTIVITY,
     IonLandscape,
     conduction_path,
-    hopping_diffusivity,
     ion_landscape,
 )
 from pipeline.crystal import structure_from_row
+from pipeline.hopping import hopping_diffusivity
 from pipeline.oxidation_states import OxidationStates
 from pipeline.reference.bond_valence import Ion
 from pipeline.saddles import refined_thresholds
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pipeline.settings import ConductionSettings
 
 NAME = "conduction"
-STAGE_VERSION = 5
+STAGE_VERSION = 6
 
 
 class ConductionRefs(Protocol):
