@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels.graph_percolation import percolating_edges
-from kernels.percolation import Percolation, PercolationThresholds, percolating_region
+from kernels.percolation import Percolation, percolating_region
 from kernels.site_graph import SiteGraph, site_graph
 from pipeline.oxidation_states import OxidationStates, charged_species
 from pipeline.reference import ions
@@ -137,7 +137,7 @@ def conduction_path(
     where: IonLandscape,
     found: Percolation,
     window: float,
-    barriers: PercolationThresholds | None = None,
+    refined: Percolation | None = None,
     cutoff: float = 10.0,
 ) -> ConductionPath:
     """Follow the ion at its barrier.
@@ -150,13 +150,13 @@ def conduction_path(
         Its thresholds and saddle points with 26 neighbours a point.
     window
         eV; a dimension counts when its barrier is at most this above the lowest.
-    barriers
-        Those off the grid (`refined_thresholds`): they count the dimensions then, and the bottleneck is at the saddle
-        point off the grid. By default all are the grid's.
+    refined
+        Off the grid (`pipeline.saddles.refined_percolation`): its thresholds count the dimensions then, and the
+        bottleneck is at its saddle point. By default all are the grid's.
     cutoff
         Å, as the landscape was computed with.
     """
-    counted = found.thresholds if barriers is None else barriers
+    counted = (refined or found).thresholds
     dimensionality = sum(e <= counted.e1d + window for e in counted if math.isfinite(e))
     if dimensionality == 0:
         return ConductionPath(0, 0.0, math.nan, (), np.empty((0, 3, 3)))
@@ -169,8 +169,8 @@ def conduction_path(
     hops = tuple(
         Hop(float(max(ends)), float(min(ends)), float(length)) for ends, length in zip(heights, lengths, strict=True)
     )
-    on_grid = found.saddles[dimensionality - 1]
-    saddle = on_grid / np.array(where.energies.shape) if barriers is None else refined_saddle(where, on_grid, cutoff)
+    on_grid = (refined or found).saddles[dimensionality - 1]
+    saddle = on_grid / np.array(where.energies.shape) if refined is None else refined_saddle(where, on_grid, cutoff)
     radius = bottleneck_radius(where, saddle)
     return ConductionPath(dimensionality, float(region.mean()), radius, hops, _way(graph, path, where.lattice))
 

@@ -54,7 +54,7 @@ def hopping_diffusivity(
     settings
         Temperature, attempt frequency, carriers, jumps, seed, and the cutoff of the landscape.
     barrier
-        The barrier off the grid, eV (`pipeline.saddles.refined_thresholds`): energies of sites and passes are then
+        The barrier off the grid, eV (`pipeline.saddles.refined_percolation`): energies of sites and passes are then
         refined too, so that equivalent passes have one barrier however the grid cuts them. By default all are the
         grid's.
 

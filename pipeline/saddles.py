@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from kernels.graph_percolation import percolating_edges
 from kernels.percolation import Percolation, PercolationThresholds
-from kernels.site_graph import SiteGraph
+from kernels.site_graph import SiteGraph, site_graph
 from pipeline.site_energies import energies_at
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ FARTHEST = 3.0
 """Grid spacings that a refined point may lie from its grid point; farther off it is another point's saddle."""
 
 
-def refined_thresholds(where: IonLandscape, found: Percolation, cutoff: float = 10.0) -> PercolationThresholds:
-    """Barriers with the minimum and the saddle points refined off the grid.
+WINDOW = 0.1
+"""eV. Passes and minima this near to a threshold on the grid may be the ones that decide off it."""
 
-    A point whose search leaves its surroundings, or ends on no stationary point of the right kind, keeps the grid's
-    energy. More dimensions never have a lower barrier.
+
+def refined_percolation(where: IonLandscape, found: Percolation, cutoff: float = 10.0) -> Percolation:
+    """Barriers and saddle points with minima and passes refined off the grid.
+
+    Passes whose energies on the grid are near a threshold are refined, all of them, and the landscape percolates anew
+    over its passes in their new order: on a grid the pass that decides may be another one. A point whose search leaves
+    its surroundings, or ends on no stationary point of the right kind, keeps the grid's energy.
 
     Parameters
     ----------
@@ -48,19 +54,38 @@ def refined_thresholds(where: IonLandscape, found: Percolation, cutoff: float = 
 
     Returns
     -------
-    PercolationThresholds
-        eV above the refined minimum; inf where the grid's are.
+    Percolation
+        Thresholds in eV above the lowest refined minimum, inf where the grid's are; grid points of the saddles.
     """
-    shape = np.array(where.energies.shape)
-    lowest = np.array(np.unravel_index(int(np.argmin(where.energies)), where.energies.shape))
-    minimum, _ = _refined(where, lowest / shape, 0, float(where.energies.min()), cutoff)
-    thresholds: list[float] = []
-    for threshold, saddle in zip(found.thresholds, found.saddles, strict=True):
-        energy = math.inf
-        if math.isfinite(threshold):
-            energy = _refined(where, saddle / shape, 1, float(where.energies[tuple(saddle)]), cutoff)[0] - minimum
-        thresholds.append(max(energy, thresholds[-1] if thresholds else 0.0))
-    return PercolationThresholds(*thresholds)
+    finite = [threshold for threshold in found.thresholds if math.isfinite(threshold)]
+    if not finite:
+        return found
+    graph = site_graph(where.energies, max(finite) + WINDOW)
+    base = float(graph.site_energies.min())
+    sites, passes = graph.site_energies.copy(), graph.edge_energies.copy()
+    low = graph.site_energies <= base + WINDOW
+    sites[low] = _all_refined(where, graph.site_points[low], 0, graph.site_energies[low], cutoff)
+    done = np.zeros(len(passes), dtype=np.bool_)
+    deciding = np.array(finite) + base
+    while (near := np.logical_and(_near(graph.edge_energies, deciding), ~done)).any():
+        passes[near] = _all_refined(where, graph.edge_points[near], 1, graph.edge_energies[near], cutoff)
+        done[near] = True
+        order = np.argsort(passes, kind="stable")
+        ascending = graph._replace(
+            edge_sites=graph.edge_sites[order], edge_cells=graph.edge_cells[order], edge_energies=passes[order]
+        )
+        percolating = percolating_edges(ascending)
+        deciding = np.array([e for e in percolating.thresholds if math.isfinite(e)]) + graph.site_energies[0]
+    thresholds, saddles = [math.inf] * 3, np.full((3, 3), -1, dtype=np.int64)
+    for k, energy in enumerate(deciding):
+        thresholds[k] = max(float(energy - sites.min()), 0.0)
+        path = order[percolating.paths[k]]
+        saddles[k] = graph.edge_points[path[np.argmax(passes[path])]]
+    return Percolation(PercolationThresholds(*thresholds), saddles)
+
+
+def _near(energies: NDArray[np.float64], levels: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return np.asarray((np.abs(energies[:, None] - levels) <= WINDOW).any(axis=1))
 
 
 def refined_saddle(where: IonLandscape, saddle: NDArray[np.int64], cutoff: float = 10.0) -> NDArray[np.float64]:

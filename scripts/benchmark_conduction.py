@@ -26,7 +26,7 @@ from pipeline.conduction_paths import IonLandscape
 from pipeline.oxidation_states import charged_species
 from pipeline.reference.bond_valence import Ion
 from pipeline.reference.labelled_crystals import read_structures
-from pipeline.saddles import refined_thresholds
+from pipeline.saddles import refined_percolation
 from pipeline.site_energies import framework_ions, grid_shape, landscape
 
 INVARIANCE = (OLIVINE, "mp-2530", "mp-27920")
@@ -131,8 +131,8 @@ def barriers_on(structure: Structure, shape: tuple[int, int, int]) -> np.ndarray
     matrix, ion = structure.lattice.matrix, Ion("Li", 1)
     energies = landscape(matrix, framework, ion, shape, threads=2)
     found = percolation(energies, cap=CAP, connectivity=26)
-    refined = refined_thresholds(IonLandscape(ion, 1.0, matrix, framework, energies), found)
-    return np.array([found.thresholds, refined])
+    refined = refined_percolation(IonLandscape(ion, 1.0, matrix, framework, energies), found)
+    return np.array([found.thresholds, refined.thresholds])
 
 
 def turned(structure: Structure, axes: tuple[int, int, int]) -> Structure:

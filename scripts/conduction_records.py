@@ -18,7 +18,7 @@ from kernels.percolation import PercolationThresholds, percolation
 from pipeline.conduction_paths import CONNECTIVITY, IonLandscape
 from pipeline.oxidation_states import charge_per_atom, charged_species
 from pipeline.reference.measured_conductivities import MeasuredConductivity, structure_from_cif
-from pipeline.saddles import refined_thresholds
+from pipeline.saddles import refined_percolation
 from pipeline.site_energies import FrameworkIon, NoMobileIonError, framework_ions, grid_shape, landscape, mobile_ion
 
 ION = "Li"
@@ -93,7 +93,7 @@ def describe(cif: str, spacing: float) -> dict[str, Any]:
         energies = landscape(matrix, ions, carrier, shape)
         found = percolation(energies, ENERGY_CAP, CONNECTIVITY)
         where = IonLandscape(carrier, float(weights.sum()), matrix, ions, energies)
-        return energies - energies.min(), refined_thresholds(where, found)
+        return energies - energies.min(), refined_percolation(where, found).thresholds
 
     energies, barriers = barriers_of(framework)
     taken = {tuple(place) for place in structure.frac_coords[lithium].tolist()}

@@ -14,7 +14,7 @@ from kernels.site_graph import site_graph
 from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, conduction_path, ion_landscape
 from pipeline.config import ConductionSettings
 from pipeline.hopping import hopping_diffusivity
-from pipeline.saddles import refined_graph, refined_thresholds
+from pipeline.saddles import refined_graph, refined_percolation
 
 SPACING = 0.2  # Å
 SAME_PASS = 0.3  # eV over the lowest pass; the next kind of pass in rock salt is far above
@@ -69,14 +69,14 @@ def main() -> None:
         started = time.perf_counter()
         found = percolation(where.energies, cap=alone.energy_cap, connectivity=CONNECTIVITY)
         percolated = time.perf_counter()
-        refined = refined_thresholds(where, found, alone.cutoff)
+        refined = refined_percolation(where, found, alone.cutoff)
         off_the_grid = time.perf_counter()
         path = conduction_path(where, found, alone.dimensionality_window, refined, alone.cutoff)
         followed = time.perf_counter()
-        level, barrier = (each[path.dimensionality - 1] for each in (found.thresholds, refined))
+        level, barrier = (each.thresholds[path.dimensionality - 1] for each in (found, refined))
         single, crowd = (hopping_diffusivity(where, level, settings, barrier) for settings in (alone, together))
         hopped = time.perf_counter()
-        barriers = ", ".join(f"{e:.2f}" for e in refined)
+        barriers = ", ".join(f"{e:.2f}" for e in refined.thresholds)
         print(
             f"| {name} | {barriers} | {path.dimensionality} | {100 * path.volume_fraction:.1f} % | "
             f"{path.bottleneck_radius:.2f} | {path} |"
@@ -101,7 +101,7 @@ def _on_and_off_the_grid(structure: Structure, ion: str, settings: ConductionSet
     """Lowest and highest barrier of the passes between sites, and the diffusivity, on and off the grid."""
     where = ion_landscape(structure, ion, settings.spacing)
     found = percolation(where.energies, cap=settings.energy_cap, connectivity=CONNECTIVITY)
-    level, barrier = found.thresholds[-1], refined_thresholds(where, found)[-1]
+    level, barrier = found.thresholds[-1], refined_percolation(where, found).thresholds.e3d
     graph = site_graph(where.energies, settings.energy_cap, PERSISTENCE, CONNECTIVITY)
     passes = []
     for each in (graph, refined_graph(where, graph, settings.cutoff)):

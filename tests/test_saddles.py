@@ -7,11 +7,12 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from kernels import bond_valence
-from kernels.percolation import Percolation, PercolationThresholds, percolation
+from kernels.percolation import percolation
 from kernels.site_graph import site_graph
+from pipeline import saddles
 from pipeline.conduction_paths import CONNECTIVITY, PERSISTENCE, ion_landscape
 from pipeline.hopping import hopping_diffusivity
-from pipeline.saddles import refined_graph, refined_thresholds
+from pipeline.saddles import refined_graph, refined_percolation
 from pipeline.settings import ConductionSettings
 from pipeline.site_energies import energies_at
 from pipeline.stages.conduction import migration_barriers
@@ -83,14 +84,47 @@ def test_a_finer_grid_converges_to_the_refined_barrier() -> None:
     assert errors[2] < 0.01
 
 
-def test_what_cannot_be_refined_keeps_the_grids_energy() -> None:
+def test_what_cannot_be_refined_keeps_the_grids_energy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(saddles, "MOST_STEPS", 0)
     where = ion_landscape(lithium_sulfide(), "Li", 0.4)
     found = percolation(where.energies, cap=10.0, connectivity=CONNECTIVITY)
-    # sulfur's own place is no saddle point of lithium's energy, and nothing near it is
-    wrong = Percolation(PercolationThresholds(5.0, math.inf, math.inf), np.zeros_like(found.saddles))
-    refined = refined_thresholds(where, wrong)
-    assert refined.e1d > 5.0
-    assert refined.e2d == refined.e3d == math.inf
+    kept = refined_percolation(where, found)
+    np.testing.assert_allclose(kept.thresholds, found.thresholds)
+    assert all(
+        where.energies[tuple(one)] == pytest.approx(where.energies[tuple(other)])
+        for one, other in zip(kept.saddles, found.saddles, strict=True)
+    )
+
+
+def layered_sodium_bromide() -> Structure:
+    """As a relaxation left it: no symmetry, and passes of nearly one height."""
+    sites = {
+        "Br": [
+            (0.25061, 0.75082, 0.05934), (0.75024, 0.75034, 0.43972), (0.75065, 0.25022, 0.93977),
+            (0.25058, 0.25068, 0.55932), (0.25338, 0.74978, 0.82911), (0.75311, 0.75112, 0.66996),
+            (0.74796, 0.25116, 0.16999), (0.24812, 0.24980, 0.32915),
+        ],
+        "Na": [
+            (0.75363, 0.74968, 0.82999), (0.25349, 0.75111, 0.66919), (0.24784, 0.25113, 0.16913),
+            (0.74827, 0.24973, 0.32996), (0.74958, 0.75077, 0.05988), (0.24947, 0.75015, 0.43922),
+            (0.25172, 0.25023, 0.93922), (0.75163, 0.25073, 0.55987),
+        ],
+    }  # fmt: skip
+    lattice = Lattice.from_parameters(5.94105, 4.39382, 18.06999, 90.0517, 90.0126, 89.9966)
+    return Structure(lattice, ["Br-"] * 8 + ["Na+"] * 8, sites["Br"] + sites["Na"])
+
+
+def test_the_pass_that_decides_off_the_grid_may_be_another_one() -> None:
+    """Refined alone, the pass that decides on the grid gives 0.78 or 0.73 eV by the origin."""
+    barriers = []
+    for shift in ((0.0, 0.0, 0.0), (0.1, 0.05, 0.15), (0.03, 0.2, 0.07)):
+        moved = layered_sodium_bromide()
+        moved.translate_sites(range(len(moved)), np.array(shift) / moved.lattice.abc)
+        found = migration_barriers(moved, "Na", 0.25)
+        barriers.append((found.e1d, found.e2d, found.e3d))
+    fine = migration_barriers(layered_sodium_bromide(), "Na", 0.06, refine=False)
+    np.testing.assert_allclose(barriers, [barriers[0]] * 3, atol=0.002)
+    np.testing.assert_allclose(barriers[0], (fine.e1d, fine.e2d, fine.e3d), atol=0.02)
 
 
 def test_hops_are_as_high_and_as_frequent_in_any_cell() -> None:
@@ -100,7 +134,7 @@ def test_hops_are_as_high_and_as_frequent_in_any_cell() -> None:
     for structure in (sodium_chloride(), sodium_chloride().get_primitive_structure()):
         where = ion_landscape(structure, "Na", settings.spacing)
         thresholds = percolation(where.energies, connectivity=CONNECTIVITY)
-        level, barrier = thresholds.thresholds.e3d, refined_thresholds(where, thresholds).e3d
+        level, barrier = thresholds.thresholds.e3d, refined_percolation(where, thresholds).thresholds.e3d
         graph = site_graph(where.energies, level + 0.05, PERSISTENCE, CONNECTIVITY)
         refined = refined_graph(where, graph)
         heights = refined.edge_energies - refined.site_energies.min()

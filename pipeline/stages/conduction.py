@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from kernels.percolation import Percolation, PercolationThresholds, percolation
+from kernels.percolation import Percolation, percolation
 from pipeline.conduction_paths import (
     CONNECTIVITY,
     IonLandscape,
@@ -20,7 +20,7 @@ from pipeline.crystal import structure_from_row
 from pipeline.hopping import hopping_diffusivity
 from pipeline.oxidation_states import OxidationStates
 from pipeline.reference.bond_valence import Ion
-from pipeline.saddles import refined_thresholds
+from pipeline.saddles import refined_percolation
 from pipeline.site_energies import NoMobileIonError
 from pipeline.stages.rows import Failure, rows_with_crystals, with_columns
 
@@ -132,7 +132,7 @@ def migration_barriers(
     )
     found = percolation(where.energies, cap=energy_cap, connectivity=CONNECTIVITY)
     shape = (where.energies.shape[0], where.energies.shape[1], where.energies.shape[2])
-    thresholds = refined_thresholds(where, found, cutoff) if refine else found.thresholds
+    thresholds = (refined_percolation(where, found, cutoff) if refine else found).thresholds
     return MigrationBarriers(where.ion, *thresholds, float(where.energies.min()), shape)
 
 
@@ -157,7 +157,7 @@ def _record(row: Mapping[Any, Any], settings: ConductionSettings, mobile_ions: t
         if not present:
             raise NoMobileIonError(f"{structure.formula} holds none of the mobile ions {', '.join(mobile_ions)}")
         found = [_percolation(structure, ion, settings, mobile_ions) for ion in present]
-        return _columns(*min(found, key=lambda ion: tuple(reversed(ion[2]))), settings)
+        return _columns(*min(found, key=lambda ion: tuple(reversed(ion[2].thresholds))), settings)
     except ValueError as error:
         return Failure.of(error)
 
@@ -169,16 +169,17 @@ def crystal_of(row: Mapping[Any, Any]) -> Structure:
 
 def _percolation(
     structure: Structure, ion: str, settings: ConductionSettings, mobile_ions: tuple[str, ...]
-) -> tuple[IonLandscape, Percolation, PercolationThresholds]:
+) -> tuple[IonLandscape, Percolation, Percolation]:
     where = ion_landscape(structure, ion, settings.spacing, mobile_ions=mobile_ions, cutoff=settings.cutoff)
     found = percolation(where.energies, cap=settings.energy_cap, connectivity=CONNECTIVITY)
-    return where, found, refined_thresholds(where, found, settings.cutoff)
+    return where, found, refined_percolation(where, found, settings.cutoff)
 
 
 def _columns(
-    where: IonLandscape, found: Percolation, barriers: PercolationThresholds, settings: ConductionSettings
+    where: IonLandscape, found: Percolation, refined: Percolation, settings: ConductionSettings
 ) -> dict[str, Any]:
-    path = conduction_path(where, found, settings.dimensionality_window, barriers, settings.cutoff)
+    path = conduction_path(where, found, settings.dimensionality_window, refined, settings.cutoff)
+    barriers = refined.thresholds
     columns = {
         "migration_barrier_1d": barriers.e1d,
         "migration_barrier_2d": barriers.e2d,
