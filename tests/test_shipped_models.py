@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from pipeline.config import json_schema, load_campaign
 from pipeline.problems import Problem
 from pipeline.surrogates import ChecksumError, list_models, load_potential, locate, shipped
-from pipeline.surrogates.declared import BadDeclarationError
+from pipeline.surrogates.declared import DECLARATION, BadDeclarationError
 from pipeline.training.export import matgl_energies
 from pipeline.training.progress import Watcher
 from pipeline.training.session import train
@@ -172,6 +172,28 @@ def test_a_potential_is_no_second_opinion_of_itself(package, tmp_path):
     assert problems == []
     assert "potential.second_opinion" not in models
     assert "no second opinion: CHGNet is the potential itself now" in notes
+
+
+def test_other_files_of_an_unknown_model_are_part_of_what_it_is(copy, tmp_path):
+    """Cutoffs, and energies of the elements that state.pt lacks, are read from model.json."""
+    bare = tmp_path / "bare"
+    shutil.copytree(copy, bare)
+    (bare / DECLARATION).unlink()
+    path = write_campaign(tmp_path / "campaign")
+    path.write_text(path.read_text().replace("model: CHGNet", f"model: {bare}, convention: source, scheme: mp_raw"))
+
+    def digest():
+        problems: list[Problem] = []
+        models = find_models(load_campaign(path), str(path), {}, problems, [])[1]
+        assert problems == []
+        return models["potential"]
+
+    before = digest()
+    text = (bare / "model.json").read_text()
+    (bare / "model.json").write_text(text + "\n")
+    assert digest() != before
+    (bare / "model.json").write_text(text)
+    assert digest() == before
 
 
 def test_trained_models_are_listed_beside_the_known_ones(copy, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from pipeline import schema
+from pipeline.config import load_campaign
 from pipeline.crystal import row_from_structure
 from pipeline.dft import engine
 from pipeline.dft.calculation import load_calculation
@@ -19,9 +20,12 @@ from pipeline.reference.formulas import composition_key
 from pipeline.settings import DftSettings, StabilitySettings
 from pipeline.stages import dft
 from pipeline.surrogates import load_potential
+from scripts.small_campaign import write_small_campaign
 from tests.dft_crystals import lithium_chloride
 from tests.structure_tables import write_table
 from tests.vasprun_files import write_vasprun
+from workflows.identity import Digests
+from workflows.preflight import Inputs
 
 SETTINGS = DftSettings(engine="vasp", gates={"dft_energy_above_hull": {"below": 0.05}})
 # Per atom, in the range of VASP's PBE with these POTCARs.
@@ -163,3 +167,25 @@ def test_empty_partition(refs: Any, tmp_path: Path) -> None:
     empty = dft.run(PART.iloc[:0], SETTINGS, refs, tmp_path)
     assert len(empty) == 0
     assert {c.name for c in schema.columns_of("dft")} <= set(empty.columns)
+
+
+def test_rows_are_computed_anew_when_the_tables_of_known_crystals_change(tmp_path: Path) -> None:
+    path = write_small_campaign(tmp_path)
+    text = path.read_text()
+    campaign = load_campaign(path)
+    assert Inputs(campaign, None, tmp_path, None, None, {}, ()).known_crystals_digest == ""
+    path.write_text(text.replace("  - stage: conduction\n", "  - {stage: dft, engine: vasp}\n  - stage: conduction\n"))
+    campaign = load_campaign(path)
+
+    def digest() -> str:
+        inputs = Inputs(campaign, None, tmp_path / "structures_observed.parquet", None, None, {}, ())
+        tables = inputs.known_crystals_digest
+        models = {"potential": "m"}
+        made = Digests(campaign, library="l", models=models, table="t", known="k", known_crystals=tables)
+        return made.stage(next(stage for stage in campaign.stages if stage.stage == "dft"))
+
+    write_table(tmp_path / "structures_observed.parquet", [lithium_chloride()])
+    first = digest()
+    assert digest() == first
+    write_table(tmp_path / "structures_theoretical_1.parquet", [lithium_chloride()])
+    assert digest() != first

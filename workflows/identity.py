@@ -23,12 +23,20 @@ class Digests:
     """
 
     def __init__(
-        self, campaign: Campaign, *, library: str, models: dict[str, str], table: str | None, known: str
+        self,
+        campaign: Campaign,
+        *,
+        library: str,
+        models: dict[str, str],
+        table: str | None,
+        known: str,
+        known_crystals: str = "",
     ) -> None:
         self._campaign = campaign
         self._library = library
         self._models = models
         self._known = known
+        self._known_crystals = known_crystals
         self._phases = table
         self._arithmetic = {
             "device": campaign.device,
@@ -133,6 +141,8 @@ class Digests:
             uses["arithmetic"] = self._arithmetic
         if settings.stage in ("window", "conduction", "dynamics"):
             uses["mobile_ions"] = list(self._campaign.mobile_ions)
+        if settings.stage == "dft":
+            uses["known_crystals"] = self._known_crystals
         if settings.stage == "practicality":
             uses["known"] = self._known
             if of_other_steps := self._campaign.known_formulas.difference(settings.known_formulas):

@@ -10,7 +10,8 @@ from pipeline.phonons import require_phonopy
 from pipeline.reference.descent_bounds import descent_bound
 from pipeline.reference.legacy_shift import legacy_shift
 from pipeline.surrogates import catalogue
-from workflows.files import digest_of
+from pipeline.surrogates.declared import DECLARATION
+from workflows.files import digest_of, digest_of_file
 
 
 def find_models(
@@ -57,7 +58,7 @@ def find_models(
             located = catalogue.locate(potential.model, environ)
             convention = catalogue.resolve_convention(located, potential.convention)
             scheme = (located.entry.scheme if located.entry else None) or potential.scheme
-            models["potential"] = digest_of([located.sha256, convention, scheme])
+            models["potential"] = digest_of([located.sha256, convention, scheme, *_beside(located)])
             if located.entry is not None:
                 wanted = campaign.reference_elements if campaign.reference.source == "prototypes" else own
                 problems += _outside_domain(wanted, located.entry, where)
@@ -93,6 +94,15 @@ def find_models(
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models
+
+
+def _beside(model: catalogue.LocatedModel) -> list[str]:
+    """What else than its weights a model of one's own is read with: files that the catalogue does not pin."""
+    if model.entry is not None and model.entry.name in catalogue.CATALOGUE:
+        return []
+    folder = model.files["state.pt"].parent
+    paths = sorted({*model.files.values(), folder / DECLARATION} - {model.files["state.pt"]})
+    return [f"{path.name} {digest_of_file(path)}" for path in paths if path.exists()]
 
 
 def _not_located(where: str, key: str, name: str, error: Exception) -> Problem:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Campaign, ConfigError, Problem
+from pipeline.dft.known_crystals import tables_of
 from pipeline.reference import PhaseReference
 from pipeline.reference.fetched_phases import MaterialsProjectError
 from pipeline.reference.ions import allowed_ions, ions_without_radius
@@ -57,6 +58,13 @@ class Inputs:
         if self.table is None or self.elements is None:
             return None
         return digest_of([digest_of_file(self.table), digest_of_file(self.elements)])
+
+    @property
+    def known_crystals_digest(self) -> str:
+        """Digest of the tables that stage dft takes competing phases' crystals from; empty without that stage."""
+        if not any(stage.stage == "dft" for stage in self.campaign.stages):
+            return ""
+        return digest_of([[path.name, digest_of_file(path)] for path in tables_of(self.observed)])
 
     @property
     def known_digest(self) -> str:

@@ -185,6 +185,7 @@ def open_references(inputs: Inputs, run_folder: RunFolder, view: ProgressView) -
         models=inputs.models,
         table=inputs.table_digest,
         known=digest_of([inputs.known_digest, sorted(library.parent_formulas)]),
+        known_crystals=inputs.known_crystals_digest,
     )
     if inputs.table is not None and inputs.elements is not None:
         phases, elements = inputs.table, inputs.elements

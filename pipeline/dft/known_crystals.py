@@ -45,9 +45,14 @@ def known_crystals(formula: str, refs: References, max_sites: int, most: int) ->
     return found[:most]
 
 
+def tables_of(observed: Path | None) -> list[Path]:
+    """Tables of known crystals: that of observed ones, if there is one, and those of others beside it."""
+    return [] if observed is None else sorted({observed, *observed.parent.glob(TABLES)})
+
+
 def _in_tables(formula: str, observed: Path, max_sites: int) -> list[tuple[str, Structure]]:
     rows: list[tuple[bool, int, str, Structure]] = []
-    for path in sorted({observed, *observed.parent.glob(TABLES)}):
+    for path in tables_of(observed):
         for name, structure in _rows_of(formula, path):
             primitive = structure.get_primitive_structure()
             if len(primitive) <= max_sites:
