@@ -49,7 +49,7 @@ def label_rows(finished: Sequence[Labelled]) -> pd.DataFrame:
     """Rows in the columns of a file of labels (`pipeline.training.labelled`); stress in GPa, positive under tension.
 
     Without ``stress`` when a calculation has none. Crystals of one prototype, or of the same symmetry, are one group
-    (`pipeline.distillation.grouping`).
+    (`pipeline.training.groups`).
     """
     import pandas as pd
 
