@@ -49,6 +49,8 @@ class PrototypeSettings(Settings):
             raise ValueError("source 'folder' needs 'path', the folder of your CIF, POSCAR or extxyz files")
         if self.source == "mp_api" and self.path is not None:
             raise ValueError("source 'mp_api' has its own file; leave out 'path', or write source: materials_project")
+        if self.source == "aflow" and self.path is not None:
+            raise ValueError("source 'aflow' comes with pymatgen; leave out 'path', or write another source")
         if self.min_elements > self.max_elements:
             raise ValueError(f"min_elements {self.min_elements} is above max_elements {self.max_elements}")
         return self

@@ -67,6 +67,7 @@ def test_good_config_loads(tmp_path: Path) -> None:
         ("{below: 0.05}", "{}", "c.yaml:9: stages.0.gates.energy_above_hull", "needs a bound"),
         ("{below: 0.05}", "{above: 0.2, below: 0.1}", "c.yaml:9", "nothing can pass"),
         ("{source: aflow}", "{source: folder}", "c.yaml:4: candidates.prototypes", "needs 'path'"),
+        ("{source: aflow}", "{source: aflow, path: x.parquet}", "c.yaml:4", "comes with pymatgen; leave out 'path'"),
         (
             "{source: aflow}",
             "{source: aflow, min_elements: 4, max_elements: 2}",

@@ -43,7 +43,7 @@ ELASTICITY: tuple[Column, ...] = (
         "float64",
         "",
         "elasticity",
-        "share of the response that Hooke's law leaves over",
+        "the larger share: of the stress that Hooke's law leaves over, or by which two softenings by the ions differ",
         (0.0, 1.0),
     ),
     Column(
