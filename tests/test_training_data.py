@@ -300,6 +300,20 @@ def test_distorted_crystals_go_with_the_prototypes_of_their_formula(tmp_path):
     assert "some distorted, are in data.train and in data.validation" in text
 
 
+def test_a_group_named_by_its_formula_is_no_leak(tmp_path):
+    """A known crystal without symmetry gives its group that name; each frame's own says what it was drawn from."""
+    files = {}
+    for seed, name in enumerate(("train", "validation", "test")):
+        labels = table(alloys(15, seed))
+        labels = labels[labels["group"] == "L1_2"].assign(group=[f"{name} of {other}" for other in "abc"])
+        if name == "train":
+            labels["group"] = ["CuAg3", "AgAu3", "Cu3Au"]
+        files[name] = [str(parquet(tmp_path / f"{name}.parquet", labels))]
+    found = DataSettings(label_scheme="other", min_structures_per_element=1, **files)
+    assert set(read_training_data(found).splits.test.formulas) & set(read_training_data(found).splits.train.groups)
+    assert "CuAg3, some distorted" in problems_of(found.model_copy(update={"group_by": "protostructure"}))
+
+
 def test_groups_that_leave_a_split_empty(crystals, tmp_path):
     path = parquet(tmp_path / "a.parquet", table(crystals[:1]))
     assert "1 groups leave no crystal for" in problems_of(settings(path))

@@ -65,7 +65,7 @@ def read_training_data(settings: DataSettings, elements: Sequence[str] | None = 
         splits = split_by_group(labels, settings.seed, settings.shares, findings)
     else:
         splits = Splits(**whole)
-        check_leaks(splits, findings, prototypes=settings.group_by != "formula")
+        check_leaks(splits, findings, settings.group_by)
     if splits is not None:
         known = _check_elements(splits, elements, settings.min_structures_per_element, findings)
     findings.raise_if_any()

@@ -15,6 +15,7 @@ from pipeline.surrogates.entries import CATALOGUE
 from pipeline.training.fitting_settings import FittingSettings, HintSettings, LossSettings, NetworkSettings
 
 LabelScheme = Literal["mp_raw", "mp2020", "matpes_pbe", "other"]
+GroupBy = Literal["group", "protostructure", "formula"]
 
 LABELS = "labels"
 """Folder, in the model's, of labels that a training makes itself."""
@@ -50,7 +51,7 @@ class DataSettings(Settings):
         description="what the energies are: mp_raw (PBE and PBE+U totals as the Materials Project computes them), "
         "mp2020 (the same, corrected), matpes_pbe (PBE without U) or other (no formation energies then)"
     )
-    group_by: Literal["group", "protostructure", "formula"] = Field(
+    group_by: GroupBy = Field(
         "group",
         description="what is never divided between splits: the labels' own group, the prototype by symmetry, or the "
         "reduced formula",

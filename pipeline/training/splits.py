@@ -12,7 +12,7 @@ from pipeline.surrogates.batch import IntArray
 from pipeline.training.findings import Findings
 from pipeline.training.groups import joined_groups, protostructure
 from pipeline.training.labelled import LabelledCrystals
-from pipeline.training.settings import SplitShares
+from pipeline.training.settings import GroupBy, SplitShares
 
 SPLITS = ("train", "validation", "test")
 # Distances between atoms of one crystal in two files agree to this, Å.
@@ -74,18 +74,20 @@ def split_by_group(labels: LabelledCrystals, seed: int, shares: SplitShares, fin
     return Splits(*(labels.select(rows[name]) for name in SPLITS))
 
 
-def check_leaks(splits: Splits, findings: Findings, *, prototypes: bool = True) -> None:
-    """Find groups, crystals and (unless the groups are formulas) prototypes and formulas' distorted crystals shared.
+def check_leaks(splits: Splits, findings: Findings, group_by: GroupBy = "group") -> None:
+    """Find groups, crystals and (unless the groups are formulas) prototypes that two splits share.
 
-    They would make the errors on the model's card look small.
+    They would make the errors on the model's card look small. Labels' own groups say what a distorted crystal came
+    from, those by symmetry can't: there a formula of distorted crystals is in one split alone.
     """
     for k, first in enumerate(SPLITS):
         for second in SPLITS[k + 1 :]:
             a, b = getattr(splits, first), getattr(splits, second)
             _shared_groups(first, a, second, b, findings)
             _shared_crystals(first, a, second, b, findings)
-            if prototypes:
+            if group_by != "formula":
                 _shared_prototypes(first, a, second, b, findings)
+            if group_by == "protostructure":
                 _shared_formulas(first, a, second, b, findings)
 
 
