@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 
+from pipeline.problems import ConfigError
 from pipeline.training.read_parquet import write_parquet
+from pipeline.training.reading import read_training_data
+from pipeline.training.settings import DataSettings
 from pipeline.units import GPA_PER_EV_PER_ANGSTROM3
 
 _CUBIC = np.array([[0.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5]])
@@ -19,6 +23,9 @@ PROTOTYPES = {
     "bcc": (np.array([[0.0] * 3, [0.5] * 3]), "AA"),
 }
 PAIRS = [("Cu", "Ag"), ("Ag", "Au"), ("Au", "Cu")]
+HALVES = {"train": 0.5, "validation": 0.25, "test": 0.25}
+# With this seed the five prototypes reach all three splits.
+SEED = 3
 SIZES = {"Cu": 3.61, "Ag": 4.09, "Au": 4.08}
 
 
@@ -62,4 +69,23 @@ def table(crystals: list[Atoms]) -> pd.DataFrame:
 def write_alloys(path: Path, n: int = 40) -> Path:
     """A Parquet file of labelled alloys."""
     write_parquet(path, table(alloys(n)), {"teacher": "EMT"})
+    return path
+
+
+def label_settings(*files: Path, **changes) -> DataSettings:
+    """Settings of files of alloys, whose five prototypes reach all three splits."""
+    given = {"label_scheme": "other", "shares": HALVES, "seed": SEED, "min_structures_per_element": 2, **changes}
+    return DataSettings(files=[str(f) for f in files], **given)
+
+
+def label_problems(chosen: DataSettings) -> str:
+    """What is wrong with labels that can't be read."""
+    with pytest.raises(ConfigError) as caught:
+        read_training_data(chosen)
+    return str(caught.value)
+
+
+def parquet(path: Path, frame: pd.DataFrame) -> Path:
+    """A Parquet file of labels."""
+    write_parquet(path, frame, {})
     return path

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.atomic_files import is_storage_trouble, write_atomically
-from workflows.finished import finished_run, manifest_of_earlier
+from workflows.finished import campaign_of_earlier, finished_run, manifest_of_earlier
 from workflows.sealed_parquet import SealError, sealed, unsealed
 from workflows.step_results import read_step
 from workflows.store import DamagedPartError, RunFolder, StoreError
@@ -125,6 +125,7 @@ def test_a_retry_comes_last_beyond_a_hundred_thousand_units(tmp_path: Path) -> N
     for number, status in ((100_001, "ok"), (20_000, "failed"), (7, "ok")):
         frame = pd.DataFrame({"candidate_id": ["a"], "stability_status": [status]})
         frame.to_parquet(folder / f"part-{number:05d}.parquet")
+    (folder / "part-of-mine.parquet").write_text("a user's")
     step = {"step": "stability", "digest": "d" * 64}
     assert read_step(tmp_path, step, ["candidate_id", "stability_status"])["stability_status"].tolist() == ["ok"]
 
@@ -136,9 +137,12 @@ def test_a_damaged_manifest_is_as_none(tmp_path: Path, damage: str) -> None:
     for path in (run.config, run.progress, run.current, run.manifest):
         path.write_text(damage)
     assert manifest_of_earlier(run) == {}
-    assert finished_run(run) is None
-    run.manifest.write_text('{"campaign": "one"}')
-    assert manifest_of_earlier(run) == {"campaign": "one"}
+    assert finished_run(run) is campaign_of_earlier(run) is None
+    run.config.write_text("name: one\n")
+    assert campaign_of_earlier(run) == "one"
+    run.manifest.write_text('{"campaign": "two"}')
+    assert manifest_of_earlier(run) == {"campaign": "two"}
+    assert campaign_of_earlier(run) == "two"
 
 
 def test_a_full_disk_leaves_no_half_part(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Labels from files: three readers that agree, every mistake named, splits that share nothing."""
+"""Labels from files: three readers that agree, every mistake named."""
 
 from pathlib import Path
 
@@ -8,39 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io import write
 
-from pipeline.problems import ConfigError
 from pipeline.training.baseline import fit_element_energies
 from pipeline.training.findings import Findings
 from pipeline.training.read_ase import read_extxyz
-from pipeline.training.read_parquet import read_parquet, write_parquet
-from pipeline.training.reading import read_labels, read_training_data
-from pipeline.training.settings import DataSettings, SplitShares
-from pipeline.training.splits import families, same_crystals, split_by_group, split_of
-from tests.labels import alloys, table
-
-HALVES = {"train": 0.5, "validation": 0.25, "test": 0.25}
-# With this seed the five prototypes reach all three splits.
-SEED = 3
-
-
-def settings(*files: Path, **changes) -> DataSettings:
-    given = {"label_scheme": "other", "shares": HALVES, "seed": SEED, "min_structures_per_element": 2, **changes}
-    return DataSettings(files=[str(f) for f in files], **given)
-
-
-def problems_of(chosen: DataSettings) -> str:
-    with pytest.raises(ConfigError) as caught:
-        read_training_data(chosen)
-    return str(caught.value)
-
-
-def parquet(path: Path, frame: pd.DataFrame) -> Path:
-    write_parquet(path, frame, {})
-    return path
+from pipeline.training.read_parquet import read_parquet
+from pipeline.training.reading import read_training_data
+from pipeline.training.settings import SplitShares
+from pipeline.training.splits import split_by_group
+from tests.labels import HALVES, SEED, alloys, label_problems, label_settings, parquet, table
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +33,7 @@ def test_three_formats_hold_the_same(tmp_path, crystals):
         for atoms in crystals:
             words = dict(atoms.info)
             database.write(atoms, data={"group": words.pop("group")}, **words)
-    read = {name: read_training_data(settings(tmp_path / f"a.{name}")) for name in ("parquet", "xyz", "db")}
+    read = {name: read_training_data(label_settings(tmp_path / f"a.{name}")) for name in ("parquet", "xyz", "db")}
     for name in ("xyz", "db"):
         for (_, ours), (_, theirs) in zip(read["parquet"].splits.items(), read[name].splits.items(), strict=True):
             assert ours.ids == theirs.ids
@@ -103,46 +81,7 @@ def test_columns_of_other_types_are_converted_as_they_are_checked(tmp_path, crys
 def test_a_folder_of_parquet_files_is_no_file(tmp_path, crystals):
     (tmp_path / "all.parquet").mkdir()
     parquet(tmp_path / "all.parquet" / "part-0.parquet", table(crystals))
-    assert "all.parquet: is a folder; name the files in it" in problems_of(settings(tmp_path / "all.parquet"))
-
-
-def test_far_atoms_are_told_apart_too(tmp_path):
-    """Nothing within 4 Å: the pairs along the axis and along the diagonal are different crystals."""
-
-    def pairs(place, energy):
-        atoms = Atoms("Au2", [[0.0, 0.0, 0.0], place], cell=[6.0, 6.0, 12.0], pbc=True)
-        atoms.info = {"group": f"g{energy}", "structure_id": f"p{energy}", "label_scheme": "other", "source": "none"}
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((2, 3)), stress=np.zeros(6))
-        return atoms
-
-    write(tmp_path / "a.xyz", [pairs([0.0, 0.0, 6.0], -1.0)], format="extxyz")
-    write(tmp_path / "b.xyz", [pairs([3.0, 3.0, 6.0], -2.0)], format="extxyz")
-    write(tmp_path / "c.xyz", [pairs([0.0, 0.0, 6.0], -3.0)], format="extxyz")
-    one, other, same = (read_labels([str(f)], settings(f), Findings())[0] for f in sorted(tmp_path.iterdir()))
-    assert list(same_crystals(one, other)) == []
-    assert list(same_crystals(one, same)) == [(0, 0)]
-
-
-def test_no_group_is_divided_and_shares_are_kept(tmp_path, crystals):
-    data = read_training_data(settings(parquet(tmp_path / "a.parquet", table(crystals))))
-    groups = {name: set(labels.groups) for name, labels in data.splits.items()}
-    assert sum(len(g) for g in groups.values()) == len(set().union(*groups.values())) == 5
-    assert sum(len(labels) for _, labels in data.splits.items()) == len(crystals)
-    assert data.elements == ("Cu", "Ag", "Au")
-    shares = SplitShares()
-    placed = [split_of(f"group {k}", 0, shares) for k in range(4000)]
-    # Binomial: 400 expected of 4000, standard deviation 19.
-    assert placed.count("test") == pytest.approx(400, abs=80)
-    assert placed.count("validation") == pytest.approx(400, abs=80)
-    assert placed == [split_of(f"group {k}", 0, shares) for k in range(4000)]
-    assert placed != [split_of(f"group {k}", 1, shares) for k in range(4000)]
-
-
-def test_more_data_moves_no_group(tmp_path, crystals):
-    few = read_training_data(settings(parquet(tmp_path / "few.parquet", table(crystals[:20]))))
-    many = read_training_data(settings(parquet(tmp_path / "many.parquet", table(crystals))))
-    for name, labels in few.splits.items():
-        assert set(labels.groups) == set(getattr(many.splits, name).groups)
+    assert "all.parquet: is a folder; name the files in it" in label_problems(label_settings(tmp_path / "all.parquet"))
 
 
 def poisoned(frame: pd.DataFrame, row: int, **values) -> pd.DataFrame:
@@ -184,7 +123,7 @@ def _nan(values, index=0):
 )  # fmt: skip
 def test_mistakes_are_named_with_file_and_row(tmp_path, crystals, change, words):
     path = parquet(tmp_path / "a.parquet", change(table(crystals)))
-    assert words in problems_of(settings(path))
+    assert words in label_problems(label_settings(path))
 
 
 def test_all_mistakes_come_at_once(tmp_path, crystals):
@@ -192,21 +131,21 @@ def test_all_mistakes_come_at_once(tmp_path, crystals):
     (tmp_path / "b.parquet").write_bytes(b"no table")
     (tmp_path / "c.xyz").write_text("2\nno lattice\nCu 0 0 0\n")
     paths = [parquet(tmp_path / "a.parquet", frame), tmp_path / "b.parquet", tmp_path / "c.xyz", tmp_path / "d.db"]
-    text = problems_of(settings(*paths))
+    text = label_problems(label_settings(*paths))
     for words in ("row 2: energy", "row 3: atoms", "can't be read as Parquet", "as extended XYZ", "as an ASE database"):
         assert words in text
 
 
 def test_many_bad_rows_are_counted(tmp_path, crystals):
     frame = table(crystals).assign(energy=float("nan"))
-    text = problems_of(settings(parquet(tmp_path / "a.parquet", frame)))
+    text = label_problems(label_settings(parquet(tmp_path / "a.parquet", frame)))
     assert "25 more of the last kind" in text
     assert text.count("energy missing") == 5
 
 
 def test_units_are_declared_and_not_mixed(tmp_path, crystals):
     frame = table(crystals)
-    in_gpa = read_training_data(settings(parquet(tmp_path / "a.parquet", frame)))
+    in_gpa = read_training_data(label_settings(parquet(tmp_path / "a.parquet", frame)))
     whole = pq.read_table(tmp_path / "a.parquet")
     place = whole.schema.get_field_index("stress")
     values = pa.array([(s / 160.21766208).tolist() for s in frame.stress], pa.list_(pa.float64()))
@@ -217,106 +156,19 @@ def test_units_are_declared_and_not_mixed(tmp_path, crystals):
         pq.write_table(whole.set_column(place, field, values), path)
         return path
 
-    in_ev = read_training_data(settings(with_unit("eV/Å3")))
+    in_ev = read_training_data(label_settings(with_unit("eV/Å3")))
     np.testing.assert_allclose(in_ev.splits.train.stresses, in_gpa.splits.train.stresses, rtol=1e-6)
-    assert "column stress declares no unit" in problems_of(settings(with_unit(None)))
-    assert "column stress declares 'kbar'" in problems_of(settings(with_unit("kbar")))
+    assert "column stress declares no unit" in label_problems(label_settings(with_unit(None)))
+    assert "column stress declares 'kbar'" in label_problems(label_settings(with_unit("kbar")))
     energies = pa.field("energy", pa.float64(), metadata={"unit": "Ry"})
     path = tmp_path / "c.parquet"
     pq.write_table(whole.set_column(whole.schema.get_field_index("energy"), energies, whole.column("energy")), path)
-    assert "column energy must be in eV, declares Ry" in problems_of(settings(path))
+    assert "column energy must be in eV, declares Ry" in label_problems(label_settings(path))
     frames = alloys(10)
     frames[4].info["stress_unit"] = "GPa"
     write(tmp_path / "d.xyz", frames, format="extxyz")
-    text = problems_of(settings(tmp_path / "d.xyz"))
+    text = label_problems(label_settings(tmp_path / "d.xyz"))
     assert "stresses in several units: eV/Å3 (first in row 1), GPa (first in row 5)" in text
-
-
-def test_leaks_between_given_splits(tmp_path, crystals):
-    frame = table(crystals)
-    by_group = {name: frame[frame.group == name] for name in ("fcc", "L1_2", "B2")}
-    files = {
-        split: [str(parquet(tmp_path / f"{split}.parquet", by_group[group]))]
-        for split, group in zip(("train", "validation", "test"), by_group, strict=True)
-    }
-    clean = DataSettings(label_scheme="other", min_structures_per_element=1, **files)
-    assert read_training_data(clean).splits.test.groups[0] == "B2"
-    parquet(tmp_path / "test.parquet", pd.concat([by_group["B2"], by_group["fcc"][:1].assign(structure_id="x")]))
-    text = problems_of(clean)
-    assert "train.parquet:row 1: group 'fcc' is in data.train and in data.test" in text
-    assert "the same crystal is in data.train and in data.test" in text
-    renamed = by_group["fcc"][:1].assign(structure_id="x", group="other name")
-    parquet(tmp_path / "test.parquet", pd.concat([by_group["B2"], renamed]))
-    text = problems_of(clean)
-    assert "group" not in text
-    assert "the same crystal is in data.train and in data.test" in text
-
-
-def test_a_shared_prototype_is_a_leak_unless_groups_are_formulas(tmp_path):
-    def rock(symbol: str, size: float, energy: float) -> Atoms:
-        atoms = Atoms(
-            [symbol, "O"], scaled_positions=[[0] * 3, [0.5] * 3], cell=(np.ones((3, 3)) - np.eye(3)) * size / 2
-        )
-        atoms.pbc = True
-        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=np.zeros((2, 3)), stress=np.zeros(6))
-        atoms.info = {"group": symbol, "label_scheme": "other"}
-        return atoms
-
-    files = {}
-    for split, crystal in zip(("train", "validation", "test"), (rock("Mg", 4.2, -12.0), rock("Ca", 4.8, -12.6), rock("Sr", 5.2, -12.3)), strict=True):  # fmt: skip # noqa: E501
-        write(tmp_path / f"{split}.xyz", crystal, format="extxyz")
-        files[split] = [str(tmp_path / f"{split}.xyz")]
-    text = problems_of(DataSettings(label_scheme="other", min_structures_per_element=1, **files))
-    assert "prototype A1B1_2_225_a_b is in data.train and in data.validation" in text
-    text = problems_of(DataSettings(label_scheme="other", group_by="formula", min_structures_per_element=1, **files))
-    assert "prototype" not in text
-    assert "Ca is in 0 crystals of the training split" in text
-
-
-def test_groups_of_several_files_that_share_a_prototype_are_one(tmp_path):
-    """Each file has names of its own for what it was drawn from."""
-    ideal = alloys(20, distortion=0.0)
-    other = table([*ideal[15:], *alloys(40)[20:]])
-    first = parquet(tmp_path / "a.parquet", table(ideal[:15]))
-    second = parquet(tmp_path / "b.parquet", other.assign(group="other " + other["group"]))
-    found = read_training_data(settings(first, second))
-    of_split = [set(labels.groups) for _, labels in found.splits.items()]
-    assert sum(map(len, of_split)) == len(set().union(*of_split)) == 5
-    assert not any(group.startswith("other") for groups in of_split for group in groups)
-
-
-def test_distorted_crystals_go_with_the_prototypes_of_their_formula(tmp_path):
-    """By symmetry they have no prototype; the crystal that they were does."""
-    path = parquet(tmp_path / "both.parquet", table([*alloys(15, distortion=0.0), *alloys(30)[15:]]))
-    (labels,) = read_labels([str(path)], settings(path, group_by="protostructure"), Findings())
-    pairs = set(zip(labels.formulas, families(labels), strict=True))
-    assert len(pairs) == len(set(labels.formulas)) == 9
-    assert len({family for _, family in pairs}) == 3  # L1_2; fcc and bcc, both of pure metals; L1_0 and B2
-    files = {
-        name: [str(parquet(tmp_path / f"{name}.parquet", table(alloys(15, seed, distortion))))]
-        for name, seed, distortion in (("train", 0, 0.0), ("validation", 1, 1.0), ("test", 2, 1.0))
-    }
-    text = problems_of(DataSettings(label_scheme="other", group_by="protostructure", **files))
-    assert "some distorted, are in data.train and in data.validation" in text
-
-
-def test_a_group_named_by_its_formula_is_no_leak(tmp_path):
-    """A known crystal without symmetry gives its group that name; each frame's own says what it was drawn from."""
-    files = {}
-    for seed, name in enumerate(("train", "validation", "test")):
-        labels = table(alloys(15, seed))
-        labels = labels[labels["group"] == "L1_2"].assign(group=[f"{name} of {other}" for other in "abc"])
-        if name == "train":
-            labels["group"] = ["CuAg3", "AgAu3", "Cu3Au"]
-        files[name] = [str(parquet(tmp_path / f"{name}.parquet", labels))]
-    found = DataSettings(label_scheme="other", min_structures_per_element=1, **files)
-    assert set(read_training_data(found).splits.test.formulas) & set(read_training_data(found).splits.train.groups)
-    assert "CuAg3, some distorted" in problems_of(found.model_copy(update={"group_by": "protostructure"}))
-
-
-def test_groups_that_leave_a_split_empty(crystals, tmp_path):
-    path = parquet(tmp_path / "a.parquet", table(crystals[:1]))
-    assert "1 groups leave no crystal for" in problems_of(settings(path))
 
 
 def test_baseline_recovers_the_elements_and_bears_fixed_proportions():
@@ -333,8 +185,8 @@ def test_baseline_recovers_the_elements_and_bears_fixed_proportions():
 def test_stress_may_be_left_out_of_all_files_only(tmp_path, crystals):
     first = parquet(tmp_path / "a.parquet", table(crystals[:15]).drop(columns="stress"))
     second = parquet(tmp_path / "b.parquet", table(crystals[15:]))
-    assert read_training_data(settings(first, second)).splits.train.stresses is None
+    assert read_training_data(label_settings(first, second)).splits.train.stresses is None
     findings = Findings()
-    labels = read_training_data(settings(second)).splits.train
+    labels = read_training_data(label_settings(second)).splits.train
     assert split_by_group(labels, SEED, SplitShares(**HALVES), findings) is None
     assert findings

@@ -52,4 +52,5 @@ def digest_of_file(path: Path) -> str:
 
 def parts_in(folder: Path) -> list[Path]:
     """Finished units of a step by number, a retry after what it replaces; as text 100000 comes before 20000."""
-    return sorted(folder.glob("part-*.parquet"), key=lambda path: int(path.stem.removeprefix("part-")))
+    parts = (path for path in folder.glob("part-*.parquet") if path.stem.removeprefix("part-").isdigit())
+    return sorted(parts, key=lambda path: int(path.stem.removeprefix("part-")))

@@ -38,6 +38,13 @@ def manifest_of_earlier(folder: RunFolder) -> dict[str, Any]:
         return {}
 
 
+def campaign_of_earlier(folder: RunFolder) -> str | None:
+    """Name of the campaign whose run a folder holds: its manifest's, or the config.yaml's beside a damaged one."""
+    beside = _campaign(folder) if folder.config.exists() else None
+    name = manifest_of_earlier(folder).get("campaign") or (beside or {}).get("name")
+    return None if name is None else str(name)
+
+
 def finished_run(folder: RunFolder) -> FinishedRun | None:
     """The finished run that a folder holds, None when there is none."""
     files = (folder.progress, folder.current, folder.manifest)

@@ -22,7 +22,7 @@ from workflows.admission import REFUSED, Requirements, unmet_by_worker
 from workflows.cluster import connect, log_folder, settings_beside
 from workflows.failed_rows import largest_failed_share
 from workflows.files import digest_of
-from workflows.finished import FinishedRun, finished_run, manifest_of_earlier
+from workflows.finished import FinishedRun, campaign_of_earlier, finished_run
 from workflows.funnel import screen
 from workflows.identity import Digests
 from workflows.in_flight import told_when_lost
@@ -170,7 +170,7 @@ def _opened(
 
 
 def _refuse_another_campaign(run_folder: RunFolder, campaign: Campaign) -> None:
-    name = manifest_of_earlier(run_folder).get("campaign")
+    name = campaign_of_earlier(run_folder)
     if name not in (None, campaign.name):
         text = f"holds campaign {name!r}, not {campaign.name!r}; choose another folder with --folder"
         raise ConfigError([Problem(str(run_folder.path), text)])
