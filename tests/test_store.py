@@ -12,7 +12,7 @@ from pipeline.atomic_files import is_storage_trouble, write_atomically
 from workflows.finished import campaign_of_earlier, finished_run, manifest_of_earlier
 from workflows.sealed_parquet import SealError, sealed, unsealed
 from workflows.step_results import read_step
-from workflows.store import DamagedPartError, RunFolder, StoreError
+from workflows.store import DamagedPartError, RunFolder, StoreError, is_plain
 
 
 def part(*ids: str) -> pa.Table:
@@ -38,6 +38,23 @@ def test_a_retry_replaces_the_earlier_row(tmp_path: Path) -> None:
     store.commit(first, pa.table({"candidate_id": ["a"], "energy_above_hull": [None]}), {})
     store.commit(again, part("a"), {})
     assert store.results()["energy_above_hull"].tolist() == [0.01]
+
+
+def test_lists_are_read_for_the_rows_that_pass(tmp_path: Path) -> None:
+    store = RunFolder(tmp_path).stage("stability", "d" * 64)
+    assert store.with_lists(pd.DataFrame({"candidate_id": ["a"]})).columns.tolist() == ["candidate_id"]
+    for unit, (ids, scale) in zip(store.plan([["a", "b"], ["c"], ["b"]]), ((["a", "b"], 1.0), (["c"], 2.0), (["b"], 3.0)), strict=True):  # fmt: skip # noqa: E501
+        store.commit(unit, part(*ids).append_column("lattice", [[[scale, float(k)] for k in range(len(ids))]]), {})
+    plain = store.results(is_plain)
+    assert plain.columns.tolist() == ["candidate_id", "energy_above_hull"]
+    assert plain["candidate_id"].tolist() == ["a", "c", "b"]  # the retry's row
+    rows = pd.DataFrame({"candidate_id": ["b", "a"], "lattice": ["of an earlier step"] * 2, "pass_stability": True})
+    whole = store.with_lists(rows)
+    assert whole["candidate_id"].tolist() == ["b", "a"]
+    assert [list(lattice) for lattice in whole["lattice"]] == [[3.0, 0.0], [1.0, 0.0]]
+    nothing = store.with_lists(rows[:0])
+    assert not len(nothing)
+    assert set(nothing.columns) == set(whole.columns)
 
 
 def test_every_single_flipped_bit_is_found() -> None:

@@ -17,6 +17,8 @@ from pipeline.config import Campaign, DynamicsStageSettings
 from pipeline.surrogates import catalogue
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from pipeline.references import References
     from workflows.preflight import Inputs
 
@@ -45,6 +47,12 @@ def arithmetic_facts() -> dict[str, str]:
     packages = ("torch", "matgl", "chgnet", "numpy", "numba")
     versions = {name: metadata.version(name) for name in packages}
     return {"machine": platform.machine(), "processor": _processor(), **versions}
+
+
+def kinds_of_machines(client: Client) -> list[dict[str, str]]:
+    """Kinds of machine and versions of packages among the workers: the last digits of a relaxation hang on them."""
+    found = client.run(arithmetic_facts, on_error="ignore").values()
+    return [dict(kind) for kind in sorted({tuple(sorted(facts.items())) for facts in found})]
 
 
 def model_names(campaign: Campaign) -> set[str]:

@@ -31,7 +31,7 @@ from workflows.gating import cheap_gates_text, gated
 from workflows.gpu_workers import resources_of_stage
 from workflows.identity import Digests
 from workflows.progress import ProgressView
-from workflows.provenance import arithmetic_facts
+from workflows.provenance import kinds_of_machines
 from workflows.relaxed_phases import (
     RelaxedPhases,
     competing_phases_settings,
@@ -42,7 +42,7 @@ from workflows.relaxed_phases import (
 )
 from workflows.stable_phases import write_stable_phases
 from workflows.steps import Step, step_line
-from workflows.store import RunFolder, StageStore, Unit
+from workflows.store import RunFolder, StageStore, Unit, is_plain
 from workflows.watchdog import TimeLimit
 from workflows.worker import UnitResult, run_candidates_unit
 
@@ -119,7 +119,7 @@ class Run:
         library = self.references.library if reference.prototypes == "campaign" else None
         rows = competing_phases(chosen.allowed_elements, reference, chosen.charges, library)
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
-        machines = self._machines()
+        machines = kinds_of_machines(self.client)
         conditions = digest_of([self.digests.relaxed_phases(settings), machines])
         shared = RelaxedPhases(conditions, self.view.say, is_used=len(machines) == 1)
         table = self._compute(store, "competing_phases", settings, rows, shared)
@@ -137,11 +137,6 @@ class Run:
         step.lost_elements = lost_elements(rows, elements)
         self._record(step, store)
 
-    def _machines(self) -> list[dict[str, str]]:
-        """Kinds of machine and versions of packages among the workers: the last digits of a relaxation hang on them."""
-        found = self.client.run(arithmetic_facts, on_error="ignore").values()
-        return [dict(kind) for kind in sorted({tuple(sorted(facts.items())) for facts in found})]
-
     def take_best(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows that a stage takes: all, or the best by what of the ranking is known so far."""
         taken = ranking_rules.take_best(rows, settings.best, self.campaign.ranking)
@@ -149,7 +144,10 @@ class Run:
         return taken
 
     def compute(self, settings: StageSettings, rows: pd.DataFrame) -> pd.DataFrame:
-        """Give the rows a stage's columns, computing only what is on disk under no part of the same digest."""
+        """Give the rows a stage's columns, computing only what is on disk under no part of the same digest.
+
+        Columns of lists, such as crystals, are left on disk: :meth:`gate` reads those of the rows that pass.
+        """
         store = self.folder.stage(settings.step, self.digests.stage(settings))
         table = self._compute(store, settings.step, settings, rows)
         self._note_failures(settings.step, settings, table)
@@ -196,14 +194,13 @@ class Run:
             self.view.say(f"the plan of {step} is damaged; it is rebuilt from the finished units")
             store.recover_plan()
         planned = self._sound(store, store.units())
-        done = store.results()
-        known = set(done["candidate_id"]) if len(done) else set()
+        status = f"{settings.stage}_status"
+        done = store.results(lambda field: field.name == status).reindex(columns=["candidate_id", status])
         waiting = {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
-        known |= waiting
-        missing = [candidate for candidate in wanted if candidate not in known]
-        if len(done):
-            again = set(done.loc[done[f"{settings.stage}_status"].isin(self._again(settings)), "candidate_id"])
-            missing += [candidate for candidate in wanted if candidate in again - waiting]
+        known = waiting.union(done["candidate_id"])
+        again = set(done.loc[done[status].isin(self._again(settings)), "candidate_id"]) - waiting
+        del done
+        missing = [c for c in wanted if c not in known] + [c for c in wanted if c in again]
         by_id = rows.set_index("candidate_id", drop=False)
         size = settings.chunk_size
         works = [missing[i : i + size] for i in range(0, len(missing), size)]
@@ -223,7 +220,7 @@ class Run:
         limit = TimeLimit(self.campaign.run.unit_timeout, settings.stage, store.notes())
         resources = resources_of_stage(self.campaign, settings.stage, self.client)
         compute_rows(self.client, store, settings, parts, committed, limit, resources=resources)
-        results = store.results()
+        results = store.results(is_plain)
         if not len(results):
             return rows.assign(**{c.name: pd.Series(dtype=object) for c in schema.columns_of(settings.stage)})
         results = results[results["candidate_id"].isin(needed)]
@@ -238,8 +235,9 @@ class Run:
     def gate(self, settings: StageSettings, table: pd.DataFrame) -> pd.DataFrame:
         """Keep the rows that pass the gates of a stage; every other row has one reason, the first that it met."""
         survivors, step = gated(settings, table, self._left_out[settings.step])
-        self._record(step, self.folder.stage(settings.step, self.digests.stage(settings)))
-        return survivors
+        store = self.folder.stage(settings.step, self.digests.stage(settings))
+        self._record(step, store)
+        return store.with_lists(survivors)
 
     def rank(self, survivors: pd.DataFrame) -> pd.DataFrame:
         """Rank the survivors (:func:`pipeline.ranking.rank`), with their distance to the hull of this campaign too.

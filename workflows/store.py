@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -161,19 +161,52 @@ class StageStore:
         """Folder in which a worker says what a unit was doing that took too long."""
         return self.folder / "hanging"
 
-    def results(self) -> pd.DataFrame:
-        """All rows on disk, one for each candidate; a later unit (a retry) replaces an earlier one's row."""
-        tables = [self.read(unit)[0].replace_schema_metadata(None) for unit in self.units() if self.is_done(unit)]
+    def results(
+        self, wanted: Callable[[pa.Field], bool] | None = None, only: Collection[str] | None = None
+    ) -> pd.DataFrame:
+        """Rows on disk, one for each candidate; a later unit (a retry) replaces an earlier one's row.
+
+        Parameters
+        ----------
+        wanted
+            Tells which columns to read beside the id; default: all.
+        only
+            Candidates whose rows to read; default: all.
+        """
+        chosen = None if only is None else set(only)
+        tables = []
+        for unit in self.units():
+            if not self.is_done(unit):
+                continue
+            table = self.read(unit)[0].replace_schema_metadata(None)
+            if chosen is not None:
+                table = table.filter(pa.array([c in chosen for c in table["candidate_id"].to_pylist()], pa.bool_()))
+            if wanted is not None:
+                table = table.select([f.name for f in table.schema if f.name == "candidate_id" or wanted(f)])
+            tables.append(table)
         if not tables:
             return pd.DataFrame()
         frame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
         return frame.drop_duplicates("candidate_id", keep="last").reset_index(drop=True)
+
+    def with_lists(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Rows of this step with its columns of lists: crystals, and paths through them."""
+        lists = self.results(lambda field: not is_plain(field), rows["candidate_id"])
+        if not len(lists.columns):
+            return rows
+        rows = rows.drop(columns=[c for c in lists.columns if c != "candidate_id"], errors="ignore")
+        return rows.merge(lists, on="candidate_id", how="left", validate="one_to_one")
 
     def notes(self) -> Iterator[dict[str, Any]]:
         """What was written beside each finished unit: seconds, counts."""
         for unit in self.units():
             if self.is_done(unit):
                 yield _note_of(self.part_path(unit))
+
+
+def is_plain(field: pa.Field) -> bool:
+    """Tell whether a column holds no lists: a row's crystal takes more than all else, and only survivors' is needed."""
+    return not pa.types.is_list(field.type)
 
 
 def _note_of(path: Path) -> dict[str, Any]:
