@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from distributed import Client, Scheduler
+from distributed import Client, LocalCluster, Scheduler
 from distributed.core import Status
 
 from pipeline import schema
@@ -20,7 +20,7 @@ from pipeline.config import ClusterSettings, PracticalitySettings, load_campaign
 from pipeline.references import References
 from pipeline.settings import StageSettings
 from scripts.small_campaign import write_small_campaign
-from workflows import engine, local_workers
+from workflows import engine, in_flight, local_workers
 from workflows.cluster import connect
 from workflows.in_flight import WINDOW_PER_WORKER, InFlight
 from workflows.store import RunFolder, StageStore, Unit
@@ -220,6 +220,21 @@ def test_a_worker_holds_one_task_and_steals_none(client: Client, tmp_path: Path)
         )
         under_way.next()
     assert max(held) == 1  # also the last two, which Dask would send out together
+
+
+def test_a_run_whose_workers_are_gone_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_flight, "ASK_AFTER", 0.2)
+    said = []
+    with LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as alone:
+
+        def say(text: str) -> None:
+            said.append(text)
+            cluster.scale(1)
+
+        under_way: InFlight[str] = InFlight(alone, str(tmp_path), say=say)
+        under_way.submit("task", "seven", 60.0, int, "7")
+        assert under_way.next() == ("task", 7, None)
+    assert said[0] == "waiting for a worker: none is there that can compute the 1 tasks sent out"
 
 
 def test_workers_have_the_allocator_settings_before_they_start(client: Client) -> None:

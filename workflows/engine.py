@@ -26,6 +26,7 @@ TRIES = 2
 """Times that a row, or a unit of a source, may hang alone; one whose worker dies has had three workers by then."""
 
 Committed = Callable[[Unit, UnitResult], None]
+Say = Callable[[str], None]
 StageTask = Callable[[StageSettings, pd.DataFrame, str], UnitResult]
 """What a worker runs for a piece of a unit: settings, rows, and the stage's workspace."""
 
@@ -65,6 +66,8 @@ def compute_units(
     submit: Callable[[Unit], tuple[Callable[..., UnitResult], tuple[Any, ...]]],
     committed: Committed,
     limit: TimeLimit,
+    *,
+    say: Say | None = None,
 ) -> None:
     """Compute units of a source (the candidates): an exception there is the run's, not a row's.
 
@@ -74,7 +77,7 @@ def compute_units(
         When the unit's workers die, or it hangs again on another one, or the scheduler is lost.
     """
     waiting = deque((unit, 0) for unit in units)
-    under_way: InFlight[tuple[Unit, int]] = InFlight(client, str(store.hanging()))
+    under_way: InFlight[tuple[Unit, int]] = InFlight(client, str(store.hanging()), say=say)
     while waiting or under_way:
         while waiting and under_way.has_room():
             unit, hung = waiting.popleft()
@@ -106,6 +109,7 @@ def compute_rows(
     *,
     resources: dict[str, float] | None = None,
     run: StageTask | None = None,
+    say: Say | None = None,
 ) -> None:
     """Compute units of a stage, on workers that have the resources.
 
@@ -123,7 +127,7 @@ def compute_rows(
     """
     waiting = (_Piece(_Job(unit), 0, part, is_whole=True) for unit, part in units)
     pieces: deque[_Piece] = deque(islice(waiting, 1))
-    under_way: InFlight[_Piece] = InFlight(client, str(store.hanging()), resources)
+    under_way: InFlight[_Piece] = InFlight(client, str(store.hanging()), resources, say)
     workspace = str(store.workspace())
     while pieces or under_way:
         while pieces and under_way.has_room():

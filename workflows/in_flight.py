@@ -38,7 +38,13 @@ class SchedulerLostError(RunStoppedError):
 class InFlight(Generic[T]):
     """Tasks under way, each with what it stands for."""
 
-    def __init__(self, client: Client, folder: str, resources: dict[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        folder: str,
+        resources: dict[str, float] | None = None,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         """Begin with none.
 
         Parameters
@@ -49,11 +55,14 @@ class InFlight(Generic[T]):
             Where workers write what a task that hung was doing; all of them see it.
         resources
             Dask resources that a worker of these tasks must have.
+        say
+            Takes a line for the user, such as that no worker is left.
         """
         self._client = client
         self._address = client.scheduler.address
         self._folder = folder
         self._resources = resources
+        self._say = say
         self._pending: dict[Future, T] = {}
         self._arrived: queue.SimpleQueue[Future] = queue.SimpleQueue()
         self._workers = 0
@@ -97,7 +106,7 @@ class InFlight(Generic[T]):
                 future = self._arrived.get(timeout=ASK_AFTER)
                 break
             except queue.Empty:
-                self._ask_scheduler()
+                self._tell_if_alone(able(self._ask_scheduler()["workers"], self._resources))
         if future.cancelled():
             raise _lost(self._address)
         item = self._pending.pop(future)
@@ -108,6 +117,10 @@ class InFlight(Generic[T]):
             raise _lost(self._address) from None
         except Exception as error:  # the task's own
             return item, None, error
+
+    def _tell_if_alone(self, workers: int) -> None:
+        if not workers and self._say is not None:
+            self._say(f"waiting for a worker: none is there that can compute the {len(self._pending)} tasks sent out")
 
     def _ask_scheduler(self) -> dict[str, Any]:
         try:

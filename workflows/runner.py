@@ -102,6 +102,7 @@ class Run:
             lambda unit: (run_candidates_unit, (unit.work,)),
             self._committed("candidates", 1),
             TimeLimit(self.campaign.run.unit_timeout, "candidates"),
+            say=self.view.say,
         )
         counts: Counter[str] = Counter()
         for note in store.notes():
@@ -219,7 +220,7 @@ class Run:
             committed = keeping(shared, {unit.number: part for unit, part in parts if unit.number in first}, committed)
         limit = TimeLimit(self.campaign.run.unit_timeout, settings.stage, store.notes())
         resources = resources_of_stage(self.campaign, settings.stage, self.client)
-        compute_rows(self.client, store, settings, parts, committed, limit, resources=resources)
+        compute_rows(self.client, store, settings, parts, committed, limit, resources=resources, say=self.view.say)
         results = store.results(is_plain)
         if not len(results):
             return rows.assign(**{c.name: pd.Series(dtype=object) for c in schema.columns_of(settings.stage)})
