@@ -1,6 +1,7 @@
 """Take the README's pictures of a run's report.
 
     make quickstart .venv/.browser
+    .venv/bin/ionsieve report runs/quickstart
     .venv/bin/python -m scripts.report_pictures runs/quickstart/report.html docs/images
 
 The first is the head of the page; the others are the section of the first shortlisted candidate that is no suspect, has
