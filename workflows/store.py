@@ -191,9 +191,10 @@ class StageStore:
 
     def with_lists(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Rows of this step with its columns of lists: crystals, and paths through them."""
-        lists = self.results(lambda field: not is_plain(field), rows["candidate_id"])
-        if not len(lists.columns):
+        first = next(filter(self.is_done, self.units()), None)
+        if first is None or all(map(is_plain, self.read(first)[0].schema)):
             return rows
+        lists = self.results(lambda field: not is_plain(field), rows["candidate_id"])
         rows = rows.drop(columns=[c for c in lists.columns if c != "candidate_id"], errors="ignore")
         return rows.merge(lists, on="candidate_id", how="left", validate="one_to_one")
 
