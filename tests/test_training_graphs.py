@@ -80,7 +80,7 @@ def test_order_of_an_epoch_depends_on_seed_and_epoch_alone():
 
 def test_last_epochs_are_as_long_and_hold_the_near_crystals_about_equally_often():
     near = np.array([3, 5, 8, 13, 21, 34])
-    order = EpochOrder(50, 1, near, near_from=2)
+    order = EpochOrder(50, 1, near, is_near=lambda epoch: epoch >= 2)
     order.set_epoch(1)
     assert list(order) == list(_at(EpochOrder(50, 1), 1))
     order.set_epoch(2)
@@ -88,7 +88,7 @@ def test_last_epochs_are_as_long_and_hold_the_near_crystals_about_equally_often(
     assert places.tolist() == near.tolist()
     assert times.sum() == len(order) == 50
     assert set(times) == {8, 9}
-    assert list(order) == list(order) != list(_at(EpochOrder(50, 1, near, near_from=2), 3))
+    assert list(order) == list(order) != list(_at(EpochOrder(50, 1, near), 3))
 
 
 def _at(order: EpochOrder, epoch: int) -> EpochOrder:
@@ -107,7 +107,7 @@ def test_crystals_of_small_forces_are_near(labels):
     order = order_of(graphs, chosen)
     assert graphs.rms_forces[order.near].max() <= bound
     assert len(order.near) == (graphs.rms_forces <= bound).sum()
-    assert order.near_from == 2
+    assert [order.is_near(epoch) for epoch in range(3)] == [False, False, True]
     assert order_of(graphs, chosen.model_copy(update={"near_epochs": 0})).near is None
     with pytest.raises(
         ConfigError, match=r"near_force: is 1e-09 eV/Å, but no crystal to be trained on has less than .*; write more"

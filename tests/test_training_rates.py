@@ -53,3 +53,6 @@ def test_parts_of_a_training(tmp_path):
     assert parts_of(plain, 5) == [Part(40, 0.02)]
     hinted = plain.model_copy(update={"hints": HintSettings(epochs=3, learning_rate=0.01)})
     assert parts_of(hinted, 5) == [Part(15, 0.01), Part(25, 0.02)]
+    restarts = [{"epochs": 2, "learning_rate": 0.003}, {"epochs": 1, "learning_rate": 0.001}]
+    again = alloy_training(tmp_path, tmp_path / "alloys.parquet", fitting={"restarts": restarts})
+    assert parts_of(again, 5) == [Part(40, 0.02), Part(10, 0.003), Part(5, 0.001)]

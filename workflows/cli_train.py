@@ -49,7 +49,7 @@ def train(
     try:
         with RunLock(settings.folder):
             labels_for(settings, config, lambda line: console.print(line, **plain))
-            with TrainingView(console, settings.fitting.max_epochs) as view:
+            with TrainingView(console, settings.fitting.all_epochs) as view:
                 watcher = Watcher(batch=view.batch, epoch=view.epoch)
                 outcome = train_potential(settings, watcher, _provenance(config))
     except RunFolderBusyError:

@@ -131,15 +131,14 @@ def fit(
                 if trainer.current_epoch >= (0 if settings.hints is None else settings.hints.epochs):
                     super().on_train_epoch_end(trainer, pl_module)
 
-        near_from = settings.fitting.max_epochs - settings.fitting.near_epochs
-        keeper = EpochKeeper(folder, settings.fitting.max_minutes, watcher, near_from)
+        keeper = EpochKeeper(folder, settings.fitting.max_minutes, watcher, settings.fitting.is_near)
         stopping = LabelStopping(
             "val_Total_Loss", patience=settings.fitting.patience or 10**9, check_on_train_epoch_end=True, verbose=False
         )
         trainer = Trainer(
             accelerator="cpu" if device.type == "cpu" else "gpu",
             devices=1,
-            max_epochs=settings.fitting.max_epochs,
+            max_epochs=settings.fitting.all_epochs,
             gradient_clip_val=settings.fitting.gradient_clip,
             callbacks=[stopping, keeper],
             plugins=[AtomicCheckpoints()],
@@ -155,7 +154,8 @@ def fit(
         batches = loader(train, size, order_of(train, settings.fitting)), loader(validation, size)
         module = _module(settings, start, len(batches[0]))
         checkpoint = keeper.restore()
-        if not keeper.finished:
+        has_further = settings.fitting.patience is None and len(keeper.rows) < settings.fitting.all_epochs
+        if has_further or not keeper.finished:
             _run(trainer, module, *batches, checkpoint)
     if not np.isfinite([keeper.rows[-1]["train_loss"], keeper.rows[-1]["validation_loss"]]).all():
         message = f"the loss is not finite after epoch {len(keeper.rows)}; delete {folder} and lower the learning rate"
@@ -167,14 +167,14 @@ def fit(
 
 def order_of(train: CrystalGraphs, settings: FittingSettings) -> EpochOrder:
     """Order of the crystals in each epoch; ConfigError where the last epochs would have none."""
-    if not settings.near_epochs:
+    if not settings.has_near_epochs:
         return EpochOrder(len(train), settings.seed)
     near = np.flatnonzero(train.rms_forces <= settings.near_force)
     if not len(near):
         least = f"{train.rms_forces.min():.2g}"
         text = f"is {settings.near_force:g} eV/Å, but no crystal to be trained on has less than {least}; write more"
         raise ConfigError([Problem("fitting.near_force", text)])
-    return EpochOrder(len(train), settings.seed, near, settings.max_epochs - settings.near_epochs)
+    return EpochOrder(len(train), settings.seed, near, settings.is_near)
 
 
 def _module(settings: Training, start: Start, steps: int) -> Any:

@@ -75,8 +75,22 @@ class LossSettings(Settings):
         return self
 
 
+class RestartSettings(Settings):
+    """Further epochs, whose learning rate rises and falls once more (a warm restart)."""
+
+    epochs: int = Field(ge=1, le=100_000, description="how many")
+    near_epochs: int = Field(0, ge=0, le=100_000, description="the last of them, with crystals of small forces alone")
+    learning_rate: float = Field(5e-4, gt=0.0, le=1.0, description="the largest, after the rise")
+
+    @model_validator(mode="after")
+    def _near_epochs_are_of_these(self) -> Self:
+        if self.near_epochs > self.epochs:
+            raise ValueError(f"near_epochs is {self.near_epochs}, of {self.epochs} epochs; write fewer, or more epochs")
+        return self
+
+
 class FittingSettings(Settings):
-    """How the weights are fitted: a short rise and a cosine of the learning rate, for hints and labels each."""
+    """How the weights are fitted: a short rise and a cosine of the learning rate, for hints, labels and restarts."""
 
     batch_size: int = Field(16, ge=1, le=4096, description="crystals for each step")
     max_epochs: int = Field(100, ge=1, le=100_000, description="epochs; the learning rate's cosine ends with the last")
@@ -88,6 +102,9 @@ class FittingSettings(Settings):
         "relaxations end among them; the weights after the last are kept",
     )
     near_force: float = Field(0.5, gt=0.0, le=100.0, description="most root mean square force of those crystals, eV/Å")
+    restarts: tuple[RestartSettings, ...] = Field(
+        (), description="further epochs after max_epochs; a training that came to its end goes on where one is added"
+    )
     max_minutes: float | None = Field(
         None, gt=0.0, description="stop cleanly after the epoch in which they are over; the same command goes on"
     )
@@ -108,10 +125,31 @@ class FittingSettings(Settings):
     seed: int = Field(0, ge=0, le=2**32 - 1, description="of the first weights and of the order of crystals")
 
     @model_validator(mode="after")
-    def _near_epochs_are_reached(self) -> Self:
-        if self.near_epochs and self.patience is not None:
-            raise ValueError(
-                f"patience ({self.patience}) could end the training before its near_epochs ({self.near_epochs}) begin; "
-                "leave one of them out"
-            )
+    def _last_epochs_are_reached(self) -> Self:
+        if self.patience is None:
+            return self
+        said = f"patience ({self.patience}) could end the training before its"
+        if self.near_epochs:
+            raise ValueError(f"{said} near_epochs ({self.near_epochs}) begin; leave one of them out")
+        if self.restarts:
+            raise ValueError(f"{said} restarts begin; leave one of them out")
         return self
+
+    @property
+    def all_epochs(self) -> int:
+        """Epochs, those of restarts included."""
+        return self.max_epochs + sum(restart.epochs for restart in self.restarts)
+
+    @property
+    def has_near_epochs(self) -> bool:
+        """Whether some epochs hold the crystals of small forces alone."""
+        return self.near_epochs > 0 or any(restart.near_epochs for restart in self.restarts)
+
+    def is_near(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, holds the crystals of small forces alone."""
+        end = 0
+        for epochs, near in ((self.max_epochs, self.near_epochs), *((r.epochs, r.near_epochs) for r in self.restarts)):
+            end += epochs
+            if epoch < end:
+                return epoch >= end - near
+        return False

@@ -6,7 +6,7 @@ are what is kept here: ``torch_geometric`` graphs with fractional coordinates an
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -91,15 +91,17 @@ class EpochOrder(Sampler[int]):
     seed : int
         Of the order.
     near : (n,) int64, optional
-        Places of the crystals that later epochs hold alone: each of these epochs is as long, so that some, or all, come
+        Places of the crystals that some epochs hold alone: each of these epochs is as long, so that some, or all, come
         more than once.
-    near_from : int, optional
-        The first such epoch, counted from 0.
+    is_near : callable, optional
+        Whether an epoch, counted from 0, is such a one.
     """
 
-    def __init__(self, count: int, seed: int, near: IntArray | None = None, near_from: int = 0) -> None:
+    def __init__(
+        self, count: int, seed: int, near: IntArray | None = None, is_near: Callable[[int], bool] = lambda epoch: True
+    ) -> None:
         self.count, self.seed, self.epoch = count, seed, 0
-        self.near, self.near_from = near, near_from
+        self.near, self.is_near = near, is_near
 
     def set_epoch(self, epoch: int) -> None:
         """Called by Lightning before each epoch."""
@@ -110,7 +112,7 @@ class EpochOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng([self.seed, self.epoch])
-        if self.near is None or self.epoch < self.near_from:
+        if self.near is None or not self.is_near(self.epoch):
             return iter(generator.permutation(self.count).tolist())
         rounds = [generator.permutation(self.near) for _ in range(-(-self.count // len(self.near)))]
         return iter(np.concatenate(rounds)[: self.count].tolist())

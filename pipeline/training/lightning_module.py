@@ -20,6 +20,14 @@ class SteppedModule(PotentialLightningModule):  # type: ignore[misc]
         optimizers, schedules = super().configure_optimizers()
         return optimizers, [{"scheduler": schedule, "interval": "step"} for schedule in schedules]
 
+    def on_train_start(self) -> None:
+        """Give the next step its rate: a checkpoint has the one of the settings that it was made with."""
+        schedule = self.lr_schedulers()
+        for group, rate, share in zip(
+            schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = rate * share(schedule.last_epoch)
+
 
 class HintedModule(SteppedModule):
     """First the features alone, then energies, forces and stresses beside them.

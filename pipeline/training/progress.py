@@ -62,13 +62,15 @@ class EpochKeeper(Checkpoint):
         The training ends after the epoch in which they are over.
     watcher : Watcher
         Told after each batch and epoch.
-    near_from : int
-        The first epoch, counted from 0, of near crystals alone. Of the epochs before it the best weights are kept; each
-        from it on takes their place, since the loss of all validation crystals is not what it lowers.
+    is_near : callable
+        Whether an epoch, counted from 0, is of near crystals alone. Of other epochs the best weights are kept; each of
+        these takes their place, since the loss of all validation crystals is not what it lowers.
     """
 
-    def __init__(self, folder: Path, max_minutes: float | None, watcher: Watcher, near_from: int) -> None:
-        self.folder, self.max_minutes, self.watcher, self.near_from = folder, max_minutes, watcher, near_from
+    def __init__(
+        self, folder: Path, max_minutes: float | None, watcher: Watcher, is_near: Callable[[int], bool]
+    ) -> None:
+        self.folder, self.max_minutes, self.watcher, self.is_near = folder, max_minutes, watcher, is_near
         self.rows: list[Epoch] = []
         self.best = float("inf")
         self.best_epoch = -1
@@ -110,7 +112,7 @@ class EpochKeeper(Checkpoint):
             row |= {f"{split}_{name}": float(metrics[f"{prefix}_{logged}"]) for name, logged in _LOGGED.items()}
         row["seconds"] = now - self._epoch_begun
         self.rows.append(row)
-        if row["validation_loss"] < self.best or trainer.current_epoch >= self.near_from:
+        if row["validation_loss"] < self.best or self.is_near(trainer.current_epoch):
             self.best, self.best_epoch = row["validation_loss"], trainer.current_epoch + 1
             weights = {key: value.cpu() for key, value in pl_module.model.state_dict().items()}
             write_atomically(self.folder / BEST, lambda stream: torch.save(weights, stream))

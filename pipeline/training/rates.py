@@ -11,21 +11,20 @@ from pipeline.training.settings import Training
 
 @dataclass(frozen=True)
 class Part:
-    """Steps that fit one thing (hints, or labels), and the largest learning rate among them."""
+    """Steps between a rise of the learning rate and the next (hints, labels, a restart), and the largest among them."""
 
     steps: int
     learning_rate: float
 
 
 def parts_of(settings: Training, steps: int) -> list[Part]:
-    """The parts of a training whose epochs have so many steps each: hints, if there are some, then labels."""
-    labels = settings.fitting.max_epochs
-    if settings.hints is None:
-        return [Part(labels * steps, settings.fitting.learning_rate)]
-    hints = settings.hints
+    """The parts of a training whose epochs have so many steps each: hints, if there are some, labels, restarts."""
+    hints, fitting = settings.hints, settings.fitting
+    hinted = 0 if hints is None else hints.epochs
     return [
-        Part(hints.epochs * steps, hints.learning_rate),
-        Part((labels - hints.epochs) * steps, settings.fitting.learning_rate),
+        *([] if hints is None else [Part(hinted * steps, hints.learning_rate)]),
+        Part((fitting.max_epochs - hinted) * steps, fitting.learning_rate),
+        *(Part(restart.epochs * steps, restart.learning_rate) for restart in fitting.restarts),
     ]
 
 

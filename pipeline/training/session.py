@@ -155,6 +155,7 @@ def _check_identity(
     path = work / _IDENTITY
     if path.exists() and (work / LAST).exists():
         before = json.loads(path.read_text(encoding="utf-8"))
+        _accept_further_restarts(before["fitting"], settings)
         differing = sorted(key for key in {*identity, *before} if identity.get(key) != before.get(key))
         if differing:
             raise problem_with(
@@ -162,8 +163,14 @@ def _check_identity(
                 f"holds a training with another {', '.join(differing)}; go on with the same, take another name, or "
                 "delete the folder to begin anew",
             )
-        return
     write_json(path, identity)
+
+
+def _accept_further_restarts(before: dict[str, Any], settings: Training) -> None:
+    """Let a checkpoint's settings have the restarts of the present ones, where these only add some to the last."""
+    known, wanted = before.get("restarts", []), settings.result_settings()["fitting"]["restarts"]
+    if wanted[: len(known)] == known:
+        before["restarts"] = wanted
 
 
 def _finish(

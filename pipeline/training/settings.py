@@ -215,7 +215,7 @@ class Training(Settings):
         """Sizes of a network from scratch."""
         return self.network or NetworkSettings()
 
-    def result_settings(self) -> dict[str, object]:
+    def result_settings(self) -> dict[str, Any]:
         """Settings that change the weights after a given number of epochs, of JSON's types."""
         fitting = self.fitting.model_dump(mode="json", exclude={"max_minutes"})
         start = {"fine_tune": self.fine_tune.model_dump()} if self.fine_tune else {"network": self.sizes.model_dump()}

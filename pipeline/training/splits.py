@@ -49,9 +49,9 @@ def families(labels: LabelledCrystals) -> list[str]:
 
     A distorted crystal that is grouped by its formula belongs to all prototypes of that formula.
     """
-    prototypes = _prototypes(labels)
-    by_formula = {g for g, f, p in zip(labels.groups, labels.formulas, prototypes, strict=True) if p is None and g == f}
-    shared = {(f, p) for f, p in zip(labels.formulas, prototypes, strict=True) if p is not None and f in by_formula}
+    prototypes, formulas = _prototypes(labels), labels.formulas
+    by_formula = {g for g, f, p in zip(labels.groups, formulas, prototypes, strict=True) if p is None and g == f}
+    shared = {(f, p) for f, p in zip(formulas, prototypes, strict=True) if p is not None and f in by_formula}
     first, second = zip(*sorted(shared), strict=True) if shared else ((), ())
     return joined_groups([*labels.groups, *first], [*prototypes, *second])[: len(labels)]
 
