@@ -15,6 +15,7 @@ from pipeline.config import ClusterSettings, ReferenceSettings, load_campaign
 from pipeline.reference.competing import competing_phases
 from tests.campaigns import events
 from workflows.cluster import connect
+from workflows.files import digest_of
 from workflows.identity import Digests
 from workflows.preflight import find_inputs
 from workflows.progress import ProgressView
@@ -160,26 +161,33 @@ def part(cache: Path) -> pd.DataFrame:
     return rows.head(3)
 
 
-def result(part: pd.DataFrame, error: str = "", *, whole: bool = True) -> UnitResult:
+MACHINE = {"processor": "one"}
+
+
+def shared_by(conditions: str, said: list[str], *machines: dict[str, str]) -> RelaxedPhases:
+    return RelaxedPhases(conditions, machines or [MACHINE], said.append)
+
+
+def result(part: pd.DataFrame, error: str = "", *, whole: bool = True, machine: dict[str, str] = MACHINE) -> UnitResult:
     columns = {"candidate_id": part["candidate_id"].tolist(), "competing_phases_error": [error] * len(part)}
-    return UnitResult(pa.table(columns), {"rows": len(part), "whole": whole})
+    return UnitResult(pa.table(columns), {"rows": len(part), "whole": whole, "machine": digest_of(machine)})
 
 
 def test_a_unit_is_found_by_its_crystals_and_conditions_alone(part: pd.DataFrame) -> None:
     said: list[str] = []
-    shared = RelaxedPhases("these conditions", said.append)
+    shared = shared_by("these conditions", said)
     assert shared.find(part) is None
     shared.keep(part, result(part))
     assert shared.find(part) == result(part).table
     moved = part.assign(lattice=[[1.01 * x for x in lattice] for lattice in part["lattice"]])
     assert shared.find(moved) is None
     assert shared.find(part.head(2)) is None
-    assert RelaxedPhases("other conditions", said.append).find(part) is None
+    assert shared_by("other conditions", said).find(part) is None
     assert said == []
 
 
 def test_names_of_files_are_digests(part: pd.DataFrame) -> None:
-    path = RelaxedPhases("../../elsewhere", print).path_of(part.assign(candidate_id="../../etc/passwd"))
+    path = shared_by("../../elsewhere", []).path_of(part.assign(candidate_id="../../etc/passwd"))
     assert path.parent.parent == user_cache() / "competing_phases"
     assert set(path.stem) | set(path.parent.name) <= set("0123456789abcdef")
 
@@ -188,7 +196,7 @@ def test_names_of_files_are_digests(part: pd.DataFrame) -> None:
     ("error", "whole"), [("", False), ("MemoryError: no room", True), ("OutOfMemoryError: CUDA", True)]
 )
 def test_what_another_run_would_not_get_is_not_kept(part: pd.DataFrame, error: str, whole: bool) -> None:
-    shared = RelaxedPhases("conditions", print)
+    shared = shared_by("conditions", [])
     shared.keep(part, result(part, error, whole=whole))
     assert shared.find(part) is None
     shared.keep(part, result(part, "ValueError: the cell has no volume"))
@@ -196,16 +204,24 @@ def test_what_another_run_would_not_get_is_not_kept(part: pd.DataFrame, error: s
 
 
 def test_workers_of_several_kinds_share_nothing(part: pd.DataFrame) -> None:
-    RelaxedPhases("conditions", print).keep(part, result(part))
-    unused = RelaxedPhases("conditions", print, is_used=False)
+    shared_by("conditions", []).keep(part, result(part))
+    unused = shared_by("conditions", [], MACHINE, {"processor": "other"})
     assert unused.find(part) is None
     unused.keep(part.head(2), result(part.head(2)))
-    assert RelaxedPhases("conditions", print).find(part.head(2)) is None
+    assert shared_by("conditions", []).find(part.head(2)) is None
+
+
+def test_what_a_later_worker_of_another_kind_relaxed_is_not_kept(part: pd.DataFrame) -> None:
+    shared = shared_by("conditions", [])
+    shared.keep(part, result(part, machine={"processor": "other"}))
+    assert shared.find(part) is None
+    shared.keep(part, result(part))
+    assert shared.find(part) is not None
 
 
 def test_a_file_under_another_units_name_is_not_taken(part: pd.DataFrame) -> None:
     said: list[str] = []
-    shared = RelaxedPhases("conditions", said.append)
+    shared = shared_by("conditions", said)
     shared.keep(part, result(part))
     shared.path_of(part).rename(shared.path_of(part.head(2)))
     assert shared.find(part.head(2)) is None
@@ -215,7 +231,7 @@ def test_a_file_under_another_units_name_is_not_taken(part: pd.DataFrame) -> Non
 def test_a_folder_that_cannot_be_written_is_said_once(part: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     said: list[str] = []
-    shared = RelaxedPhases("conditions", said.append)
+    shared = shared_by("conditions", said)
     shared.keep(part, result(part))
     shared.keep(part.head(2), result(part.head(2)))
     assert len(said) == 1

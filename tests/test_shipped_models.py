@@ -25,6 +25,7 @@ from tests.campaigns import write_campaign
 from tests.labels import write_alloys
 from workflows.cli import app
 from workflows.models_found import find_models
+from workflows.provenance import model_digests
 
 NAME = "alloys"
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,6 +195,26 @@ def test_other_files_of_an_unknown_model_are_part_of_what_it_is(copy, tmp_path):
     assert digest() != before
     (bare / "model.json").write_text(text)
     assert digest() == before
+
+
+def test_other_files_of_a_second_opinion_are_part_of_what_it_is(copy, tmp_path):
+    """Its convention and energy scheme are declared beside its weights; workers must have the same."""
+    own = tmp_path / "own"
+    shutil.copytree(copy, own)
+    path = write_campaign(tmp_path / "campaign")
+    path.write_text(path.read_text().replace("model: CHGNet", f"model: CHGNet, second_opinion: {own}"))
+
+    def digests():
+        models = find_models(load_campaign(path), str(path), {}, [], [])[1]
+        return models["potential.second_opinion"], model_digests([str(own)])[str(own)]
+
+    before = digests()
+    declared = (own / DECLARATION).read_text()
+    (own / DECLARATION).write_text(declared + "\n")
+    assert all(now != was for now, was in zip(digests(), before, strict=True))
+    (own / DECLARATION).write_text(declared)
+    assert digests() == before
+    assert model_digests(["CHGNet"]) == {"CHGNet": locate("CHGNet").sha256}
 
 
 def test_trained_models_are_listed_beside_the_known_ones(copy, tmp_path):

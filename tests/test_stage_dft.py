@@ -25,6 +25,7 @@ from tests.dft_crystals import lithium_chloride
 from tests.structure_tables import write_table
 from tests.vasprun_files import write_vasprun
 from workflows.identity import Digests
+from workflows.models_found import find_models
 from workflows.preflight import Inputs
 
 SETTINGS = DftSettings(engine="vasp", gates={"dft_energy_above_hull": {"below": 0.05}})
@@ -189,3 +190,17 @@ def test_rows_are_computed_anew_when_the_tables_of_known_crystals_change(tmp_pat
     assert digest() == first
     write_table(tmp_path / "structures_theoretical_1.parquet", [lithium_chloride()])
     assert digest() != first
+
+
+def test_rows_are_computed_anew_with_another_version_of_gpaw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_small_campaign(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace("  - stage: conduction\n", "  - {stage: dft, engine: gpaw}\n  - stage: conduction\n"))
+
+    def digest(version: str) -> str:
+        monkeypatch.setattr("workflows.models_found.gpaw_version", lambda: version)
+        campaign, models = find_models(load_campaign(path), str(path), {}, [], [])
+        made = Digests(campaign, library="l", models=models, table="t", known="k")
+        return made.stage(next(stage for stage in campaign.stages if stage.stage == "dft"))
+
+    assert digest("gpaw 25.7.0") == digest("gpaw 25.7.0") != digest("gpaw 25.8.0")

@@ -19,8 +19,8 @@ REFUSED = "ionsieve-refused"
 class Requirements:
     """What a worker must have.
 
-    ``versions`` and ``models`` (SHA-256 of the weights) are those of the client; ``visible`` is a file of the run
-    folder. ``cuda`` is asked of all workers, or, where ``gpu_workers``, of those with a GPU resource.
+    ``versions`` and ``models`` (`workflows.provenance.digest_of_model`) are those of the client; ``visible`` is a file
+    of the run folder. ``cuda`` is asked of all workers, or, where ``gpu_workers``, of those with a GPU resource.
     """
 
     versions: Mapping[str, str]

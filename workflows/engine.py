@@ -193,5 +193,5 @@ def _joined(job: _Job) -> UnitResult:
     ordered = [result for _, result in sorted(job.results, key=lambda item: item[0])]
     table = pa.concat_tables([r.table for r in ordered], promote_options="permissive")
     seconds = round(sum(r.note["seconds"] for r in ordered), 3)
-    whole = len(ordered) == 1 and bool(ordered[0].note.get("whole"))
-    return UnitResult(table, {"seconds": seconds, "rows": table.num_rows, "whole": whole})
+    own = ordered[0].note if len(ordered) == 1 else {}
+    return UnitResult(table, {**own, "seconds": seconds, "rows": table.num_rows})

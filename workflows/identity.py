@@ -143,6 +143,8 @@ class Digests:
             uses["mobile_ions"] = list(self._campaign.mobile_ions)
         if settings.stage == "dft":
             uses["known_crystals"] = self._known_crystals
+            if (code := self._models.get(f"stages.{place}.engine")) is not None:
+                uses["code"] = code
         if settings.stage == "practicality":
             uses["known"] = self._known
             if of_other_steps := self._campaign.known_formulas.difference(settings.known_formulas):

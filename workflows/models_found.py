@@ -10,14 +10,14 @@ from pipeline.phonons import require_phonopy
 from pipeline.reference.descent_bounds import descent_bound
 from pipeline.reference.legacy_shift import legacy_shift
 from pipeline.surrogates import catalogue
-from pipeline.surrogates.declared import DECLARATION
-from workflows.files import digest_of, digest_of_file
+from workflows.files import digest_of
+from workflows.provenance import digest_of_model, files_beside
 
 
 def find_models(
     campaign: Campaign, where: str, environ: Mapping[str, str], problems: list[Problem], notes: list[str]
 ) -> tuple[Campaign, dict[str, str]]:
-    """Digest of each model that is used, under its key in the config; the campaign with its fallback chosen."""
+    """Digest of each model that is used, or version of a code, under its key; the campaign with its fallback chosen."""
     models: dict[str, str] = {}
     own = {*campaign.candidates.elements, *campaign.mobile_ions}
 
@@ -58,7 +58,7 @@ def find_models(
             located = catalogue.locate(potential.model, environ)
             convention = catalogue.resolve_convention(located, potential.convention)
             scheme = (located.entry.scheme if located.entry else None) or potential.scheme
-            models["potential"] = digest_of([located.sha256, convention, scheme, *_beside(located)])
+            models["potential"] = digest_of([located.sha256, convention, scheme, *files_beside(located)])
             if located.entry is not None:
                 wanted = campaign.reference_elements if campaign.reference.source == "prototypes" else own
                 problems += _outside_domain(wanted, located.entry, where)
@@ -70,12 +70,16 @@ def find_models(
         if models.get("potential.second_opinion", "") == models.get("potential.model"):
             text = f"{potential.second_opinion} is the potential itself; name another one, or leave it out"
             problems.append(Problem(where, f"potential.second_opinion: {text}"))
+        elif "potential.second_opinion" in models:
+            other_one = catalogue.locate(potential.second_opinion, environ)
+            models["potential.second_opinion"] = digest_of_model(other_one)
     for i, stage in enumerate(campaign.stages):
         if stage.stage in ("estimate", "band_gap"):
             look(f"stages.{i}.model", stage.model, "property")
         if stage.stage == "dft" and stage.engine == "gpaw":
             try:
-                notes.append(f"dft: {gpaw_version()}")
+                models[f"stages.{i}.engine"] = gpaw_version()
+                notes.append(f"dft: {models[f'stages.{i}.engine']}")
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.engine: {error}"))
         if stage.stage == "elasticity" and stage.phonons:
@@ -94,15 +98,6 @@ def find_models(
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models
-
-
-def _beside(model: catalogue.LocatedModel) -> list[str]:
-    """What else than its weights a model of one's own is read with: files that the catalogue does not pin."""
-    if model.entry is not None and model.entry.name in catalogue.CATALOGUE:
-        return []
-    folder = model.files["state.pt"].parent
-    paths = sorted({*model.files.values(), folder / DECLARATION} - {model.files["state.pt"]})
-    return [f"{path.name} {digest_of_file(path)}" for path in paths if path.exists()]
 
 
 def _not_located(where: str, key: str, name: str, error: Exception) -> Problem:

@@ -6,6 +6,7 @@ import io
 import os
 import platform
 import time
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from pydantic import BaseModel
 
 from pipeline.config import Campaign, DynamicsStageSettings
 from pipeline.surrogates import catalogue
+from pipeline.surrogates.declared import DECLARATION
+from workflows.files import digest_of, digest_of_file
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -49,6 +52,12 @@ def arithmetic_facts() -> dict[str, str]:
     return {"machine": platform.machine(), "processor": _processor(), **versions}
 
 
+@cache
+def this_machine() -> str:
+    """Digest of `arithmetic_facts`."""
+    return digest_of(arithmetic_facts())
+
+
 def kinds_of_machines(client: Client) -> list[dict[str, str]]:
     """Kinds of machine and versions of packages among the workers: the last digits of a relaxation hang on them."""
     found = client.run(arithmetic_facts, on_error="ignore").values()
@@ -76,14 +85,29 @@ def located_model(name: str) -> dict[str, str | None]:
 
 
 def model_digests(names: list[str]) -> dict[str, str]:
-    """SHA-256 of the weights that this process would load, or why it would load none."""
+    """Digest of each model that this process would load (see `digest_of_model`), or why it would load none."""
     found = {}
     for name in names:
         try:
-            found[name] = catalogue.model_digest(name)
+            found[name] = digest_of_model(catalogue.locate(name))
         except (ValueError, OSError) as error:
             found[name] = str(error)
     return found
+
+
+def digest_of_model(model: catalogue.LocatedModel) -> str:
+    """SHA-256 of the weights; of a model of one's own, of all files that it is read with."""
+    beside = files_beside(model)
+    return digest_of([model.sha256, *beside]) if beside else model.sha256
+
+
+def files_beside(model: catalogue.LocatedModel) -> list[str]:
+    """What else than its weights a model of one's own is read with: files that the catalogue does not pin."""
+    if model.entry is not None and model.entry.name in catalogue.CATALOGUE:
+        return []
+    folder = model.files["state.pt"].parent
+    paths = sorted({*model.files.values(), folder / DECLARATION} - {model.files["state.pt"]})
+    return [f"{path.name} {digest_of_file(path)}" for path in paths if path.exists()]
 
 
 def manifest_of(inputs: Inputs, references: References) -> dict[str, object]:

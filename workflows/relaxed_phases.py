@@ -8,7 +8,7 @@ run that finds units here ends like one that relaxes them itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +37,24 @@ class RelaxedPhases:
     File names are hexadecimal digests: nothing that a user names can lead out of the folder.
     """
 
-    def __init__(self, conditions: str, say: Callable[[str], None], *, is_used: bool = True) -> None:
+    def __init__(self, conditions: str, machines: Sequence[Mapping[str, str]], say: Callable[[str], None]) -> None:
         """Open the folder of some conditions.
 
         Parameters
         ----------
         conditions
-            Digest of what a relaxed phase depends on beside the starting crystals of its unit.
+            Digest of what a relaxed phase depends on beside the starting crystals of its unit and the machine.
+        machines
+            Kinds of the workers that are there (`workflows.provenance.arithmetic_facts`). Where they are several, or
+            not known yet, nothing is found and nothing kept; nor is what a later worker of another kind relaxes.
         say
             Takes a line for the user: a damaged file, a folder that can't be written.
-        is_used
-            False: nothing is found and nothing kept, as where workers are of several kinds, or not known yet.
         """
-        self._conditions = digest_of(conditions)
+        self._conditions = digest_of(digest_of([conditions, machines]))
+        self._machine = digest_of(machines[0]) if len(machines) == 1 else None
         self.folder = user_cache() / "competing_phases" / self._conditions[:16]
         self._say = say
-        self._used = self._writable = is_used
+        self._used = self._writable = self._machine is not None
 
     def path_of(self, part: pd.DataFrame) -> Path:
         """Where the unit of these starting crystals lies."""
@@ -82,7 +84,8 @@ class RelaxedPhases:
 
     def keep(self, part: pd.DataFrame, result: UnitResult) -> None:
         """Keep a unit's result, unless it had to be cut or ran out of memory: then another run would get another."""
-        if not self._writable or not result.note.get("whole") or _ran_out_of_memory(result.table):
+        is_alike = result.note.get("whole") and result.note.get("machine") == self._machine
+        if not self._writable or not is_alike or _ran_out_of_memory(result.table):
             return
         path = self.path_of(part)
         stamp = json.dumps(_stamp(path, result.table)).encode()

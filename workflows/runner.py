@@ -121,8 +121,7 @@ class Run:
         rows = competing_phases(chosen.allowed_elements, reference, chosen.charges, library)
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
         machines = kinds_of_machines(self.client)
-        conditions = digest_of([self.digests.relaxed_phases(settings), machines])
-        shared = RelaxedPhases(conditions, self.view.say, is_used=len(machines) == 1)
+        shared = RelaxedPhases(self.digests.relaxed_phases(settings), machines, self.view.say)
         table = self._compute(store, "competing_phases", settings, rows, shared)
         try:
             phases, elements = write_self_consistent_reference(table, self.references.potential)

@@ -27,6 +27,7 @@ from pipeline.settings import StageSettings
 from workflows.admission import REFUSED, Requirements
 from workflows.batch_jobs import JOB_STARTED
 from workflows.gpu_workers import take_own_gpu
+from workflows.provenance import this_machine
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +107,10 @@ def worker_references() -> References:
 
 @dataclass(frozen=True)
 class UnitResult:
-    """A computed unit: the declared columns, and a note for the log (``whole``: its rows were computed together)."""
+    """A computed unit: the declared columns, and a note for the log.
+
+    ``whole`` stands there where all rows were computed together, ``machine`` where their last digits may hang on it.
+    """
 
     table: pa.Table
     note: dict[str, Any]
@@ -144,7 +148,8 @@ def run_stage_unit(settings: StageSettings, part: pd.DataFrame, workspace: str) 
     if list(result["candidate_id"]) != list(part["candidate_id"]):
         raise RuntimeError(f"stage {settings.stage} changed the rows of its part; a stage must keep them")
     table = schema.to_arrow(result, result_columns(settings.stage, result))
-    return UnitResult(table, {"seconds": round(time.perf_counter() - started, 3), "rows": len(part), "whole": True})
+    seconds = round(time.perf_counter() - started, 3)
+    return UnitResult(table, {"seconds": seconds, "rows": len(part), "whole": True, "machine": this_machine()})
 
 
 def run_candidates_unit(work: dict[str, Any]) -> UnitResult:
