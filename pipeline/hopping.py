@@ -74,13 +74,14 @@ def hopping_diffusivity(
         carriers = round(where.per_cell * a * b * c)
         if not 0 < carriers < len(graph.site_energies) * a * b * c:
             return math.nan, math.nan
-        found = _simulated(graph, where, settings, settings.jumps, (a, b, c), carriers)
+        found = _simulated(graph, _barrier(graph, settings), where, settings, settings.jumps, (a, b, c), carriers)
         return (math.nan, math.nan) if found is None else _in_cm2(found.value, found.error)
-    parts = [(part, share) for part, share in _parts(graph, thermal) if math.isfinite(_barrier(part, settings))]
+    known = [(part, _barrier(part, settings), share) for part, share in _parts(graph, thermal)]
+    parts = [(part, own, share) for part, own, share in known if math.isfinite(own)]
     jumps = max(settings.jumps // max(len(parts), 1), 2 * (BLOCKS + 1))
     value = variance = 0.0
-    for part, share in parts:
-        found = _simulated(part, where, settings, jumps, (1, 1, 1), INDEPENDENT_CARRIERS)
+    for part, own, share in parts:
+        found = _simulated(part, own, where, settings, jumps, (1, 1, 1), INDEPENDENT_CARRIERS)
         if found is None:
             return math.nan, math.nan
         value, variance = value + share * found.value, variance + (share * found.error) ** 2
@@ -127,15 +128,16 @@ def _barrier(graph: SiteGraph, settings: ConductionSettings) -> float:
 
 def _simulated(
     graph: SiteGraph,
+    barrier: float,
     where: IonLandscape,
     settings: ConductionSettings,
     jumps: int,
     repeats: tuple[int, int, int],
     carriers: int,
 ) -> TracerDiffusivity | None:
-    """Diffusivity, Å2/s; None where the carriers hardly got over the highest passes of their ways."""
+    """Diffusivity, Å2/s, over a barrier in eV; None where carriers hardly got over the highest passes of their ways."""
     thermal = BOLTZMANN * settings.temperature
-    highest = graph.edge_energies >= graph.site_energies[0] + _barrier(graph, settings) - thermal
+    highest = graph.edge_energies >= graph.site_energies[0] + barrier - thermal
     ways = np.isin(np.arange(len(highest)), without_dead_ends(graph, range(len(highest))))
     found = tracer_diffusivity(
         graph.site_energies / thermal,

@@ -234,7 +234,7 @@ def test_a_run_whose_workers_are_gone_says_so(tmp_path: Path, monkeypatch: pytes
         under_way: InFlight[str] = InFlight(alone, str(tmp_path), say=say)
         under_way.submit("task", "seven", 60.0, int, "7")
         assert under_way.next() == ("task", 7, None)
-    assert said[0] == "waiting for a worker: none is there that can compute the 1 tasks sent out"
+    assert said[0] == "waiting for a worker: none is there that can compute the task sent out"
 
 
 def test_workers_have_the_allocator_settings_before_they_start(client: Client) -> None:

@@ -1,4 +1,9 @@
-"""What queues say of jobs, as their manuals show it: no job is let go that a batch system may still start."""
+"""What queues say of jobs: no job is let go that a batch system may still start.
+
+Answers of Slurm are those of the real one that the tests marked `slurm` start. None of the others was at hand: rows are
+as manuals show them, and complaints of PBS and Torque (qstat) and of LSF (bjobs, on its error stream) as their users
+quote them in public.
+"""
 
 import getpass
 from pathlib import Path

@@ -120,7 +120,8 @@ class InFlight(Generic[T]):
 
     def _tell_if_alone(self, workers: int) -> None:
         if not workers and self._say is not None:
-            self._say(f"waiting for a worker: none is there that can compute the {len(self._pending)} tasks sent out")
+            tasks = "task" if len(self._pending) == 1 else f"{len(self._pending)} tasks"
+            self._say(f"waiting for a worker: none is there that can compute the {tasks} sent out")
 
     def _ask_scheduler(self) -> dict[str, Any]:
         try:
