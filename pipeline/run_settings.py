@@ -46,6 +46,6 @@ class RunSettings(Settings):
         ge=1.0,
         le=30 * 86400.0,
         description="seconds a work unit may take before its worker is ended and the unit is cut to find what hangs; "
-        "default: 20 times what the step's slowest unit so far took a row, at least an hour, and a day (dynamics, dft: "
-        "a week) before any is known",
+        "default: 20 times what the step's slowest unit so far took a row, at least an hour, and a day "
+        "(dynamics: a week) before any is known; dft: a week, as time_limit ends each calculation",
     )

@@ -5,6 +5,7 @@ pseudopotentials of pslibrary 1.0.0 that Debian's quantum-espresso-data carries.
 """
 
 import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,16 @@ def test_other_settings_are_refused_by_name(changes: dict[str, float], said: str
     [
         ("SLA  PW   PBX  PBC", "SLA  PW   PSX  PSC", "the functional is SLA  PW   PSX  PSC, PBE was asked"),
         ("./pseudo/B.pbe-n-kjpaw_psl.1.0.0.UPF", "./pseudo/B.pz-vbc.UPF", "the pseudopotential of B is B.pz-vbc.UPF"),
+        (
+            "number of electrons       =         8.00",
+            "number of electrons       =         7.00",
+            "7.00 electrons, 8 make",
+        ),
+        (
+            "     ewald contribution",
+            "     Dispersion Correction = -0.1 Ry\n     ewald contribution",
+            "a dispersion corr",
+        ),
         ("JOB DONE", "", ""),
     ],
 )
@@ -121,6 +132,56 @@ def test_a_relaxation_that_gave_up_is_not_finished(tmp_path: Path) -> None:
     failed = text.replace(converged, "bfgs failed after   5 scf cycles and   3 bfgs steps, convergence not achieved")
     wanted = calculation(boron_nitride(), espresso_settings(relax="cell"))
     assert _outcome(wanted, failed, tmp_path).error.startswith("NotConvergedError: BFGS gave up")
+
+
+@pytest.mark.parametrize(
+    ("relax", "printed"),
+    [
+        ("positions", "bfgs converged in"),
+        ("cell", "bfgs converged in"),
+        ("cell", "Final scf calculation at the relaxed structure"),
+    ],
+)
+def test_a_relaxation_that_was_stopped_is_not_finished(relax: str, printed: str, tmp_path: Path) -> None:
+    """With max_seconds pw.x leaves its loop and says JOB DONE."""
+    text = recorded(relax)
+    assert printed in text
+    asked = calculation(crystal(relax), espresso_settings(relax=relax))
+    outcome = _outcome(asked, text.replace(printed, ""), tmp_path)
+    assert outcome.error.startswith("NotConvergedError")
+    assert "pw.x was stopped (max_seconds?)" in outcome.error
+
+
+@pytest.mark.parametrize("gone", ["!    total energy", "Forces acting on atoms"])
+def test_an_output_without_energy_or_forces_is_not_finished(gone: str, tmp_path: Path) -> None:
+    text = recorded("none")
+    assert gone in text
+    outcome = _outcome(calculation(boron_nitride(), espresso_settings()), text.replace(gone, ""), tmp_path)
+    assert "ends without energy and forces" in outcome.error
+
+
+def test_pseudopotentials_are_told_by_their_checksums(tmp_path: Path) -> None:
+    asked = calculation(boron_nitride(), espresso_settings())
+    compute_with_espresso(asked, tmp_path, "./pseudo", {})
+    (tmp_path / "pw.out").write_text(recorded("none"))
+    for _ in range(2):  # from the output, then from result.json
+        result = compute_with_espresso(asked, tmp_path, "./pseudo", {})
+        assert isinstance(result, DftResult)
+        assert dict(result.pseudopotentials) == {
+            "B": "8c825a5969375aca5c2c6ad5945b3059",
+            "N": "14c48229446f9f2d411169a3abcbc3fa",
+        }
+
+
+def test_a_crystal_with_moments_starts_with_them(tmp_path: Path) -> None:
+    iron = Structure(boron_nitride().lattice, ["Fe", "N"], boron_nitride().frac_coords)
+    settings = espresso_settings()
+    own = settings.espresso.model_copy(update={"pseudopotentials": {"Fe": "Fe.UPF", "N": "N.UPF"}})
+    compute_with_espresso(calculation(iron, settings.model_copy(update={"espresso": own})), tmp_path, "./pseudo", {})
+    text = (tmp_path / "pw.in").read_text()
+    assert re.search(r"nspin\s*=\s*2", text)
+    assert re.findall(r"starting_magnetization\((\d)\)\s*=\s*([\d.]+)", text) == [("1", "0.5"), ("2", "0.0")]
+    assert re.search(r"ATOMIC_SPECIES\n\s*Fe.*\n\s*N", text)  # in that order
 
 
 def test_another_crystal_is_refused(tmp_path: Path) -> None:

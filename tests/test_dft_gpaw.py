@@ -15,6 +15,13 @@ from tests.dft_crystals import lithium_chloride
 
 pytestmark = pytest.mark.dft
 
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a test would find what another one computed."""
+    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
+
+
 COARSE = {"cutoff": 340.0, "kpoint_density": 2.0, "energy_convergence": 1e-4}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from pipeline.dft.calculation import Calculation, DftResult, Pending
 from pipeline.dft.vasp import KILOBAR, compute_with_vasp, read_outputs
@@ -62,10 +63,14 @@ def test_a_finished_run_is_read_and_kept(tmp_path: Path) -> None:
 
 def test_plus_u_and_relaxation(tmp_path: Path) -> None:
     compute_with_vasp(RELAXED, tmp_path, {})
-    write_vasprun(tmp_path, -25.0, steps=4, settings={"IBRION": 2})
+    moved = lithium_iron_oxide().scale_lattice(34.0)
+    write_vasprun(tmp_path, -25.0, steps=4, settings={"IBRION": 2}, final=moved)
     result = read_outputs(RELAXED, tmp_path)
     assert isinstance(result, DftResult)
     assert (result.functional, result.steps) == ("PBE+U", 4)
+    assert result.energy == pytest.approx(-25.0)
+    assert result.structure.volume == pytest.approx(34.0, rel=1e-6)
+    assert dict(result.pseudopotentials)["Fe"] == "PAW_PBE Fe_pv 06Sep2000"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +83,9 @@ def test_plus_u_and_relaxation(tmp_path: Path) -> None:
         ({"settings": {"IVDW": 12}}, "IVDW is 12"),
         ({"settings": {"ISPIN": 1}}, "ISPIN is 1, 2 was asked"),
         ({"settings": {"LDAU": True, "LDAUU": [0.0, 4.0], "LDAUJ": [0.0, 0.0]}}, "LDAU is True"),
+        ({"settings": {"LASPH": False}}, "LASPH is False, True was asked"),
+        ({"settings": {"PREC": "Normal"}}, "PREC is Normal, Accurate was asked"),
+        ({"settings": {"NUPDOWN": 0.0}}, "NUPDOWN is 0.0, free moments were asked"),
         ({"settings": {"EDIFF": 0.01}}, "EDIFF is 0.01, at most 0.0001 was asked"),
         ({"settings": {"NSW": 50}}, "NSW is 50"),
         ({"potcars": ["PAW_PBE Li 17Jan2003", "PAW_PBE Cl 06Sep2000"]}, "POTCARs are Li Cl, Li_sv Cl were asked"),
@@ -103,6 +111,18 @@ def test_a_single_point_or_dynamics_is_no_relaxation(changes: dict[str, int], tm
     outcome = read_outputs(RELAXED, tmp_path)
     assert isinstance(outcome, Failure)
     assert f"NSW is {changes['NSW']} with IBRION {changes['IBRION']}, a relaxation was asked" in outcome.error
+
+
+def test_precision_as_vasp_prints_it(tmp_path: Path) -> None:
+    compute_with_vasp(STATIC, tmp_path, {})
+    write_vasprun(tmp_path, -7.25, settings={"PREC": "accura"})
+    assert isinstance(read_outputs(STATIC, tmp_path), DftResult)
+
+
+@pytest.mark.parametrize("name", ["fmax", "max_steps"])
+def test_what_vasp_would_not_hear_of_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name} is of gpaw and espresso; VASP relaxes as MPRelaxSet says"):
+        DftSettings(engine="vasp", relax="cell", **{name: 1})
 
 
 def test_unconverged_and_broken_off_runs(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.vasprun_files import write_vasprun
 from workflows.identity import Digests
 from workflows.models_found import find_models
 from workflows.preflight import Inputs
+from workflows.repeats import columns_for_repeats, rows_to_repeat
 
 SETTINGS = DftSettings(engine="vasp", gates={"dft_energy_above_hull": {"below": 0.05}})
 # Per atom, in the range of VASP's PBE with these POTCARs.
@@ -103,10 +104,64 @@ def test_pending_then_ok(refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert gate.passes(done["dft_energy_above_hull"]).tolist() == [True, False]
     pieces = [dft.run(PART.iloc[i : i + 1], SETTINGS, refs, workspace) for i in range(2)]
     pd.testing.assert_frame_equal(pd.concat(pieces), done)
-    # Another run folder finds the competing phases in the cache: only its candidates wait.
+    # Another run folder finds all in the cache, and has it in its own folders as if it were computed there.
     elsewhere = tmp_path / "elsewhere"
-    dft.run(PART, SETTINGS, refs, elsewhere)
-    assert {item["candidate_id"] for item in calculations(elsewhere)} == {"salt", "caesium"}
+    pd.testing.assert_frame_equal(dft.run(PART, SETTINGS, refs, elsewhere), done)
+    assert [item["state"] for item in calculations(elsewhere)] == ["finished"] * 5
+    # A candidate that is new to the cache waits for itself alone.
+    dft.run(part_of(new=lithium_chloride().scale_lattice(36.0)), SETTINGS, refs, tmp_path / "third")
+    states = {item["candidate_id"] or item["formula"]: item["state"] for item in calculations(tmp_path / "third")}
+    assert states == {"new": "waiting", "Li": "finished", "Cl2": "finished", "LiCl": "finished"}
+
+
+def test_the_output_of_a_competing_phase_may_be_mended(
+    refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
+    workspace = tmp_path / "workspace"
+    salt = PART.iloc[:1]
+    dft.run(salt, SETTINGS, refs, workspace)
+    answer(workspace, {**ENERGIES, "salt": -3.735})
+    (lithium,) = workspace.glob("competing/Li-*")
+    write_vasprun(lithium, 2 * ENERGIES["Li"], electronic_steps=100)
+    for _ in range(2):
+        failed = dft.run(salt, SETTINGS, refs, workspace)
+        assert failed["dft_error"].iloc[0].startswith("NotConvergedError"), failed["dft_error"].iloc[0]
+    write_vasprun(lithium, 2 * ENERGIES["Li"])
+    assert dft.run(salt, SETTINGS, refs, workspace)["dft_status"].tolist() == ["ok"]
+
+
+def test_two_pseudopotentials_of_one_element_share_no_hull(
+    refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
+    workspace = tmp_path / "workspace"
+    salt = PART.iloc[:1]
+    dft.run(salt, SETTINGS, refs, workspace)
+    (lithium,) = workspace.glob("competing/Li-*")
+    write_vasprun(lithium, 2 * ENERGIES["Li"], potcars=["PAW_PBE Li_sv 10Sep2004"])
+    answer(workspace, {**ENERGIES, "salt": -3.735})
+    error = dft.run(salt, SETTINGS, refs, workspace)["dft_error"].iloc[0]
+    assert (
+        "MismatchError: pseudopotentials differ: Li's is PAW_PBE Li_sv 06Sep2000 in salt and PAW_PBE Li_sv 10" in error
+    )
+
+
+def test_rows_without_all_phases_are_collected_again() -> None:
+    done = pd.DataFrame(
+        {
+            "candidate_id": ["whole", "lacking", "failed", "pending"],
+            "dft_status": ["ok", "ok", "failed", "pending"],
+            "dft_missing_phases": ["", "Li2Cl7 (MismatchError)", None, None],
+        }
+    )
+    assert list(done.columns) == columns_for_repeats(SETTINGS)
+    asked = {"retry_failed": False, "collect": False}
+    assert rows_to_repeat(SETTINGS, done, **asked) == set()
+    assert rows_to_repeat(SETTINGS, done, **{**asked, "retry_failed": True}) == {"lacking", "failed"}
+    assert rows_to_repeat(SETTINGS, done, **{**asked, "collect": True}) == {"lacking", "failed", "pending"}
+    stability = done.rename(columns={"dft_status": "stability_status"}).drop(columns="dft_missing_phases")
+    assert rows_to_repeat(StabilitySettings(), stability, **{**asked, "collect": True}) == set()
 
 
 def test_a_phase_keeps_the_cell_that_it_was_written_with(

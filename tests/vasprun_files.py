@@ -20,12 +20,17 @@ def write_vasprun(
     potcars: list[str] | None = None,
     divisions: list[int] | None = None,
     structure: Structure | None = None,
+    final: Structure | None = None,
     steps: int = 1,
     electronic_steps: int = 9,
 ) -> Path:
-    """Write what VASP would after a run on this folder's inputs that ended at ``energy`` (eV for the cell)."""
+    """Write what VASP would after a run on this folder's inputs that ended at ``energy`` (eV for the cell).
+
+    Ionic steps before the last have other energies and the crystal of the start; free energies differ too.
+    """
     asked = Poscar.from_file(folder / "POSCAR", check_for_potcar=False).structure
     start = asked if structure is None else structure
+    end = start if final is None else final
     incar = {**DEFAULTS, **Incar.from_file(folder / "INCAR"), **(settings or {})}
     grid = divisions or list(Kpoints.from_file(folder / "KPOINTS").kpts[0])
     symbols = potcars or [f"PAW_PBE {name} 06Sep2000" for name in (folder / "POTCAR.spec").read_text().split()]
@@ -45,8 +50,9 @@ def write_vasprun(
 <parameters>{tags}{_tag("ENMAX", cutoff)}</parameters>
 <atominfo><array name="atoms"><set>{rows}</set></array><array name="atomtypes"><set>{kinds}</set></array></atominfo>
 <structure name="initialpos">{_crystal(start)}</structure>
-{_step(start, energy, gap, electronic_steps) * steps}
-<structure name="finalpos">{_crystal(start)}</structure>
+{"".join(_step(start, energy + 0.3 * left, gap, electronic_steps) for left in range(steps - 1, 0, -1))}
+{_step(end, energy, gap, electronic_steps)}
+<structure name="finalpos">{_crystal(end)}</structure>
 </modeling>
 """
     path = folder / "vasprun.xml"
@@ -73,7 +79,8 @@ def _vectors(values: Any) -> str:
 
 
 def _step(structure: Structure, energy: float, gap: float, electronic_steps: int) -> str:
-    energies = "".join(f'<i name="{n}">{energy:.8f}</i>' for n in ("e_fr_energy", "e_wo_entrp", "e_0_energy"))
+    away = {"e_fr_energy": -0.02, "e_wo_entrp": 0.02, "e_0_energy": 0.0}
+    energies = "".join(f'<i name="{name}">{energy + by:.8f}</i>' for name, by in away.items())
     forces = np.zeros((len(structure), 3))
     forces[0, 2], forces[-1, 2] = 0.012, -0.012
     stress = np.diag([10.0, 20.0, 30.0])

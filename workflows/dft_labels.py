@@ -11,7 +11,7 @@ from pipeline.config import ConfigError, Problem
 from pipeline.dft.calculation import ASKED, DftResult, load_calculation
 from pipeline.dft.engine import read_back
 from pipeline.dft.manifest import write_manifest
-from pipeline.stages.rows import Failure
+from pipeline.stages.rows import Failure, attempt
 from workflows.dft_collection import stores_of
 from workflows.step_results import read_step
 from workflows.views import read_steps
@@ -91,7 +91,7 @@ def _collected(workspace: Path, prototypes: dict[str, str]) -> Collected:
             calculations.append({"folder": name, "engine": "", "state": "failed", "error": str(error)})
             continue
         engine = str(calculation.settings["engine"])
-        outcome = read_back(calculation, path.parent)
+        outcome = attempt(read_back, calculation, path.parent)
         if isinstance(outcome, DftResult):
             prototype = written.get("prototype_id") or prototypes.get(str(written.get("candidate_id")), "")
             finished.append(Labelled(name, str(prototype), engine, outcome))

@@ -40,6 +40,7 @@ from workflows.relaxed_phases import (
     keeping,
     not_in_cache,
 )
+from workflows.repeats import columns_for_repeats, rows_to_repeat
 from workflows.stable_phases import write_stable_phases
 from workflows.steps import Step, step_line
 from workflows.store import RunFolder, StageStore, Unit, is_plain
@@ -167,12 +168,6 @@ class Run:
                 f"`ionsieve dft collect {self.folder.path}`"
             )
 
-    def _again(self, settings: StageSettings) -> set[str]:
-        """Statuses of rows that are computed again although they have a result."""
-        if self.collect and settings.stage == "dft":
-            return {"failed", "pending"}  # an output that was refused may have been mended
-        return {"failed"} if self.retry_failed else set()
-
     def _note_failures(self, step: str, settings: StageSettings, table: pd.DataFrame) -> int:
         failed = table[table[f"{settings.stage}_status"] == "failed"]
         errors = failed[f"{settings.stage}_error"]
@@ -194,11 +189,11 @@ class Run:
             self.view.say(f"the plan of {step} is damaged; it is rebuilt from the finished units")
             store.recover_plan()
         planned = self._sound(store, store.units())
-        status = f"{settings.stage}_status"
-        done = store.results(lambda field: field.name == status).reindex(columns=["candidate_id", status])
+        looked_at = columns_for_repeats(settings)
+        done = store.results(lambda field: field.name in looked_at).reindex(columns=looked_at)
         waiting = {candidate for unit in planned if not store.is_done(unit) for candidate in unit.work}
         known = waiting.union(done["candidate_id"])
-        again = set(done.loc[done[status].isin(self._again(settings)), "candidate_id"]) - waiting
+        again = rows_to_repeat(settings, done, retry_failed=self.retry_failed, collect=self.collect) - waiting
         del done
         missing = [c for c in wanted if c not in known] + [c for c in wanted if c in again]
         by_id = rows.set_index("candidate_id", drop=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,9 @@ class DftResult:
         Ionic steps; 0 for a single point.
     code, functional
         Program with version, and what it computed: ``PBE`` or ``PBE+U``.
+    pseudopotentials
+        What the code printed of each element's: the file's checksum (Quantum ESPRESSO), the POTCAR's title (VASP);
+        empty where its version says it (GPAW).
     """
 
     structure: Structure
@@ -116,6 +119,7 @@ class DftResult:
     steps: int
     code: str
     functional: str
+    pseudopotentials: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def energy_per_atom(self) -> float:
@@ -140,6 +144,7 @@ class DftResult:
                 "steps": self.steps,
                 "code": self.code,
                 "functional": self.functional,
+                "pseudopotentials": dict(self.pseudopotentials),
                 "crystal": _numbers(self.structure),
             },
         )
@@ -160,8 +165,9 @@ def load_result(folder: Path, calculation: Calculation) -> DftResult | None:
             int(written["steps"]),
             str(written["code"]),
             str(written["functional"]),
+            {str(symbol): str(what) for symbol, what in written.get("pseudopotentials", {}).items()},
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     sound = np.isfinite([result.energy, result.band_gap]).all() and result.forces.shape == (len(result.structure), 3)
     return result if sound else None

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from pymatgen.core import Structure
 
 from pipeline.atomic_files import write_json
-from pipeline.cache import user_cache
 from pipeline.crystal import row_from_structure
 from pipeline.dft.calculation import (
     Calculation,
@@ -27,7 +26,7 @@ from pipeline.dft.calculation import (
     load_calculation,
     load_result,
 )
-from pipeline.dft.engine import calculate, calculation_of, code_of
+from pipeline.dft.engine import calculate, calculation_of, code_of, dft_cache
 from pipeline.dft.known_crystals import known_crystals
 from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.stages.relaxing import relax_crystals
@@ -108,13 +107,13 @@ def competing_result(
     stability = next(stage for stage in refs.campaign.stages if stage.stage == "stability")
     key = _key(formula, crystals, settings, stability, refs.potential.sha256)
     folder = workspace / FOLDER / f"{formula}-{key[:8]}"
-    cached = user_cache() / "dft" / key[:32]
+    cached = dft_cache() / key[:32]
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         found = _finished(cached) or _finished(folder)
         if found is None:
             failed = _remembered_failure(folder, settings.time_limit)
-            if failed is not None:
+            if failed is not None and settings.engine == "gpaw":
                 return failed
             chosen = _chosen_calculation(folder)
             if chosen is None:
@@ -123,15 +122,16 @@ def competing_result(
                     return lowest
                 chosen = lowest[0], calculation_of(lowest[1], settings)
             outcome = calculate(chosen[1], settings, folder, phase=formula, crystal_id=chosen[0])
-            if isinstance(outcome, Failure):
+            if isinstance(outcome, Failure) and settings.engine == "gpaw":  # another's output may be mended
                 _remember(folder, outcome, settings.time_limit)
             if not isinstance(outcome, DftResult):
                 return outcome
             found = load_calculation(folder)[0], outcome
         calculation, result = found
-        if _finished(cached) is None:
-            calculation.save(cached, phase=formula)
-            result.save(cached, calculation)
+        for place in (cached, folder):  # in the folder too: labels are collected there
+            if _finished(place) is None:
+                calculation.save(place, phase=formula)
+                result.save(place, calculation)
         return result
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.cache import user_cache
 from pipeline.dft.calculation import Calculation, DftResult, Pending, bare_crystal, load_result
 from pipeline.dft.espresso import compute_with_espresso, read_output
 from pipeline.dft.gpaw_engine import compute_with_gpaw, gpaw_version, read_gpaw, wait_for_gpaw
@@ -34,7 +36,7 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
     settings
         Engine, relaxation and precision.
     folder
-        Of this calculation alone.
+        Of this calculation alone. A result that the user's cache has of the same crystal and settings is copied there.
     **about
         Written beside it, such as ``candidate_id`` and ``formula``.
 
@@ -43,7 +45,23 @@ def compute(structure: Structure, settings: DftSettings, folder: Path, **about: 
     ValueError
         When the engine isn't there or an element lacks its pseudopotential.
     """
-    return calculate(calculation_of(structure, settings), settings, folder, **about)
+    calculation = calculation_of(structure, settings)
+    cached = dft_cache() / calculation.digest[:32]
+    known = load_result(cached, calculation)
+    if known is not None and load_result(folder, calculation) is None:
+        calculation.save(folder, **about)
+        known.save(folder, calculation)
+    outcome = calculate(calculation, settings, folder, **about)
+    if known is None and isinstance(outcome, DftResult):
+        with suppress(OSError):  # a cache that can't be written: the result lies in the folder
+            calculation.save(cached, **about)
+            outcome.save(cached, calculation)
+    return outcome
+
+
+def dft_cache() -> Path:
+    """The user's finished calculations, of all campaigns."""
+    return user_cache() / "dft"
 
 
 def calculate(

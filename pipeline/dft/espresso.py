@@ -27,8 +27,15 @@ STARTING_MAGNETIZATION = 0.5
 """Of atoms that start with a moment: share of their valence electrons that is polarised."""
 
 _CALCULATION = {"none": "scf", "positions": "relax", "cell": "vc-relax"}
+_ENDS = {
+    "none": (),
+    "positions": ("bfgs converged in",),
+    "cell": ("bfgs converged in", "Final scf calculation at the relaxed structure"),
+}
+"""What pw.x prints when a relaxation came to its end."""
 _EV_PER_ANGSTROM = 27.211386245988 / 2 / 0.529177210903
 """One Ry/bohr."""
+_CHECKSUM = r"PseudoPot\. #\s*\d+ for\s+([A-Za-z]+)\d*\s+read from file:\s*\S+\s+MD5 check sum:\s*(\w+)"
 _PBE = ("PBE", "SLA PW PBX PBC", "SLA  PW   PBX  PBC")
 
 
@@ -140,6 +147,8 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     if "JOB DONE" not in text:
         return Pending(f"{path} has no JOB DONE; pw.x is at work there, or it died")
     frames = _frames(text)
+    if not frames or not {"energy", "forces"} <= set(frames[-1].calc.results):
+        return Failure(f"NotConvergedError: {path} ends without energy and forces; pw.x was stopped (max_seconds?)")
     wrong = [
         *difference(calculation.structure, _structure(frames[0])),
         *_task(_CALCULATION[calculation.settings["relax"]], text),
@@ -148,6 +157,9 @@ def read_output(calculation: Calculation, folder: Path) -> DftResult | Failure |
     ]
     if wrong:
         return Failure(f"MismatchError: {path} is of another calculation: {'; '.join(wrong)}")
+    lacking = [words for words in _ENDS[calculation.settings["relax"]] if words not in text]
+    if lacking:  # it says JOB DONE also when it was stopped in the middle
+        return Failure(f"NotConvergedError: {path} has no {lacking[0]!r}; pw.x was stopped (max_seconds?)")
     result = _result(calculation, frames, text)
     result.save(folder, calculation)
     return result
@@ -200,6 +212,9 @@ def _settings(calculation: Calculation, text: str) -> list[str]:
         wrong.append(f"the calculation is {'' if polarised else 'not '}spin-polarised, the other was asked")
     if "Simplified LDA+U" in text or "LDA+U calculation" in text or "DFT+U calculation" in text:
         wrong.append("the calculation is DFT+U, none was asked")
+    if "Dispersion" in text:
+        wrong.append("energies have a dispersion correction, none was asked")
+    wrong += _charge(calculation, text)
     files = re.findall(r"PseudoPot\. #\s*\d+ for\s+([A-Za-z]+)\d*\s+read from file:\s*(\S+)", text)
     for symbol in sorted({site.specie.symbol for site in calculation.structure}):
         used = {Path(name).name for element, name in files if element == symbol}
@@ -207,6 +222,20 @@ def _settings(calculation: Calculation, text: str) -> list[str]:
             named = ", ".join(sorted(used)) or "not printed"
             wrong.append(f"the pseudopotential of {symbol} is {named}, {own['pseudopotentials'][symbol]} was asked")
     return wrong
+
+
+def _charge(calculation: Calculation, text: str) -> list[str]:
+    """Compare the electrons with those of neutral atoms."""
+    table = re.search(r"atomic species +valence.*\n((?: +[A-Z][a-z]?\d* +[\d.]+ .*\n)+)", text)
+    found = re.search(r"number of electrons\s*=\s*([\d.]+)", text)
+    if table is None or found is None:
+        return ["no number of electrons is printed"]
+    valences = {
+        name: float(valence) for name, valence in re.findall(r"^ +([A-Z][a-z]?)\d* +([\d.]+) ", table[1], re.MULTILINE)
+    }
+    neutral = sum(valences.get(site.specie.symbol, math.nan) for site in calculation.structure)
+    is_neutral = math.isclose(float(found[1]), neutral, abs_tol=0.011)
+    return [] if is_neutral else [f"the cell has {found[1]} electrons, {neutral:g} make it neutral"]
 
 
 def grid_difference(asked: list[int], cell: Any, text: str) -> list[str]:
@@ -247,4 +276,5 @@ def _result(calculation: Calculation, frames: list[Any], text: str) -> DftResult
         steps=0 if calculation.settings["relax"] == "none" else len(frames),
         code=f"Quantum ESPRESSO {version[1] if version else 'of unknown version'}",
         functional="PBE",
+        pseudopotentials=dict(re.findall(_CHECKSUM, text)),
     )

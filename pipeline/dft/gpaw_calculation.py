@@ -15,6 +15,7 @@ from pymatgen.io.ase import AseAtomsAdaptor
 
 from pipeline.atomic_files import write_json
 from pipeline.dft.calculation import FAILURE, Calculation, DftResult, bare_crystal, load_calculation
+from pipeline.dft.gpaw_engine import gpaw_version
 from pipeline.dft.moments import initial_moments
 from pipeline.dft.process import end_with_parent
 
@@ -23,6 +24,10 @@ LOG = "gpaw.txt"
 
 class MissingSetupError(Exception):
     """GPAW has no PAW dataset for an element."""
+
+
+class OtherVersionError(Exception):
+    """The calculation was written for another GPAW, or other PAW datasets, than there are here."""
 
 
 class NotConvergedError(Exception):
@@ -65,6 +70,14 @@ def compute(calculation: Calculation, folder: Path) -> DftResult:
         code=calculation.code,
         functional="PBE",
     )
+
+
+def _check_version(calculation: Calculation) -> None:
+    """Refuse to file a result under a version that did not compute it."""
+    if calculation.code != (here := gpaw_version()):
+        raise OtherVersionError(
+            f"the calculation is for {calculation.code}, here is {here}; install the same, or write it anew here"
+        )
 
 
 def _check_setups(symbols: list[str]) -> None:
@@ -126,6 +139,7 @@ def main(folder: Path) -> int:
     end_with_parent()
     try:
         calculation, _ = load_calculation(folder)
+        _check_version(calculation)
         compute(calculation, folder).save(folder, calculation)
     except Exception as error:  # the parent process makes it the row's failure
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"

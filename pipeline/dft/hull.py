@@ -65,6 +65,20 @@ def hull_place(
     return HullPlace(formation, above, hull.decomposition(formula))
 
 
+def unlike_pseudopotentials(results: Mapping[str, DftResult]) -> str:
+    """Where results that would share a hull were computed with two pseudopotentials of one element; empty: nowhere.
+
+    Two may have one name, and their total energies another zero each.
+    """
+    first: dict[str, tuple[str, str]] = {}
+    for name, result in results.items():
+        for symbol, what in result.pseudopotentials.items():
+            other, known = first.setdefault(symbol, (name, what))
+            if known != what:
+                return f"{symbol}'s is {known} in {other} and {what} in {name}"
+    return ""
+
+
 def _formation_energy(structure: Structure, result: DftResult, elements: Mapping[str, float], mp2020: bool) -> float:
     total = result.energy_per_atom * len(structure)  # DFT may have computed a smaller cell
     if mp2020 and len(structure.composition.elements) > 1:

@@ -19,6 +19,7 @@ from pipeline.stages.rows import Failure
 LOG = "process.txt"
 _ROOT = Path(__file__).resolve().parents[2]
 _LAST_WORDS = 300
+_ENDS_WITH_PARENT = "IONSIEVE_ENDS_WITH_PARENT"
 _PARENT_LOOKED_FOR_EVERY = 2.0  # s
 
 
@@ -52,7 +53,7 @@ def run_calculation(
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": path, _ENDS_WITH_PARENT: "1"},
             start_new_session=True,
         )
     out_of_time = False
@@ -98,7 +99,12 @@ def _last_words(path: Path) -> str:
 
 
 def end_with_parent() -> None:
-    """End this process soon after its parent's end: a killed worker leaves no orphan at work."""
+    """End this process soon after its parent's end: a killed worker leaves no orphan at work.
+
+    One that the user started goes on when its shell is closed.
+    """
+    if _ENDS_WITH_PARENT not in os.environ:
+        return
     parent = os.getppid()
 
     def watch() -> None:

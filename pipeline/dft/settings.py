@@ -59,8 +59,10 @@ class DftSettings(StageSettings):
         le=0.3,
         description="Å: the crystal is given the symmetry that it has within this, which saves k-points; 0: as it is",
     )
-    fmax: float = Field(0.03, gt=0.0, le=1.0, description="eV/Å, where a relaxation ends")
-    max_steps: int = Field(60, ge=1, le=1000, description="steps of a relaxation")
+    fmax: float = Field(
+        0.03, gt=0.0, le=1.0, description="gpaw, espresso: eV/Å, where a relaxation ends; VASP's ends as in MPRelaxSet"
+    )
+    max_steps: int = Field(60, ge=1, le=1000, description="gpaw, espresso: steps of a relaxation")
     time_limit: float = Field(7200.0, ge=1.0, le=30 * 86400.0, description="gpaw: seconds a calculation may take")
     competing_phases: Literal["system", "decomposition"] = Field(
         "system",
@@ -97,6 +99,13 @@ class DftSettings(StageSettings):
         if self.engine != "vasp" and self.relax != "none":
             chosen |= {"fmax": self.fmax, "max_steps": self.max_steps}
         return chosen
+
+    @model_validator(mode="after")
+    def _known_to_the_engine(self) -> Self:
+        given = sorted({"fmax", "max_steps"} & self.model_fields_set)
+        if self.engine == "vasp" and given:
+            raise ValueError(f"{given[0]} is of gpaw and espresso; VASP relaxes as MPRelaxSet says: leave it out")
+        return self
 
     @model_validator(mode="after")
     def _pseudopotentials_given(self) -> Self:

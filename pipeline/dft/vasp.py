@@ -26,7 +26,9 @@ OUTPUTS = ("vasprun.xml", "vasprun.xml.gz")
 KILOBAR = 0.1 / 160.21766208
 """eV/Å3."""
 
-_EQUAL = ("ISPIN", "LDAU", "LDAUU", "LDAUJ", "LDAUL", "LDAUTYPE", "ISIF")
+_EQUAL = ("ISPIN", "LDAU", "LDAUU", "LDAUJ", "LDAUL", "LDAUTYPE", "ISIF", "LASPH", "PREC")
+_PRECISION_NAMED_BY = 4
+"""Letters: VASP prints ``accura`` for ``Accurate``."""
 _AT_MOST = ("EDIFF", "SIGMA")
 _FEWEST_STEPS = 2
 """NSW of a relaxation: with one step pymatgen takes any ionic cycle for converged."""
@@ -92,9 +94,10 @@ def read_outputs(calculation: Calculation, folder: Path) -> DftResult | Failure 
     Returns
     -------
     DftResult, Failure or Pending
-        ``MismatchError`` names every setting, POTCAR and coordinate that is not as asked: ENCUT, spin, U, what
-        relaxes and the functional must be the same, EDIFF and SIGMA no larger, the k-point grid no coarser. (ISMEAR
-        is free: the energy is the one at zero width.) ``NotConvergedError`` says in which cycle.
+        ``MismatchError`` names every setting, POTCAR and coordinate that is not as asked: ENCUT, PREC, LASPH, spin,
+        U, what relaxes and the functional must be the same, EDIFF and SIGMA no larger, the k-point grid no coarser.
+        Free are ISMEAR (the energy is the one at zero width), starting moments, real-space projection, and the force
+        at which a relaxation ends. ``NotConvergedError`` says in which cycle.
     """
     path = next((folder / name for name in OUTPUTS if (folder / name).exists()), None)
     if path is None:
@@ -154,6 +157,8 @@ def _settings(incar: dict[str, Any], run: Vasprun) -> list[str]:
     ]
     if "LDAU" not in incar and found.get("LDAU"):
         wrong.append("LDAU is True, no U was asked")
+    if float(found.get("NUPDOWN", -1)) not in (-1.0, float(incar.get("NUPDOWN", -1))):
+        wrong.append(f"NUPDOWN is {found['NUPDOWN']}, free moments were asked")
     wrong += [
         f"{name} is {found.get(name)}, at most {incar[name]:g} was asked"
         for name in _AT_MOST
@@ -171,6 +176,9 @@ def _same(asked: Any, found: Any) -> bool:
     if isinstance(asked, list) or isinstance(found, list):
         one, other = np.atleast_1d(asked), np.atleast_1d(found)
         return one.shape == other.shape and bool(np.allclose(one.astype(float), other.astype(float)))
+    if isinstance(asked, str):
+        short = [str(value).strip().lower()[:_PRECISION_NAMED_BY] for value in (asked, found)]
+        return short[0] == short[1]
     return bool(asked == found)
 
 
@@ -198,4 +206,5 @@ def _result(calculation: Calculation, run: Vasprun) -> DftResult:
         steps=0 if calculation.settings["relax"] == "none" else len(run.ionic_steps),
         code=f"VASP {str(run.vasp_version).strip()}",
         functional="PBE+U" if run.is_hubbard else "PBE",
+        pseudopotentials={title.split()[1].split("_")[0]: title for title in run.potcar_symbols},
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.dft.calculation import DftResult, Pending
 from pipeline.dft.competing import chosen_phases, competing_result
-from pipeline.dft.engine import compute
-from pipeline.dft.hull import hull_place
+from pipeline.dft.engine import compute, dft_cache
+from pipeline.dft.hull import hull_place, unlike_pseudopotentials
 from pipeline.reference.formulas import structure_formula
 from pipeline.stages.rows import Failure, attempt, crystals, phases_text, with_columns
 
@@ -72,6 +72,10 @@ def _record(
     if waiting or isinstance(own, Pending):
         return {**values, "dft_status": "pending", "dft_error": f"Pending: {waiting[0]}{_more(len(waiting) - 1)}"}
     finished = {name: item for name, item in found.items() if isinstance(item, DftResult)}
+    if unlike := unlike_pseudopotentials({candidate_id: own, **finished}):
+        return Failure(
+            f"MismatchError: pseudopotentials differ: {unlike}; compute one of them anew, and clear {dft_cache()}"
+        )
     place = hull_place(structure, own, finished, mp2020=settings.engine == "vasp")
     return {
         **values,
