@@ -48,6 +48,17 @@ def pareto_fronts(table: pd.DataFrame, objectives: tuple[Objective, ...]) -> NDA
     return kernel.pareto_fronts(costs)
 
 
+def _believed_first(
+    table: pd.DataFrame, suspect: NDArray[np.bool_], objectives: tuple[Objective, ...]
+) -> NDArray[np.int64]:
+    """Fronts of the rows that are believed, and behind them those of suspects: what is too good dominates nothing."""
+    fronts = np.zeros(len(table), dtype=np.int64)
+    for rows in (~suspect, suspect):
+        if rows.any():
+            fronts[rows] = fronts.max(initial=0) + pareto_fronts(table[rows], objectives)
+    return fronts
+
+
 def _column(table: pd.DataFrame, name: str) -> pd.Series:
     """A column's values; all NaN where no row of a stage succeeded, so that it made none for the ion or partner."""
     return table[name] if name in table else pd.Series(np.nan, index=table.index)
@@ -92,7 +103,7 @@ def rank(table: pd.DataFrame, settings: RankingSettings) -> pd.DataFrame:
     ranked = table.copy()
     flag = {name: _flags(ranked, name) for name in ("suspect", "is_known", "is_parent")}
     ranked["score"] = score(ranked, settings.score)
-    ranked["pareto_front"] = pareto_fronts(ranked, settings.pareto)
+    ranked["pareto_front"] = _believed_first(ranked, flag["suspect"], settings.pareto)
     ranked["duplicate_of"] = duplicates(ranked) if "energy_per_atom" in ranked else [""] * len(ranked)
     ranked["is_control"] = flag["is_known"] | flag["is_parent"]
     ranked["_suspect"] = flag["suspect"]

@@ -1,5 +1,7 @@
 """Arrhenius fits: exact lines, coverage, censored points, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -41,6 +43,14 @@ def test_points_on_a_line_give_it_back() -> None:
     factor = conductivity_per_diffusivity(np.ones(24), 900.0, 300.0)
     assert conductivity.value == pytest.approx(factor * value)
     assert conductivity.interval == pytest.approx((factor * lower, factor * upper))
+
+
+def test_a_point_without_a_linear_regime_makes_the_fit_unreliable() -> None:
+    points = [at(t, 0.1) for t in TEMPERATURES]
+    points[1] = replace(points[1], is_linear=False)
+    fit = fit_arrhenius(TEMPERATURES, points)
+    assert not fit.is_reliable
+    assert fit.notes == ("no linear regime at 750 K",)
 
 
 def test_covariance_is_that_of_weighted_least_squares() -> None:

@@ -1,12 +1,16 @@
 """The series of temperatures as text: what was written is read back, anything else is refused."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pipeline.diffusion.arrhenius import Arrhenius
-from pipeline.diffusion.series import SeriesPoint, TemperatureSeries, read_series
+from pipeline.diffusion.diffusivity import Diffusivity
+from pipeline.diffusion.series import SeriesPoint, TemperatureSeries, read_series, temperature_series
+from pipeline.units import BOLTZMANN
 
 SERIES = (
     SeriesPoint(600.0, 2.3e-8, (0.0, 2.3e-8), True, 0, "solid"),
@@ -36,6 +40,31 @@ def test_a_series_that_was_told_is_read_back() -> None:
 def test_a_series_that_cannot_be_read_is_refused(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_series(text)
+
+
+def test_temperatures_above_a_molten_one_are_left_out() -> None:
+    """A hotter run may be too short to show that its framework diffuses."""
+
+    def run(temperature: float, verdict: str) -> Any:
+        value = 1e-3 * np.exp(-0.3 / (BOLTZMANN * temperature))
+        tracer = Diffusivity("tracer", value, (value / 1.5, value * 1.5), False, 50, 50.0, (1.0, 2.0), 0.0)
+        analysis = SimpleNamespace(
+            temperature=temperature, framework=SimpleNamespace(verdict=verdict), tracer=tracer, weighted_tracer=tracer
+        )
+        return SimpleNamespace(analysis=analysis)
+
+    cell: Any = SimpleNamespace(key="x")
+    kinds = {500.0: "solid", 600.0: "displaced", 700.0: "solid", 800.0: "diffusing", 1000.0: "displaced"}
+    series = temperature_series(cell, [run(t, kind) for t, kind in kinds.items()])
+    assert series.molten == (800.0, 1000.0)
+    assert series.hottest is not None
+    assert series.hottest.analysis.temperature == 700.0
+    assert series.arrhenius is not None
+    assert series.arrhenius.temperatures == (500.0, 600.0, 700.0)
+    assert series.notes[:2] == (
+        "800 K: the framework diffuses; left out",
+        "1000 K: left out, since the framework diffuses at 800 K",
+    )
 
 
 def test_a_conductivity_is_as_reliable_as_its_own_fit() -> None:

@@ -61,12 +61,36 @@ def test_independent_hops_are_not_dispersed_and_concerted_ones_are() -> None:
         n = len(at)
         return Hops(np.zeros(n, np.int64), at, np.full((n, 3), 1.0), 10_000, 1, 1.7)
 
-    processes = rng.integers(0, 10_000, (500, 300))
+    processes = rng.integers(1, 10_000, (500, 300))
     # the test's level is 1 %: 5 of 500, and 12 or more by chance once in 200 times
     assert sum(hops(frames).dispersion > 1.0 for frames in processes) < 12
     # four at a time: the count has four times the variance; the mean of 100 with 20 % of it by chance each (2 / 49)
     concerted = [hops(np.repeat(frames, 4)).dispersion for frames in processes[:100]]
     assert np.mean(concerted) == pytest.approx(4.0, rel=0.06)
+
+
+@pytest.mark.parametrize(("n_frames", "n_hops"), [(501, 250), (1001, 500), (2001, 2000)])
+def test_hops_seen_once_a_cage_time_are_not_dispersed(n_frames: int, n_hops: int) -> None:
+    """10, 20 and 40 ps of frames 20 fs apart: spans of equal time would hold unequal numbers of cage times."""
+    rng = np.random.default_rng(4)
+    times = 15 * rng.integers(1, n_frames // 15, (500, n_hops))
+    zeros, vectors = np.zeros(n_hops, np.int64), np.full((n_hops, 3), 1.0)
+    assert sum(Hops(zeros, at, vectors, n_frames, 1, 1.7, 15).dispersion > 1.0 for at in times) < 12
+    concerted = [
+        Hops(np.repeat(zeros, 4), np.repeat(at, 4), np.repeat(vectors, 4, axis=0), n_frames, 1, 1.7, 15).dispersion
+        for at in times[:100]
+    ]
+    assert np.mean(concerted) == pytest.approx(4.0, rel=0.08)
+
+
+def test_the_frames_of_hops_begin_an_interval() -> None:
+    rng = np.random.default_rng(11)
+    positions, _ = lattice_walk(rng, 500, 10, 200.0, vibration=0.1)
+    hops = count_hops(positions, 20.0, 3.0)
+    assert hops.width == 15
+    assert len(hops) > 0
+    assert not (hops.frames % 15).any()
+    assert 15 <= hops.frames.min() <= hops.frames.max() < 500 // 15 * 15
 
 
 def test_weights_of_charges() -> None:

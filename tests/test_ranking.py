@@ -51,6 +51,14 @@ def test_order_suspects_controls_shortlist() -> None:
     assert rank(table(), allowed)["shortlisted"].all()
 
 
+def test_suspects_push_none_off_a_front() -> None:
+    """Row d, too good to be believed, would dominate all others."""
+    fronts = rank(table(), SETTINGS).set_index("candidate_id")["pareto_front"].to_dict()
+    assert fronts == {"a": 1, "b": 1, "c": 1, "e": 2, "d": 3}
+    alone = rank(table().assign(suspect=True), SETTINGS).set_index("candidate_id")["pareto_front"]
+    assert alone["d"] == 1
+
+
 def test_not_checked_is_not_known() -> None:
     ranked = rank(table().assign(is_known=pd.Series([None, True, None, None, None], dtype=object)), SETTINGS)
     assert ranked.set_index("candidate_id")["is_control"].to_dict() == {c: c == "b" for c in "abcde"}

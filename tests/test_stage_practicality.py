@@ -51,6 +51,20 @@ def test_rock_salt(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) ->
     schema.to_arrow(result, [c.name for c in schema.columns_of("practicality")])
 
 
+def test_a_crystal_without_a_space_group_keeps_its_other_columns(
+    part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("TooLargeToleranceError")
+
+    monkeypatch.setattr("moyopy.MoyoDataset", fail)
+    result = practicality.run(part, SETTINGS, refs, tmp_path)
+    assert result["practicality_status"].tolist() == ["ok"] * 3
+    assert result["spacegroup_relaxed"].isna().all()
+    assert result["is_known"].tolist() == [True, False, False]
+    schema.to_arrow(result, [c.name for c in schema.columns_of("practicality")])
+
+
 def test_known_formulas_of_the_config(part: pd.DataFrame, refs: SimpleNamespace, tmp_path: Path) -> None:
     result = practicality.run(part, PracticalitySettings(known_formulas=("Li2Br2",)), refs, tmp_path)
     assert result["is_known"].tolist() == [True, False, True]

@@ -55,6 +55,13 @@ def test_closed_form_and_worst_partner(tmp_path: Path) -> None:
     assert np.isnan(salt["reaction_share"])
 
 
+def test_a_partner_that_is_no_phase_is_told(tmp_path: Path) -> None:
+    settings = ReactivitySettings(partners=("Li", "Li2OCl2", "Na3YCl6"))
+    result = reactivity.run(PART, settings, REFS, tmp_path)
+    assert result["reaction_partners_as_mixtures"].tolist() == ["Li2OCl2; Na3YCl6"] * 3
+    assert reactivity.run(PART, SETTINGS, REFS, tmp_path)["reaction_partners_as_mixtures"].tolist() == [""] * 3
+
+
 def test_partition_invariance_and_empty_partition(tmp_path: Path) -> None:
     whole = reactivity.run(PART, SETTINGS, REFS, tmp_path)
     pieces = [reactivity.run(PART.iloc[i : i + 1], SETTINGS, REFS, tmp_path) for i in range(3)]

@@ -59,6 +59,13 @@ REACTIVITY: tuple[Column, ...] = (
     Column("reaction_partner", "string", "", "reactivity", "that partner; empty when none reacts"),
     Column("reaction_share", "float64", "", "reactivity", "atom fraction of the candidate in the reacting mixture"),
     Column("reaction_products", "string", "", "reactivity", "phases that form with that partner, with atom fractions"),
+    Column(
+        "reaction_partners_as_mixtures",
+        "string",
+        "",
+        "reactivity",
+        "partners that are no phases of the reference: they react as the mixture on its hull at their composition",
+    ),
     *status_columns("reactivity"),
 )
 

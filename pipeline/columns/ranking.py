@@ -44,7 +44,8 @@ RANKING: tuple[Column, ...] = (
         "int64",
         "",
         "ranking",
-        "1: no other is at least as good in every objective and better in one; 2: none but those of front 1; ...",
+        "1: no other is at least as good in every objective and better in one; 2: none but those of front 1; ...; "
+        "suspects come behind all others",
     ),
     Column("duplicate_of", "string", "", "ranking", "candidate that relaxed to the same crystal with a lower energy"),
     Column(

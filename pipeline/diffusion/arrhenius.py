@@ -229,6 +229,7 @@ def _most_likely(
 def _notes(temperatures: FloatArray, diffusivities: Sequence[Diffusivity]) -> list[str]:
     n_bounds = sum(d.is_upper_bound for d in diffusivities)
     poor = [f"{t:g} K" for t, d in zip(temperatures, diffusivities, strict=True) if d.has_too_few_hops]
+    bent = [f"{t:g} K" for t, d in zip(temperatures, diffusivities, strict=True) if not d.is_linear]
     notes = []
     if len(set(temperatures.tolist())) < FEWEST_TEMPERATURES:
         notes.append("only two temperatures: nothing tests the line")
@@ -236,4 +237,6 @@ def _notes(temperatures: FloatArray, diffusivities: Sequence[Diffusivity]) -> li
         notes.append(f"{n_bounds} of {len(diffusivities)} points are upper bounds, used as censored points")
     if poor:
         notes.append(f"too few hops at {', '.join(poor)}")
+    if bent:
+        notes.append(f"no linear regime at {', '.join(bent)}")
     return notes

@@ -64,6 +64,8 @@ class Diffusivity:
         What vibrations add to the MSD, Å2; NaN when no line was fitted.
     notes
         What a reader must know, as sentences.
+    is_linear
+        Whether a linear regime was found; of a bound nothing is asked.
     """
 
     kind: Kind
@@ -75,6 +77,7 @@ class Diffusivity:
     window: tuple[float, float]
     offset: float
     notes: tuple[str, ...] = ()
+    is_linear: bool = True
 
     @property
     def has_too_few_hops(self) -> bool:
@@ -235,6 +238,7 @@ def _diffusivity(
         (fit.first_lag * frame_interval, fit.last_lag * frame_interval),
         fit.offset,
         tuple(_notes(fit, hops, effective)),
+        fit.is_linear,
     )
 
 

@@ -39,6 +39,8 @@ class Hops:
         Of the trajectory.
     site_distance
         Å; a displacement of more than half of it counted as a hop.
+    width
+        Frames of the intervals: ``frames`` are multiples of it, and the first interval has no hop.
     """
 
     ions: NDArray[np.int64]
@@ -47,6 +49,7 @@ class Hops:
     n_frames: int
     n_ions: int
     site_distance: float
+    width: int = 1
 
     def __len__(self) -> int:
         return len(self.ions)
@@ -75,19 +78,22 @@ class Hops:
 
     @property
     def dispersion(self) -> float:
-        """Variance over mean of the number of hops in equal spans of time: 1 unless hops significantly come together.
+        """Variance over mean of the number of hops in spans of time: 1 unless hops significantly come together.
 
         Concerted hops and flights to and fro carry less information than as many independent ones. The index of
         dispersion is used when its chi-squared test (Fisher 1925; Cox and Lewis 1966) rejects a Poisson process at
-        1 %, with about five hops a span.
+        1 %, with about five hops a span. Spans are whole intervals, and one with more of them has more hops to expect.
         """
         from scipy.stats import chi2
 
-        spans = min(len(self) // _HOPS_PER_BLOCK, _MOST_BLOCKS)
+        intervals = self.n_frames // self.width - 1
+        spans = min(len(self) // _HOPS_PER_BLOCK, _MOST_BLOCKS, intervals)
         if spans < 2:
             return 1.0
-        counts = np.histogram(self.frames, bins=spans, range=(0, self.n_frames))[0]
-        statistic = float(np.sum((counts - counts.mean()) ** 2) / counts.mean())
+        span_of = np.arange(intervals) * spans // intervals
+        expected = np.bincount(span_of) * (len(self) / intervals)
+        counts = np.bincount(span_of[self.frames // self.width - 1], minlength=spans)
+        statistic = float(np.sum((counts - expected) ** 2 / expected))
         significant = chi2.sf(statistic, spans - 1) < _DISPERSION_LEVEL
         return max(statistic / (spans - 1), 1.0) if significant else 1.0
 
@@ -135,7 +141,7 @@ def count_hops(positions: ArrayLike, frame_interval: float, site_distance: float
     cages = np.median(array[: n_spans * width].reshape(n_spans, width, n_ions, 3), axis=1)
     ions, spans = _departures(cages, 0.5 * site_distance)
     vectors = _vectors(cages, ions, spans)
-    return Hops(ions, spans * width, vectors, n_frames, n_ions, float(site_distance))
+    return Hops(ions, spans * width, vectors, n_frames, n_ions, float(site_distance), width)
 
 
 def nearest_distance(lattice: ArrayLike, frac_coords: ArrayLike) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +101,8 @@ class TemperatureSeries:
     runs : tuple of MobileRun
         By rising temperature.
     molten : tuple of float
-        Temperatures at which the framework diffuses, K: no diffusivity from there is the crystal's.
+        Temperatures from the lowest at which the framework diffuses, K: no diffusivity from there is the crystal's,
+        also where a run was too short to tell.
     hottest : MobileRun or None
         Of those whose framework does not diffuse.
     arrhenius : Arrhenius or None
@@ -130,7 +132,13 @@ class TemperatureSeries:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know, as sentences."""
-        said = [f"{t:g} K: the framework diffuses; left out" for t in self.molten]
+        diffusing = {run.analysis.temperature for run in self.runs if run.analysis.framework.verdict == "diffusing"}
+        said = [
+            f"{t:g} K: the framework diffuses; left out"
+            if t in diffusing
+            else f"{t:g} K: left out, since the framework diffuses at {min(diffusing):g} K"
+            for t in self.molten
+        ]
         for run in self.runs:
             analysis = run.analysis
             if analysis.temperature in self.molten:
@@ -166,7 +174,7 @@ class TemperatureSeries:
 
 
 def temperature_series(cell: MobileCell, runs: Sequence[MobileRun]) -> TemperatureSeries:
-    """Put runs of one crystal together; those whose framework diffuses are kept, and left out of the fit.
+    """Put runs of one crystal together; those whose framework diffuses, and hotter ones, are left out of the fit.
 
     Raises
     ------
@@ -176,8 +184,10 @@ def temperature_series(cell: MobileCell, runs: Sequence[MobileRun]) -> Temperatu
     if not runs:
         raise ValueError(f"no runs of {cell.key}: a series needs one temperature or more")
     ordered = sorted(runs, key=lambda run: run.analysis.temperature)
-    crystals = [run for run in ordered if run.analysis.framework.verdict != "diffusing"]
-    molten = tuple(run.analysis.temperature for run in ordered if run.analysis.framework.verdict == "diffusing")
+    diffusing = [run.analysis.temperature for run in ordered if run.analysis.framework.verdict == "diffusing"]
+    melts_at = min(diffusing, default=math.inf)
+    crystals = [run for run in ordered if run.analysis.temperature < melts_at]
+    molten = tuple(run.analysis.temperature for run in ordered if run.analysis.temperature >= melts_at)
     temperatures = [run.analysis.temperature for run in crystals]
     fit = _fitted(temperatures, [run.analysis.tracer for run in crystals])
     conduction = _fitted(temperatures, [run.analysis.weighted_tracer for run in crystals])

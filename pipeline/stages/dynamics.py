@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.surrogates.potential import Potential
 
 NAME = "dynamics"
-STAGE_VERSION = 4
+STAGE_VERSION = 5
 
 
 class DynamicsRefs(Protocol):
@@ -91,7 +91,7 @@ def _hottest_columns(series: TemperatureSeries) -> dict[str, Any]:
         return {}
     tracer, haven = run.analysis.tracer, run.analysis.haven_ratio
     return {
-        "diffusivity_md": tracer.value,
+        "diffusivity_md": None if tracer.is_upper_bound else tracer.value,
         "diffusivity_md_low": tracer.interval[0],
         "diffusivity_md_high": tracer.interval[1],
         "md_temperature": run.analysis.temperature,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.settings import PracticalitySettings
 
 NAME = "practicality"
-STAGE_VERSION = 3
+STAGE_VERSION = 4
 
 SYMMETRY_TOLERANCE = 0.1
 """Å."""
@@ -86,8 +86,8 @@ def _record(
     }
 
 
-def spacegroup_number(structure: Structure) -> int:
-    """Number of the space group, sites matched within `SYMMETRY_TOLERANCE`.
+def spacegroup_number(structure: Structure) -> int | None:
+    """Number of the space group, sites matched within `SYMMETRY_TOLERANCE`; None where moyopy finds none.
 
     Forces converged to 0.05 eV/Å from a rattled start leave sites a few hundredths of an Å off their places.
     """
@@ -98,7 +98,10 @@ def spacegroup_number(structure: Structure) -> int:
 
     cell = MoyoAdapter.from_structure(structure.copy().remove_oxidation_states())
     with quiet_moyo():
-        return int(moyopy.MoyoDataset(cell, symprec=SYMMETRY_TOLERANCE).number)
+        try:
+            return int(moyopy.MoyoDataset(cell, symprec=SYMMETRY_TOLERANCE).number)
+        except (ValueError, RuntimeError):  # the row's other columns do not hang on it
+            return None
 
 
 @lru_cache(maxsize=4)

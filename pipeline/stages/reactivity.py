@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipeline.settings import ReactivitySettings
 
 NAME = "reactivity"
-STAGE_VERSION = 1
+STAGE_VERSION = 2
 
 
 def run(part: pd.DataFrame, settings: ReactivitySettings, refs: References, workspace: Path) -> pd.DataFrame:
@@ -54,5 +54,6 @@ def _record(phases: PhaseReference, row: Mapping[str, Any], partners: tuple[str,
         "reaction_partner": worst.partner if worst.energy < 0.0 else "",
         "reaction_share": worst.share,
         "reaction_products": phases_text(worst.products),
+        "reaction_partners_as_mixtures": "; ".join(p for p in partners if not phases.contains(p)),
         **{f"reaction_energy_{r.partner}": r.energy for r in reactions},
     }

@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline import schema
 from pipeline.config import ConfigError
 from pipeline.reference import PhaseReference
 from pipeline.reference.formulas import composition_key, reduced_formula
 from pipeline.units import BOLTZMANN
 from scripts.synthetic_run import write_run
 from tests.report_pages import HOSTILE, Page, csv_of
+from workflows.report import table
 from workflows.report.arrhenius_figure import arrhenius_figure
 from workflows.report.candidate_figures import PROFILED, window_figure, window_looks
 from workflows.report.page import write_report
@@ -79,6 +81,13 @@ def test_a_molten_framework_is_marked_and_without_a_fit_there_is_no_line() -> No
     assert figure is not None
     assert [t["like"] for t in figure["data"]] == ["bound", "molten"]
     assert arrhenius_figure({"md_series": molten, "md_activation_energy": "0.3"}) == figure
+    hotter = f"{molten}; 1100 K 2.0e-04 (1.0e-04 to 3.0e-04), 900 hops, framework displaced"
+    assert [len(t["x"]) for t in arrhenius_figure({"md_series": hotter, "md_activation_energy": ""})["data"]] == [1, 2]
+
+
+def test_columns_that_tables_show_are_declared() -> None:
+    for name in (*table._ALWAYS_SHOWN, *table._SHOWN_LAST):
+        assert schema.column(name).name == name
     assert arrhenius_figure({}) is None
 
 

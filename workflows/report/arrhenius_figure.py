@@ -28,11 +28,12 @@ def arrhenius_figure(row: dict[str, str]) -> dict[str, Any] | None:
         points = read_series(row.get("md_series", ""))
     except ValueError:
         return None
-    crystal = [p for p in points if p.framework != "diffusing"]
+    melts_at = min((p.temperature for p in points if p.framework == "diffusing"), default=math.inf)
+    crystal = [p for p in points if p.temperature < melts_at]
     kinds = (
         ("measured", [p for p in crystal if not p.is_upper_bound]),
         ("bound", [p for p in crystal if p.is_upper_bound]),
-        ("molten", [p for p in points if p.framework == "diffusing"]),
+        ("molten", [p for p in points if p.temperature >= melts_at]),
     )
     traces = [_points_trace(kind, members) for kind, members in kinds if members]
     line = _line_traces(row, crystal)
@@ -131,7 +132,7 @@ def _room_trace(row: dict[str, str], diffusivity: float) -> dict[str, Any]:
     told = f"{diffusivity:.1e} cm²/s"
     if value and low is not None and high is not None:
         trace["error_y"] = _errors([diffusivity * (high / value - 1.0)], [diffusivity * (1.0 - low / value)])
-        told += f", {value:.2e} S/cm ({low:.1e} to {high:.1e})"
+        told += f", {value:.2e} S/cm ({low:.1e} to {high:.1e}), whose relative interval is drawn"
     return {**trace, "text": [told]}
 
 

@@ -18,7 +18,7 @@ TABLE_ROWS = 2000
 """Rows of the table; more are summarised."""
 
 _ALWAYS_SHOWN = ("rank", "formula_pretty", "score", "pareto_front")
-_SHOWN_LAST = ("conductivity_300K", "cost_per_kg", "density", "spacegroup_relaxed", "stability_probability")
+_SHOWN_LAST = ("conductivity_md_300K", "cost_per_kg", "density", "spacegroup_relaxed", "stability_probability")
 
 
 @dataclass(frozen=True)
