@@ -24,8 +24,8 @@ from workflows import engine, in_flight, local_workers
 from workflows.cluster import connect
 from workflows.in_flight import WINDOW_PER_WORKER, InFlight
 from workflows.store import RunFolder, StageStore, Unit
-from workflows.watchdog import TimeLimit, UnitTimeoutError, watched
-from workflows.worker import ReferencesPlugin, UnitResult, result_columns, run_stage_unit, worker_references
+from workflows.watchdog import OtherRunError, TimeLimit, UnitTimeoutError, watched
+from workflows.worker import PLUGIN, ReferencesPlugin, UnitResult, result_columns, run_stage_unit, worker_references
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +183,9 @@ def test_the_time_limit_follows_what_units_took() -> None:
     assert limit.seconds(1) == 3600.0
     assert limit.seconds(128) == pytest.approx(20 * 2.0 * 128)
     assert TimeLimit(None, "dynamics").seconds(1) == 7 * 86_400.0
+    quick = [{"seconds": 1.0, "rows": 1}]
+    assert TimeLimit(None, "dynamics", quick).seconds(1) == 3600.0
+    assert TimeLimit(None, "dft", quick).seconds(1) == 7 * 86_400.0  # each calculation has dft.time_limit
     assert TimeLimit(None, "stability", [{"seconds": 64.0, "rows": 32}]).seconds(128) == limit.seconds(128)
 
 
@@ -262,6 +265,25 @@ def test_models_stay_in_their_worker_and_travel_in_no_task(client: Client, tmp_p
     client.unregister_worker_plugin(plugin.name)
     assert first == second  # one process, one table, read once
     assert first[2] is False
+
+
+def test_no_unit_is_computed_with_another_runs_references(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a run was suspended, and another one took the scheduler that they share."""
+    monkeypatch.setattr(engine, "run_stage_unit", fragile_stage())
+    client.wait_for_workers(1, timeout=60)
+    mine, other = (RunFolder(tmp_path / name) for name in ("mine", "other"))
+    client.register_plugin(ReferencesPlugin(None, 1, None, other.path))
+    try:
+        with pytest.raises(OtherRunError, match=rf"another run, {other.path}: this one lost the scheduler"):
+            run_units(client, mine.stage("practicality", "d" * 64), [["a"]])
+        assert list(mine.path.glob("**/calls/*")) == []
+        client.register_plugin(ReferencesPlugin(None, 1, None, mine.path))
+        table, _ = run_units(client, mine.stage("practicality", "d" * 64), [["a"]])
+    finally:
+        client.unregister_worker_plugin(PLUGIN)
+    assert table["practicality_status"].tolist() == ["ok"]
 
 
 def test_a_worker_whose_nanny_gave_up_is_started_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,8 @@ def compute_rows(
     ------
     SchedulerLostError
         When the scheduler is gone; what is under way then is computed again by the next run.
+    OtherRunError
+        When the workers have another run's references by now.
     OSError
         When a disk is full or broken, here or at a worker: no row is to blame for it.
     """
@@ -161,7 +163,7 @@ def _tried_again(piece: _Piece, error: BaseException) -> tuple[_Piece, ...]:
 
     A unit is not cut before it has hung twice: some potentials give other last digits with other companions.
     """
-    if is_storage_trouble(error):
+    if is_storage_trouble(error) or isinstance(error, RunStoppedError):
         raise error
     is_alone = len(piece.part) == 1
     if isinstance(error, UnitTimeoutError) and (piece.is_whole or is_alone) and piece.hung + 1 < TRIES:

@@ -154,7 +154,7 @@ def _opened(
             if client.dashboard_link:
                 view.say(f"dashboard: {client.dashboard_link}")
             with told_when_lost(client), alone_on_scheduler(client, cluster.kind, view.say):
-                _prepare_workers(client, references, inputs, view)
+                _prepare_workers(client, references, inputs, run_folder.path, view)
                 view.workers = len(client.nthreads())
                 run = Run(
                     inputs.campaign,
@@ -213,7 +213,7 @@ def _copied(path: Path, folder: Path) -> Path:
     return target
 
 
-def _prepare_workers(client: Client, references: References, inputs: Inputs, view: ProgressView) -> None:
+def _prepare_workers(client: Client, references: References, inputs: Inputs, folder: Path, view: ProgressView) -> None:
     """Register the references, and make sure that every worker runs the same code with the same models."""
     campaign = inputs.campaign
     requirements = Requirements(
@@ -237,7 +237,7 @@ def _prepare_workers(client: Client, references: References, inputs: Inputs, vie
         view.say(f"worker {event[1]['worker']} was refused: {event[1]['unmet']}")
 
     client.subscribe_topic(REFUSED, refused)
-    _register(client, ReferencesPlugin(references, campaign.cluster.threads_per_worker, requirements))
+    _register(client, ReferencesPlugin(references, campaign.cluster.threads_per_worker, requirements, folder))
 
 
 def _register(client: Client, plugin: ReferencesPlugin) -> None:

@@ -11,6 +11,9 @@ from typing import Any, TypeVar
 
 from distributed import get_worker
 
+from workflows.files import RunStoppedError
+from workflows.worker import PLUGIN
+
 R = TypeVar("R")
 
 AT_LEAST = 3600.0
@@ -24,6 +27,10 @@ DEAR_STAGES = ("dynamics", "dft")
 
 class UnitTimeoutError(Exception):
     """A unit was not finished in the time that it is given; the worker that computed it was ended."""
+
+
+class OtherRunError(RunStoppedError):
+    """The worker has the references of another run by now: what it computed would be filed under the wrong digest."""
 
 
 class TimeLimit:
@@ -42,6 +49,7 @@ class TimeLimit:
             Notes of the units that are on disk, with their seconds and rows.
         """
         self._configured = configured
+        self._limits_itself = stage == "dft"  # dft.time_limit is of each calculation, of which a row has several
         self._first = DEAR_BEFORE_ANY if stage in DEAR_STAGES else BEFORE_ANY
         self._slowest = 0.0
         for note in notes:
@@ -55,7 +63,7 @@ class TimeLimit:
         """Seconds for a unit, or a piece of one, of so many rows."""
         if self._configured is not None:
             return self._configured
-        if self._slowest == 0.0:
+        if self._slowest == 0.0 or self._limits_itself:
             return self._first
         return max(AT_LEAST, TIMES_THE_SLOWEST * self._slowest * rows)
 
@@ -71,9 +79,18 @@ def watched(seconds: float, folder: str, function: Callable[..., R], *arguments:
     ------
     UnitTimeoutError
         When an earlier worker was ended over this task.
+    OtherRunError
+        When the folder is of another run than the references that this worker has: a scheduler that others may use too
+        was lost to another run, while the one of this task was suspended for longer than its lock lasts.
     OSError
         With EIO when this node can't use the folder, whatever the reason: no row is to blame for that.
     """
+    run = getattr(get_worker().plugins.get(PLUGIN), "folder", None)
+    if run is not None and run not in Path(folder).parents:
+        raise OtherRunError(
+            f"the workers have the models of another run, {run}: this one lost the scheduler while it was suspended; "
+            "the same command goes on when that run has ended"
+        )
     report = Path(folder) / f"{get_worker().get_current_task()}.txt"
     try:
         hung = report.exists() and report.stat().st_size

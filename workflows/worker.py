@@ -38,15 +38,23 @@ EXIT_BROKEN_DEVICE = 75
 class ReferencesPlugin(WorkerPlugin):
     """Give every worker the campaign's references; models and tables load on first use and stay.
 
-    A worker that does not meet the requirements is closed before it gets a task, whenever it comes.
+    A worker that does not meet the requirements is closed before it gets a task, whenever it comes. ``folder`` is that
+    of the run whose references they are (see `workflows.watchdog.watched`).
     """
 
     name = PLUGIN
 
-    def __init__(self, references: References | None, threads: int, requirements: Requirements | None = None) -> None:
+    def __init__(
+        self,
+        references: References | None,
+        threads: int,
+        requirements: Requirements | None = None,
+        folder: Path | None = None,
+    ) -> None:
         self.references = references
         self.threads = threads
         self.requirements = requirements
+        self.folder = folder
 
     async def setup(self, worker: Worker) -> None:
         """Prepare a worker. Dask awaits this before it hands out the first task.
