@@ -54,6 +54,8 @@ def _step_problems(campaign: Campaign) -> Iterator[str]:
         yield "stage dynamics moves relaxed crystals; put stability before it"
     if kinds.count("dynamics") > 1:
         yield "stage dynamics may occur once; give it all temperatures"
+    if campaign.reference.source == "prototypes" and campaign.reference.max_elements < 2:
+        yield "reference.max_elements 1 leaves no compound to compete with candidates; write 2 or 3"
     if campaign.reference.source == "prototypes" and "stability" not in kinds:
         yield "reference source 'prototypes' relaxes as stability does; add that stage"
     for name in campaign.plan.passing:

@@ -15,6 +15,8 @@ from tests.campaigns import write_campaign
 from workflows.cli import app
 from workflows.lock import RunLock
 
+DATA = os.environ.get("IONSIEVE_DATA", "")
+
 
 def invoke(*arguments: str | Path) -> Result:
     """Run a command in this process: a fresh one takes seconds to import its libraries."""
@@ -89,6 +91,23 @@ def test_truncated_table_of_phases(tmp_path: Path) -> None:
     config = write_campaign(tmp_path)
     (tmp_path / "phases.csv").write_text("formula,formation_energy_per_atom\nLiCl,-2.1\nNaC")
     refused(config, "phases.csv, line 3")
+
+
+def test_table_of_another_scheme(tmp_path: Path) -> None:
+    config = write_campaign(tmp_path)
+    lines = (tmp_path / "phases.csv").read_text().splitlines()
+    (tmp_path / "phases.csv").write_text(
+        "\n".join([f"{lines[0]},scheme", *(f"{row},self:CHGNet" for row in lines[1:])])
+    )
+    refused(config, "declares scheme 'self:CHGNet', but 'mp2020'", command="validate")
+
+
+@pytest.mark.data
+def test_a_model_that_gives_no_band_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = "  - {stage: band_gap, model: MEGNet-MP-2018.6.1-Eform}\n  - stage: window"
+    config = changed(tmp_path, "  - stage: window", stage)
+    monkeypatch.setenv("IONSIEVE_DATA", DATA)
+    refused(config, "stages.1.model: MEGNet-MP-2018.6.1-Eform gives no band gaps (mp_legacy_formation)")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="the other way to make a folder unwritable needs root's /proc")

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from pymatgen.core import Lattice, Structure
 
 from pipeline.candidate_settings import PrototypeSettings
 from pipeline.config import ReferenceSettings
@@ -81,6 +82,19 @@ def library():
 
 def own(**changes):
     return ReferenceSettings(**{"source": "prototypes", "prototypes": "campaign", "max_sites": 10, **changes})
+
+
+def test_compounds_of_an_ion_without_a_radius_compete(tmp_path):
+    """H+ has none; in its own place it changes none."""
+    # Mair, Acta Cryst. A 1978, 34, 542
+    hydroxide = Structure.from_spacegroup(
+        "P4/nmm", Lattice.tetragonal(3.549, 4.334), ["Li", "O", "H"], [[0, 0, 0], [0, 0.5, 0.1951], [0, 0.5, 0.4076]]
+    )
+    hydroxide.to(filename=str(tmp_path / "LiOH.cif"))
+    library = build_library(PrototypeSettings(source="folder", path=str(tmp_path)), tmp_path)
+    rows = competing_phases(("Li", "O", "H"), own(), charges={"H": (1,)}, library=library)
+    (known,) = rows[rows["prototype_id"].isin([p.prototype_id for p in library])].to_dict("records")
+    assert structure_from_row(known).composition.remove_charges().reduced_formula == "LiHO"
 
 
 TITANATE = ("Ca", "Ti", "O")

@@ -83,6 +83,7 @@ def test_good_config_loads(tmp_path: Path) -> None:
         ("column: energy_above_hull, best", "column: band_gap, best", "c.yaml", "list that stage"),
         ("best: 0, worst: 0.1", "best: 0, worst: 0", "c.yaml:11", "must differ"),
         ("reference: {source: prototypes}", "reference: {source: table}", "c.yaml:6: reference", "needs 'path'"),
+        ("{source: prototypes}", "{source: prototypes, max_elements: 1}", "c.yaml", "leaves no compound to compete"),
         ("name: x", "name: x\npotential: {convention: both}", "c.yaml:2: potential.convention", "'destination'"),
         ("name: x", "name: ../x", "c.yaml:1: name", "got '../x'"),
         ("below: 0.05", "below: ", "c.yaml:9", "needs a bound"),

@@ -182,8 +182,13 @@ def test_a_hole_of_the_potential_is_no_metal_but_a_molecule_is_an_element() -> N
             for f, e, s in crystals
         ]
     )
-    _, elements = write_self_consistent_reference(rows, RAW)
+    with pytest.raises(ValueError, match="none of the 8 reference crystals is a relaxed compound"):
+        write_self_consistent_reference(rows, RAW)
+    oxide = Structure(Lattice.cubic(4.2), ["Nb", "O"], [[0] * 3, [0.5] * 3])
+    salt = pd.DataFrame([{"formula_pretty": "NbO", "energy_per_atom": -9.5, **row_from_structure(oxide)}])
+    phases, elements = write_self_consistent_reference(pd.concat([rows, salt]), RAW)
     assert dict(elements.itertuples(index=False)) == {"Nb": -10.06, "O": -4.98}
+    assert phases["formula"].tolist() == ["NbO"]
 
 
 def test_legacy_shift_of_li3ps4() -> None:

@@ -30,7 +30,7 @@ candidates:
   chunk_size: 40
   gates: {mobile_ion_fraction: 0.1, require_one_of: [[Li], [O, Cl]], not_together: [[Li, Na]]}
 potential: {model: CHGNet}
-reference: {source: prototypes, max_elements: 1, max_sites: 2}
+reference: {source: prototypes, max_elements: 2, max_sites: 2}
 stages:
   - stage: stability
     max_steps: 2

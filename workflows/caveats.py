@@ -13,7 +13,7 @@ from pipeline.problems import read_yaml
 from workflows.views import is_true
 
 KNOWN, PARENT, NEW, NOT_LISTED, NOT_CHECKED = "known", "parent", "new", "not listed", "not checked"
-_HULLS = {1: "elements", 2: "elements and binaries", 3: "elements, binaries and ternaries"}
+_HULLS = {2: "elements and binaries", 3: "elements, binaries and ternaries"}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pipeline.reference import descent_bounds, surrogate_errors
 from pipeline.reference.prototype_library import LIBRARY_VERSION
 from pipeline.settings import NETWORK_STAGES, CompetingPhasesSettings, StageSettings
 from pipeline.stages import candidates, starting_volume
+from pipeline.stages.relaxing import for_reference
 from workflows.files import digest_of
 from workflows.worker import stage_module
 
@@ -65,7 +66,11 @@ class Digests:
     def competing_phases(self) -> str:
         """Digest of the relaxations that make a self-consistent reference; of the library where it is substituted."""
         settings = self._campaign.reference.model_dump(mode="json", exclude={"chunk_size", "prototypes"})
-        own = {"library": self._library} if self._campaign.reference.prototypes == "campaign" else {}
+        own = {}
+        if self._campaign.reference.prototypes == "campaign":
+            own = {"library": self._library}
+            if "H" in self._campaign.candidates.elements:
+                own["hydrogen"] = "unchanged ions have no mismatch"  # they had no radius, and were left out
         return digest_of(
             {
                 "stage": "competing_phases",
@@ -99,7 +104,7 @@ class Digests:
             if stage.stage == "stability":
                 version = stage_module("stability").STAGE_VERSION
                 # No competing phase is given up.
-                relaxing = {k: v for k, v in stage.result_settings().items() if k != "give_up_above"}
+                relaxing = {k: v for k, v in for_reference(stage).result_settings().items() if k != "give_up_above"}
                 return {"version": version, **relaxing}
         return {}
 
@@ -110,7 +115,11 @@ class Digests:
         charges, which set volume and oxidation states, come from the settings.
         """
         chosen = self._campaign.candidates
+        slots = ("by", "max_species_per_element", "max_mixed_orbits")  # what shares a charge, where one is not enough
+        usual = {name: field.default for name, field in type(chosen).model_fields.items() if name in slots}
+        shared = {name: getattr(chosen, name) for name in slots if getattr(chosen, name) != usual[name]}
         return {
+            **(shared if chosen.substitution == "charge_neutral" else {}),
             "library_version": LIBRARY_VERSION,
             "version": candidates.STAGE_VERSION,
             "starting_volumes": starting_volume.rule_digest(),
@@ -133,6 +142,8 @@ class Digests:
             uses["errors"] = surrogate_errors.fitted_digest()
             if self._campaign.candidates.substitution == "none":
                 uses["suspect"] = "charge balance"  # what is substituted is balanced
+            if settings.max_steps == 0 and settings.rattle > 0.0:
+                uses["evaluated"] = "as it is"
             if settings.result_settings()["give_up_above"] is not None:
                 uses["descent_bounds"] = descent_bounds.fitted_digest()
         if settings.stage in ("estimate", "band_gap"):

@@ -75,7 +75,10 @@ def find_models(
             models["potential.second_opinion"] = digest_of_model(other_one)
     for i, stage in enumerate(campaign.stages):
         if stage.stage in ("estimate", "band_gap"):
-            look(f"stages.{i}.model", stage.model, "property")
+            found = look(f"stages.{i}.model", stage.model, "property")
+            if stage.stage == "band_gap" and f"stages.{i}.model" in models and not _gives_band_gaps(found):
+                gives = "is not in the catalogue" if found is None else f"gives no band gaps ({found.scheme})"
+                problems.append(Problem(where, f"stages.{i}.model: {stage.model} {gives}; see `ionsieve models`"))
         if stage.stage == "dft" and stage.engine == "gpaw":
             try:
                 models[f"stages.{i}.engine"] = gpaw_version()
@@ -98,6 +101,10 @@ def find_models(
             except ValueError as error:
                 problems.append(Problem(where, f"stages.{i}.give_up_above: {error}"))
     return campaign, models
+
+
+def _gives_band_gaps(entry: catalogue.CatalogueEntry | None) -> bool:
+    return entry is not None and (entry.kind != "property" or entry.scheme == "band_gap")  # another kind is told before
 
 
 def _not_located(where: str, key: str, name: str, error: Exception) -> Problem:

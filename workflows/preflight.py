@@ -167,7 +167,8 @@ def _unreadable_data(
     problems = []
     if table is not None and elements is not None and table.is_file() and elements.is_file():
         try:
-            known = PhaseReference.from_table(table, elemental_references=elements).elements
+            scheme = campaign.reference.scheme
+            known = PhaseReference.from_table(table, elemental_references=elements, scheme=scheme).elements
             own = set(campaign.candidates.elements)
             for key, wanted in (("candidates.elements", own), ("stages", campaign.reference_elements - own)):
                 if absent := sorted(wanted - known):

@@ -21,6 +21,7 @@ from pipeline.cache import user_cache
 from pipeline.config import Campaign
 from pipeline.crystal import STRUCTURE_COLUMNS
 from pipeline.settings import CompetingPhasesSettings, RelaxingStageSettings
+from pipeline.stages.relaxing import for_reference
 from workflows.engine import Committed
 from workflows.files import digest_of
 from workflows.store import StageStore, Unit
@@ -160,7 +161,7 @@ def keeping(shared: RelaxedPhases, parts: dict[int, pd.DataFrame], committed: Co
 
 def competing_phases_settings(campaign: Campaign) -> CompetingPhasesSettings:
     """How the self-consistent reference is relaxed: as the stability stage does."""
-    stability = next(s for s in campaign.stages if s.stage == "stability")
+    stability = for_reference(next(s for s in campaign.stages if s.stage == "stability"))
     return CompetingPhasesSettings(
         **stability.model_dump(include=set(RelaxingStageSettings.model_fields) - {"stage", "name", "gates", "best"})
         | {

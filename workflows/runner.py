@@ -123,7 +123,7 @@ class Run:
         store = self.folder.stage("competing_phases", self.digests.competing_phases())
         machines = kinds_of_machines(self.client)
         shared = RelaxedPhases(self.digests.relaxed_phases(settings), machines, self.view.say)
-        table = self._compute(store, "competing_phases", settings, rows, shared)
+        table = store.with_lists(self._compute(store, "competing_phases", settings, rows, shared))
         try:
             phases, elements = write_self_consistent_reference(table, self.references.potential)
         except ValueError as error:

@@ -29,7 +29,7 @@ from pipeline.dft.calculation import (
 from pipeline.dft.engine import calculate, calculation_of, code_of, dft_cache
 from pipeline.dft.known_crystals import known_crystals
 from pipeline.reference.formulas import composition_key, reduced_formula
-from pipeline.stages.relaxing import relax_crystals
+from pipeline.stages.relaxing import for_reference, relax_crystals
 from pipeline.stages.rows import Failure
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def competing_result(
             f"NoCrystal: no crystal of {formula} with at most {settings.max_competing_sites} atoms is known; raise "
             "dft.max_competing_sites"
         )
-    stability = next(stage for stage in refs.campaign.stages if stage.stage == "stability")
+    stability = for_reference(next(stage for stage in refs.campaign.stages if stage.stage == "stability"))
     key = _key(formula, crystals, settings, stability, refs.potential.sha256)
     folder = workspace / FOLDER / f"{formula}-{key[:8]}"
     cached = dft_cache() / key[:32]

@@ -45,7 +45,7 @@ def write_self_consistent_reference(
     Raises
     ------
     ValueError
-        When no element was relaxed.
+        When no element, or no compound, was relaxed.
     """
     import pandas as pd
 
@@ -69,6 +69,11 @@ def write_self_consistent_reference(
         total = reference_total_energy(structure, float(row["energy_per_atom"]) * len(structure), surrogate)
         energy = relative_to_elements(structure, total, elements)
         energies[key] = min(energy, energies.get(key, np.inf))
+    if not energies:
+        raise ValueError(
+            f"none of the {len(rows)} reference crystals is a relaxed compound: over the elements alone every compound "
+            "is stable; see failed.csv, or raise reference.max_elements and max_sites"
+        )
     named = sorted((reduced_formula(key), energy) for key, energy in energies.items())
     phases = pd.DataFrame(named, columns=["formula", "formation_energy_per_atom"])
     phases["scheme"] = self_consistent_scheme(surrogate)

@@ -110,9 +110,11 @@ def _mobile(mobile_ions: tuple[str, ...]) -> npt.NDArray[np.bool_]:
 
 @cache
 def _mismatch(number: int, charge: int, own_radii: tuple[tuple[str, float], ...]) -> FloatArray:
-    r"""(Z, charge + 8) \|ln(r_new/r_old)\| of every ion in place of one."""
+    r"""(Z, charge + 8) \|ln(r_new/r_old)\| of every ion in place of one; 0 for itself, also where it has no radius."""
     radius = ion_tables(own_radii).radius
-    return np.asarray(np.abs(np.log(radius / radius[number, CHARGE_OFFSET + charge])))
+    out = np.asarray(np.abs(np.log(radius / radius[number, CHARGE_OFFSET + charge])))
+    out[number, CHARGE_OFFSET + charge] = 0.0
+    return out
 
 
 @lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,20 @@ class RelaxedCrystal:
     given_up: bool = False
 
 
+S = TypeVar("S", bound="RelaxingStageSettings")
+
+
+def for_reference(settings: S) -> S:
+    """How the competing phases of candidates are relaxed: as these, and cell included.
+
+    Candidates may be crystals that were relaxed elsewhere, to be taken as they are; their competitors start from cells
+    that are guessed from radii and molar volumes.
+    """
+    fields = type(settings).model_fields
+    wanted = {"relax_cell": True, "max_steps": settings.max_steps or fields["max_steps"].default}
+    return settings.model_copy(update=wanted)
+
+
 def relax_crystals(
     starts: list[Structure | Failure],
     keys: list[str],
@@ -50,7 +64,7 @@ def relax_crystals(
             max_steps=settings.max_steps,
             relax_cell=settings.relax_cell,
             optimizer=settings.optimizer,
-            rattle=settings.rattle,
+            rattle=settings.rattle if settings.max_steps else 0.0,  # a crystal that is not relaxed stays where it is
             seed=settings.seed,
             keys=[key for _, key, _ in batch],
             ceilings=None if ceilings is None else [ceiling for _, _, ceiling in batch],
