@@ -123,6 +123,8 @@ def test_precision_as_vasp_prints_it(tmp_path: Path) -> None:
 def test_what_vasp_would_not_hear_of_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=f"{name} is of gpaw and espresso; VASP relaxes as MPRelaxSet says"):
         DftSettings(engine="vasp", relax="cell", **{name: 1})
+    whole = DftSettings(engine="vasp", relax="cell")  # as a run's config.yaml has it, defaults included
+    assert DftSettings(**whole.model_dump(exclude_none=True)) == whole
 
 
 def test_unconverged_and_broken_off_runs(tmp_path: Path) -> None:

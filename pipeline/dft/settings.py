@@ -102,7 +102,8 @@ class DftSettings(StageSettings):
 
     @model_validator(mode="after")
     def _known_to_the_engine(self) -> Self:
-        given = sorted({"fmax", "max_steps"} & self.model_fields_set)
+        fields = type(self).model_fields
+        given = [name for name in ("fmax", "max_steps") if getattr(self, name) != fields[name].default]
         if self.engine == "vasp" and given:
             raise ValueError(f"{given[0]} is of gpaw and espresso; VASP relaxes as MPRelaxSet says: leave it out")
         return self
