@@ -114,37 +114,36 @@ def test_pending_then_ok(refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert states == {"new": "waiting", "Li": "finished", "Cl2": "finished", "LiCl": "finished"}
 
 
-def test_the_output_of_a_competing_phase_may_be_mended(
-    refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+SALT = PART.iloc[:1]
+
+
+@pytest.fixture
+def workspace(refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In which all has been answered but lithium."""
     monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
-    workspace = tmp_path / "workspace"
-    salt = PART.iloc[:1]
-    dft.run(salt, SETTINGS, refs, workspace)
-    answer(workspace, {**ENERGIES, "salt": -3.735})
+    dft.run(SALT, SETTINGS, refs, tmp_path / "workspace")
+    answer(tmp_path / "workspace", {"LiCl": ENERGIES["LiCl"], "Cl2": ENERGIES["Cl2"], "salt": -3.735})
+    return tmp_path / "workspace"
+
+
+def answer_lithium(workspace: Path, **how: Any) -> None:
     (lithium,) = workspace.glob("competing/Li-*")
-    write_vasprun(lithium, 2 * ENERGIES["Li"], electronic_steps=100)
+    write_vasprun(lithium, 2 * ENERGIES["Li"], **how)
+
+
+def test_the_output_of_a_competing_phase_may_be_mended(refs: Any, workspace: Path) -> None:
+    answer_lithium(workspace, electronic_steps=100)
     for _ in range(2):
-        failed = dft.run(salt, SETTINGS, refs, workspace)
+        failed = dft.run(SALT, SETTINGS, refs, workspace)
         assert failed["dft_error"].iloc[0].startswith("NotConvergedError"), failed["dft_error"].iloc[0]
-    write_vasprun(lithium, 2 * ENERGIES["Li"])
-    assert dft.run(salt, SETTINGS, refs, workspace)["dft_status"].tolist() == ["ok"]
+    answer_lithium(workspace)
+    assert dft.run(SALT, SETTINGS, refs, workspace)["dft_status"].tolist() == ["ok"]
 
 
-def test_two_pseudopotentials_of_one_element_share_no_hull(
-    refs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("IONSIEVE_CACHE", str(tmp_path / "cache"))
-    workspace = tmp_path / "workspace"
-    salt = PART.iloc[:1]
-    dft.run(salt, SETTINGS, refs, workspace)
-    (lithium,) = workspace.glob("competing/Li-*")
-    write_vasprun(lithium, 2 * ENERGIES["Li"], potcars=["PAW_PBE Li_sv 10Sep2004"])
-    answer(workspace, {**ENERGIES, "salt": -3.735})
-    error = dft.run(salt, SETTINGS, refs, workspace)["dft_error"].iloc[0]
-    assert (
-        "MismatchError: pseudopotentials differ: Li's is PAW_PBE Li_sv 06Sep2000 in salt and PAW_PBE Li_sv 10" in error
-    )
+def test_two_pseudopotentials_of_one_element_share_no_hull(refs: Any, workspace: Path) -> None:
+    answer_lithium(workspace, potcars=["PAW_PBE Li_sv 10Sep2004"])
+    error = dft.run(SALT, SETTINGS, refs, workspace)["dft_error"].iloc[0]
+    assert "pseudopotentials differ: Li's is PAW_PBE Li_sv 06Sep2000 in salt and PAW_PBE Li_sv 10Sep2004 in Li" in error
 
 
 def test_rows_without_all_phases_are_collected_again() -> None:
