@@ -1,11 +1,8 @@
 """Relaxed competing phases in the user's cache: shared between campaigns, and never a change of a byte."""
 
 import io
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,15 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
-from pymatgen.core import Lattice, Structure
 from rich.console import Console
 
 from pipeline.cache import user_cache
 from pipeline.config import ClusterSettings, ReferenceSettings, load_campaign
 from pipeline.reference.competing import competing_phases
 from pipeline.reference.self_consistent import write_self_consistent_reference
-from pipeline.settings import CompetingPhasesSettings, StabilitySettings
-from pipeline.stages.relaxing import relax_crystals
 from pipeline.surrogates.potential import Potential
 from tests.campaigns import events
 from workflows.cluster import connect
@@ -29,7 +23,7 @@ from workflows.files import digest_of
 from workflows.identity import Digests
 from workflows.preflight import find_inputs
 from workflows.progress import ProgressView
-from workflows.relaxed_phases import RelaxedPhases, competing_phases_settings, cut_by_system, first_tries
+from workflows.relaxed_phases import RelaxedPhases, cut_by_system, first_tries
 from workflows.runner import Run
 from workflows.session import open_references
 from workflows.store import RunFolder, Unit
@@ -296,49 +290,6 @@ def test_the_reference_is_made_of_relaxed_crystals(
     for row in done.to_dict("records"):
         np.testing.assert_array_equal(row["lattice"], relaxed.loc[row["candidate_id"], "lattice"])
         assert not np.array_equal(row["lattice"], starts.loc[row["candidate_id"], "lattice"])
-
-
-def test_competing_phases_are_relaxed_where_candidates_are_taken_as_they_are(tmp_path: Path) -> None:
-    def settings(**changes: object) -> CompetingPhasesSettings:
-        config = tmp_path / "tiny.yaml"
-        config.write_text(CONFIG.format(elements="Li, Cl"))
-        campaign = load_campaign(config)
-        (stability,) = (stage for stage in campaign.stages if stage.stage == "stability")
-        stages = tuple(stage.model_copy(update=changes) if stage is stability else stage for stage in campaign.stages)
-        return competing_phases_settings(campaign.model_copy(update={"stages": stages}))
-
-    usual = settings(max_steps=70)
-    assert (usual.relax_cell, usual.max_steps) == (True, 70)
-    as_given = settings(max_steps=0, relax_cell=False)
-    assert (as_given.relax_cell, as_given.max_steps) == (True, 500)
-
-
-def test_a_crystal_that_is_not_relaxed_is_not_rattled() -> None:
-    rattles: dict[int, float] = {}
-
-    def relax(structures: list[Structure], **options: Any) -> None:
-        rattles[options["max_steps"]] = options["rattle"]
-        raise ValueError("seen")
-
-    crystal = Structure(Lattice.cubic(3.0), ["Li"], [[0, 0, 0]])
-    for steps in (0, 10):
-        potential: Any = SimpleNamespace(relax=relax)
-        relax_crystals([crystal], ["a"], StabilitySettings(max_steps=steps), potential)
-    assert rattles == {0: 0.0, 10: 0.02}
-
-
-def test_what_shares_charges_is_known_to_every_stage(tmp_path: Path) -> None:
-    def digest(**changes: object) -> str:
-        config = tmp_path / "tiny.yaml"
-        config.write_text(CONFIG.format(elements="Li, Cl"))
-        campaign = load_campaign(config)
-        chosen = campaign.candidates.model_copy(update=changes)
-        campaign = campaign.model_copy(update={"candidates": chosen})
-        digests = Digests(campaign, library="l", models=defaultdict(lambda: "m"), table="t", known="k")
-        return digests.stage(campaign.stages[0])
-
-    assert digest(by="orbit") == digest(by="element")
-    assert digest(substitution="charge_neutral", by="orbit") != digest(substitution="charge_neutral", by="element")
 
 
 def test_a_retry_is_no_first_try() -> None:
